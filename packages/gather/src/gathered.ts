@@ -1,0 +1,86 @@
+import type { Integrity, Manifest, PackageId, PlatformCondition } from '@polder/spec'
+
+import type { Config } from './config.ts'
+
+/** What a repository locks today: every service's path environment, over all of its lockfiles. */
+export interface Gathered {
+  /** Absolute. All other paths are relative to it, POSIX, `.` for itself. */
+  readonly root: string
+  readonly config: Config
+  /** Services and workspace packages alike, sorted by path. */
+  readonly services: readonly GatheredService[]
+  /** Every candidate that any lockfile pins, sorted by id. Packages inside a bundle are not pins. */
+  readonly pins: ReadonlyMap<PackageId, Pin>
+  /** The files that the result depends on and a digest of what matters in each, sorted by path. */
+  readonly inputs: readonly Input[]
+  /** Sentences for the user, sorted. */
+  readonly warnings: readonly string[]
+}
+
+/** A directory with its own dependency declarations: an importer of a workspace lock, or the directory of a lock. */
+export interface GatheredService {
+  readonly path: string
+  readonly manifest: Manifest
+  /** The lockfile that locks it, relative to the repository. */
+  readonly lockfile: string
+  /** Sorted by install name, one each. */
+  readonly requirements: readonly Requirement[]
+}
+
+export type RequirementKind = 'prod' | 'dev' | 'optional' | 'peer' | 'optionalPeer'
+
+/** One line of a service's manifest, with what its lockfile chose for it. */
+export interface Requirement {
+  /** The install name: the key in `package.json`. An alias (`"a": "npm:b@1"`) is its own name, `a`. */
+  readonly name: string
+  readonly kind: RequirementKind
+  /** As the manifest has it: `^1.0.0`, `workspace:*`, `catalog:`, `npm:b@^1`. */
+  readonly specifier: string
+  /** The npm range, with alias, catalog and workspace protocol resolved; null where only the locked source itself will do. */
+  readonly range: string | null
+  /** Null if the lock left it out: an optional package that was skipped, a peer that nobody provides. */
+  readonly locked: Target | null
+}
+
+/** What an edge leads to: a candidate, or a workspace package (its path). */
+export type Target = { readonly package: PackageId } | { readonly workspace: string }
+
+/** A candidate as the lockfiles know it. */
+export interface Pin extends PlatformCondition {
+  readonly id: PackageId
+  /** The real name, never an alias. */
+  readonly name: string
+  /** As in the id after the name: a version for registry packages, the source otherwise. */
+  readonly reference: string
+  /** The strongest hash that any lockfile gives. */
+  readonly integrity: Integrity | null
+  readonly source: Source
+  /** What the lockfiles resolved, by install name, sorted; the union where several lockfiles or places differ. */
+  readonly edges: readonly LockedEdge[]
+  /** The lockfiles that pin it, sorted. */
+  readonly lockfiles: readonly string[]
+  /** True if every path from every service to it passes an optional edge. */
+  readonly optional: boolean
+  readonly deprecated?: string
+}
+
+export interface LockedEdge {
+  /** The install name. */
+  readonly name: string
+  /** Sorted; at least one. */
+  readonly targets: readonly Target[]
+}
+
+/** Where an artifact comes from. A registry's tarball is found by name and version in the user's own registry. */
+export type Source =
+  | { readonly kind: 'registry' }
+  | { readonly kind: 'tarball'; readonly url: string }
+  /** A tarball inside the repository. */
+  | { readonly kind: 'file'; readonly path: string }
+  | { readonly kind: 'git'; readonly url: string; readonly commit: string }
+
+export interface Input {
+  readonly path: string
+  /** `sha256-<hex>` of the file, or of the dependency fields of a `package.json`. */
+  readonly digest: string
+}

@@ -1,0 +1,74 @@
+/** Every way polder can fail on purpose. Each code has a test and a row in `docs/errors.md`. */
+export type ErrorCode =
+  // configuration and usage
+  | 'CONFIG_INVALID'
+  | 'CONFIG_NOT_FOUND'
+  | 'NO_SERVICES'
+  | 'SERVICE_UNKNOWN'
+  | 'SCRIPT_UNKNOWN'
+  | 'PACKAGE_UNKNOWN'
+  | 'USAGE'
+  // gather
+  | 'MANIFEST_INVALID'
+  | 'LOCKFILE_INVALID'
+  | 'LOCKFILE_VERSION'
+  | 'LOCKFILE_STALE'
+  | 'LOCKFILE_CONFLICT_MARKERS'
+  | 'PIN_CONFLICT'
+  // polder.lock
+  | 'LOCK_NOT_FOUND'
+  | 'LOCK_INVALID'
+  | 'LOCK_OUT_OF_DATE'
+  | 'PLATFORM_NOT_LOCKED'
+  | 'PLATFORM_EXCLUDED'
+  // index and upstream
+  | 'FETCH_FAILED'
+  | 'INTEGRITY_MISMATCH'
+  | 'INTEGRITY_MISSING'
+  | 'NPMRC_INVALID'
+  | 'SOURCE_UNSUPPORTED'
+  // store
+  | 'ARTIFACT_MISSING'
+  | 'ARTIFACT_CORRUPT'
+  | 'ARCHIVE_REFUSED'
+  | 'STORE_LAYOUT'
+  | 'STORE_UNWRITABLE'
+  | 'DISK_FULL'
+  // realise
+  | 'NODE_MODULES_FOREIGN'
+  | 'NOT_INSTALLED'
+  | 'VERIFY_FAILED'
+  | 'PROBLEM_INVALID'
+
+/** What an error can carry besides its message; `cli` prints `hint` and, with `--json`, all of it. */
+export interface ErrorDetails {
+  /** What the user can do next, as a sentence or a command. */
+  readonly hint?: string
+  readonly cause?: unknown
+  readonly found?: string
+  readonly wanted?: string
+  /** The file or directory concerned. */
+  readonly path?: string
+  /** The package or requirement concerned. */
+  readonly spec?: string
+  /** Further failures of the same kind that this one must not hide. */
+  readonly others?: readonly PolderError[]
+}
+
+/** The one error class. The message says what happened, with the values; `details.hint` what to do about it. */
+export class PolderError extends Error {
+  override readonly name = 'PolderError'
+  readonly code: ErrorCode
+  readonly details: ErrorDetails
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause })
+    this.code = code
+    this.details = details
+  }
+}
+
+/** True for a Node system error with this code, such as `ENOENT`. */
+export function isErrno(error: unknown, ...codes: readonly string[]): error is NodeJS.ErrnoException {
+  return error instanceof Error && codes.includes((error as NodeJS.ErrnoException).code ?? '')
+}

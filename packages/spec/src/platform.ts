@@ -1,0 +1,54 @@
+/** Where an environment runs, in npm's vocabulary. `libc` is set on Linux only. */
+export interface Platform {
+  readonly os: string
+  readonly cpu: string
+  readonly libc?: string
+}
+
+/** A package's `os`, `cpu` and `libc` fields: allowed values, or values refused with a leading `!`. */
+export interface PlatformCondition {
+  readonly os?: readonly string[]
+  readonly cpu?: readonly string[]
+  readonly libc?: readonly string[]
+}
+
+/** npm's rule (npm-install-checks): every field that is given must allow the platform. */
+export function matchesPlatform(condition: PlatformCondition, platform: Platform): boolean {
+  return (
+    allows(condition.os, platform.os) &&
+    allows(condition.cpu, platform.cpu) &&
+    (platform.libc === undefined ? true : allows(condition.libc, platform.libc)) &&
+    (condition.libc === undefined || platform.os === 'linux')
+  )
+}
+
+/** `linux-x64-glibc`, `darwin-arm64`: as `polder.yaml` and `polder.lock` write it. */
+export function platformName(platform: Platform): string {
+  return [platform.os, platform.cpu, platform.libc].filter((part) => part !== undefined).join('-')
+}
+
+/** The reverse of {@link platformName}; `linux-x64` means glibc. Undefined if the text is not a platform. */
+export function parsePlatform(name: string): Platform | undefined {
+  const match = /^(linux|darwin|win32|freebsd|openbsd|sunos|aix|android)-([a-z0-9]+)(?:-(glibc|musl))?$/.exec(name)
+  if (match === null) return undefined
+  const [, os = '', cpu = '', libc] = match
+  if (os === 'linux') return { os, cpu, libc: libc ?? 'glibc' }
+  return libc === undefined ? { os, cpu } : undefined
+}
+
+/** The platform of this process. Musl is told from glibc by the process report, as `detect-libc` does. */
+export function currentPlatform(): Platform {
+  const { platform: os, arch: cpu } = process
+  if (os !== 'linux') return { os, cpu }
+  // Without this the report looks up the name of every network address, which takes long and is no business of ours.
+  ;(process.report as NodeJS.ProcessReport & { excludeNetwork: boolean }).excludeNetwork = true
+  const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
+  return { os, cpu, libc: report.header?.glibcVersionRuntime === undefined ? 'musl' : 'glibc' }
+}
+
+function allows(list: readonly string[] | undefined, value: string): boolean {
+  if (list === undefined || list.length === 0 || (list.length === 1 && list[0] === 'any')) return true
+  if (list.includes(`!${value}`)) return false
+  const positive = list.filter((entry) => !entry.startsWith('!'))
+  return positive.length === 0 || positive.includes(value)
+}
