@@ -1,0 +1,90 @@
+import { compareText, splitPackageId } from '@polder/spec'
+
+import type { Lock } from './lock.ts'
+
+/** What changed between two locks, for people: everything sorted by name. */
+export interface LockDiff {
+  readonly packages: readonly PackageChange[]
+  /** Services whose use of a dependency changed. */
+  readonly services: readonly ServiceChange[]
+  readonly splits: { readonly added: readonly string[]; readonly removed: readonly string[] }
+  /** Same name and version, other bytes: never harmless. */
+  readonly integrity: readonly { readonly id: string; readonly before: string; readonly after: string }[]
+}
+
+/** The versions of one name that are in one lock only. */
+export interface PackageChange {
+  readonly name: string
+  readonly removed: readonly string[]
+  readonly added: readonly string[]
+}
+
+export interface ServiceChange {
+  readonly service: string
+  readonly name: string
+  readonly before: string | null
+  readonly after: string | null
+}
+
+/** Compares what two locks install; the digests of their inputs are not looked at. */
+export function diffLocks(before: Lock, after: Lock): LockDiff {
+  const [old, young] = [before.npm, after.npm]
+  return {
+    packages: packageChanges(Object.keys(old.packages), Object.keys(young.packages)),
+    services: serviceChanges(before, after),
+    splits: {
+      added: Object.keys(young.splits).filter((name) => !Object.hasOwn(old.splits, name)).sort(compareText),
+      removed: Object.keys(old.splits).filter((name) => !Object.hasOwn(young.splits, name)).sort(compareText),
+    },
+    integrity: Object.entries(old.packages)
+      .flatMap(([id, { integrity }]) => {
+        const now = (young.packages as Readonly<Record<string, { integrity: string }>>)[id]?.integrity
+        return now === undefined || now === integrity ? [] : [{ id, before: integrity, after: now }]
+      })
+      .sort((a, b) => compareText(a.id, b.id)),
+  }
+}
+
+/** True if nothing that is installed differs. */
+export function isEmptyDiff(diff: LockDiff): boolean {
+  return diff.packages.length + diff.services.length + diff.splits.added.length + diff.splits.removed.length + diff.integrity.length === 0
+}
+
+function packageChanges(before: readonly string[], after: readonly string[]): PackageChange[] {
+  const changes = new Map<string, { removed: string[]; added: string[] }>()
+  const note = (id: string, side: 'removed' | 'added'): void => {
+    const { name, reference } = splitPackageId(id)
+    const change = changes.get(name) ?? { removed: [], added: [] }
+    change[side].push(reference)
+    changes.set(name, change)
+  }
+  const [old, young] = [new Set(before), new Set(after)]
+  for (const id of before) if (!young.has(id)) note(id, 'removed')
+  for (const id of after) if (!old.has(id)) note(id, 'added')
+  return [...changes]
+    .map(([name, { removed, added }]) => ({ name, removed: removed.sort(compareText), added: added.sort(compareText) }))
+    .sort((a, b) => compareText(a.name, b.name))
+}
+
+function serviceChanges(before: Lock, after: Lock): ServiceChange[] {
+  const [old, young] = [uses(before), uses(after)]
+  const changes: ServiceChange[] = []
+  for (const key of [...new Set([...old.keys(), ...young.keys()])].sort(compareText)) {
+    const [was, is] = [old.get(key) ?? null, young.get(key) ?? null]
+    if (was === is) continue
+    const [service = '', name = ''] = key.split('\0')
+    changes.push({ service, name, before: was, after: is })
+  }
+  return changes
+}
+
+/** `service NUL name` → what the service gets. */
+function uses(lock: Lock): Map<string, string> {
+  const found = new Map<string, string>()
+  for (const [path, service] of Object.entries(lock.npm.services)) {
+    for (const group of [service.dependencies, service.devDependencies, service.optionalDependencies, service.peerDependencies]) {
+      for (const [name, { use }] of Object.entries(group ?? {})) if (use !== undefined) found.set(`${path}\0${name}`, use)
+    }
+  }
+  return found
+}

@@ -1,0 +1,15 @@
+export { diffLocks, isEmptyDiff, type LockDiff, type PackageChange, type ServiceChange } from './diff.ts'
+export type {
+  InstanceId,
+  Lock,
+  LockedInstance,
+  LockedPackage,
+  LockedRequirement,
+  LockedService,
+  NpmLock,
+  Split,
+  SplitDemand,
+  Target,
+} from './lock.ts'
+export { parseLock } from './parse.ts'
+export { serializeLock } from './serialize.ts'

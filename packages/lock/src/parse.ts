@@ -1,0 +1,139 @@
+import { PolderError } from '@polder/spec'
+import { load, YAMLException } from 'js-yaml'
+import { z } from 'zod'
+
+import type { Lock } from './lock.ts'
+
+/**
+ * Parses the text of a `polder.lock`.
+ * @param path named in errors
+ * @throws PolderError `LOCK_INVALID`: not YAML, merge conflict markers, another version, a key we don't know
+ */
+export function parseLock(text: string, path: string): Lock {
+  if (/^(?:<{7}|>{7}) /m.test(text)) {
+    throw new PolderError('LOCK_INVALID', `${path} holds merge conflict markers`, {
+      path,
+      hint: 'take either side and run `polder lock`: the lock is made from the lockfiles of the services',
+    })
+  }
+  let document: unknown
+  try {
+    document = load(text, { filename: path })
+  } catch (cause) {
+    if (!(cause instanceof YAMLException)) throw cause
+    throw new PolderError('LOCK_INVALID', `${path} is not YAML: ${cause.message.split('\n')[0] ?? ''}`, { path, cause, hint: REMAKE })
+  }
+  const version = (document as { lockfileVersion?: unknown } | null)?.lockfileVersion
+  if (version !== 1) {
+    throw new PolderError('LOCK_INVALID', `${path} has lockfileVersion ${JSON.stringify(version) ?? 'none'}`, {
+      path,
+      found: String(version),
+      wanted: '1',
+      hint: 'this polder reads version 1; run `polder lock` to make it anew, or use the polder that wrote it',
+    })
+  }
+  const parsed = LOCK.safeParse(document)
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]
+    throw new PolderError('LOCK_INVALID', `${path}: ${issue?.path.join(' > ') ?? ''}: ${issue?.message ?? 'invalid'}`, { path, hint: REMAKE })
+  }
+  const lock = parsed.data as unknown as Lock
+  checkTargets(lock, path)
+  return lock
+}
+
+const REMAKE = 'run `polder lock` to make it anew'
+
+const text = z.string()
+const name = text.regex(/^(?:@[a-z0-9-~][\w-.~]*\/)?[\w-~][\w-.~!'()*]*$/i, 'is no package name')
+const relativePath = text.refine((path) => !path.startsWith('/') && !/(?:^|\/)\.\.(?:\/|$)|[\\\0]/.test(path), 'leads out of the repository')
+const strings = z.record(text, text)
+const target = text.min(1)
+const requirement = z.strictObject({ specifier: text, use: target.optional(), was: text.optional() })
+const requirements = z.record(name, requirement).optional()
+const command = z.record(text.regex(/^[A-Za-z0-9@._~+-]+$/), relativePath)
+
+const LOCK = z.strictObject({
+  lockfileVersion: z.literal(1),
+  policy: z.strictObject({ platforms: z.array(text), versions: z.literal('fewest') }),
+  inputs: z.record(relativePath, text),
+  npm: z.strictObject({
+    services: z.record(
+      relativePath,
+      z.strictObject({
+        name: text.optional(),
+        version: text.optional(),
+        lockfile: relativePath,
+        bin: command.optional(),
+        dependencies: requirements,
+        devDependencies: requirements,
+        optionalDependencies: requirements,
+        peerDependencies: requirements,
+      }),
+    ),
+    splits: z.record(
+      name,
+      z.strictObject({
+        proven: z.boolean(),
+        versions: z.record(text, z.strictObject({ range: text, owner: text, owners: z.number() })),
+      }),
+    ),
+    root: z.record(name, target),
+    packages: z.record(
+      text,
+      z.strictObject({
+        integrity: text.regex(/^sha512-[A-Za-z0-9+/]{86}==$/, 'is no sha512'),
+        version: text.optional(),
+        tarball: text.optional(),
+        file: relativePath.optional(),
+        git: text.optional(),
+        dependencies: strings.optional(),
+        optionalDependencies: strings.optional(),
+        peerDependencies: strings.optional(),
+        optionalPeers: z.array(text).optional(),
+        bundled: z.array(text).optional(),
+        os: z.array(text).optional(),
+        cpu: z.array(text).optional(),
+        libc: z.array(text).optional(),
+        engines: strings.optional(),
+        bin: command.optional(),
+        needsBuild: z.literal(true).optional(),
+        deprecated: text.optional(),
+      }),
+    ),
+    instances: z.record(
+      text,
+      z
+        .strictObject({
+          package: text.optional(),
+          optional: z.literal(true).optional(),
+          inCheckout: z.literal(true).optional(),
+          links: z.record(name, target).optional(),
+        })
+    ),
+  }),
+})
+
+/** Fills in what serialising leaves out, and makes sure that nothing points at what is not there. */
+function checkTargets(lock: Lock, path: string): void {
+  const { instances, packages, services, root } = lock.npm
+  const fail = (where: string, what: string): never => {
+    throw new PolderError('LOCK_INVALID', `${path}: ${where} leads to ${what}, which the lock does not hold`, { path, spec: what, hint: REMAKE })
+  }
+  const check = (where: string, to: string): void => {
+    const known = to.startsWith('link:') ? Object.hasOwn(services, to.slice('link:'.length)) : Object.hasOwn(instances, to)
+    if (!known) fail(where, to)
+  }
+  for (const [id, instance] of Object.entries(instances)) {
+    const filled = instance as { package?: string }
+    filled.package ??= id
+    if (!Object.hasOwn(packages, filled.package)) fail(id, filled.package)
+    for (const to of Object.values(instance.links ?? {})) check(id, to)
+  }
+  for (const [entry, to] of Object.entries(root)) check(`root > ${entry}`, to)
+  for (const [service, { dependencies, devDependencies, optionalDependencies, peerDependencies }] of Object.entries(services)) {
+    for (const group of [dependencies, devDependencies, optionalDependencies, peerDependencies]) {
+      for (const { use } of Object.values(group ?? {})) if (use !== undefined) check(service, use)
+    }
+  }
+}
