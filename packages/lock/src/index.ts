@@ -13,3 +13,4 @@ export type {
 } from './lock.ts'
 export { parseLock } from './parse.ts'
 export { serializeLock } from './serialize.ts'
+export { exportPnpmLock, type PnpmWorkspaceSettings } from './export/pnpm-lock.ts'

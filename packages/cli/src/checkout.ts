@@ -1,0 +1,82 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { join, relative } from 'node:path'
+
+import { findRoot } from '@polder/gather'
+import { parseLock, type Lock, type LockedService } from '@polder/lock'
+import { compareText, isErrno, PolderError } from '@polder/spec'
+import { distance } from 'fastest-levenshtein'
+
+/** The repository's root for a working directory, and its lock. */
+export interface Checkout {
+  /** Absolute. */
+  readonly root: string
+  readonly lock: Lock
+  /** As it stands in the file. */
+  readonly lockText: string
+}
+
+export const LOCK_FILE = 'polder.lock'
+
+/** @throws PolderError `CONFIG_NOT_FOUND`, `LOCK_NOT_FOUND`, `LOCK_INVALID` */
+export function openCheckout(cwd: string): Checkout {
+  const root = findRoot(cwd)
+  const lockText = readLockText(root)
+  if (lockText === null) {
+    throw new PolderError('LOCK_NOT_FOUND', `there is no ${LOCK_FILE} in ${root}`, { path: join(root, LOCK_FILE), hint: 'run `polder lock`' })
+  }
+  return { root, lock: parseLock(lockText, LOCK_FILE), lockText }
+}
+
+/** The text of `polder.lock`, null if there is none. */
+export function readLockText(root: string): string | null {
+  try {
+    return readFileSync(join(root, LOCK_FILE), 'utf8')
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return null
+    throw error
+  }
+}
+
+/**
+ * The service that a user names: by path, by package name, or by the last part of its path where that is clear.
+ * @throws PolderError `SERVICE_UNKNOWN`
+ */
+export function findService(lock: Lock, wanted: string): string {
+  const services = Object.entries(lock.npm.services)
+  const path = wanted.replace(/^\.\//, '').replace(/\/+$/, '') || '.'
+  const exact = services.find(([servicePath, { name }]) => servicePath === path || name === wanted)
+  if (exact !== undefined) return exact[0]
+  const byLastPart = services.filter(([servicePath]) => servicePath.split('/').at(-1) === path)
+  if (byLastPart.length === 1 && byLastPart[0] !== undefined) return byLastPart[0][0]
+  const nearest = nearestText(wanted, services.flatMap(([servicePath, { name }]) => [servicePath, ...(name === undefined ? [] : [name])]))
+  throw new PolderError('SERVICE_UNKNOWN', `there is no service ${JSON.stringify(wanted)}`, {
+    spec: wanted,
+    hint: nearest === undefined ? 'see `polder status` for the services' : `did you mean ${nearest}?`,
+  })
+}
+
+/** The service that a working directory lies in, undefined outside of all. */
+export function serviceOf(checkout: Checkout, cwd: string): string | undefined {
+  const inside = relative(checkout.root, cwd).split('\\').join('/') || '.'
+  return Object.keys(checkout.lock.npm.services)
+    .filter((path) => path === '.' || inside === path || inside.startsWith(`${path}/`))
+    .sort((a, b) => b.length - a.length || compareText(a, b))[0]
+}
+
+/** The directories of commands for a service, nearest first. */
+export function binDirectories(root: string, service: string | undefined): string[] {
+  const own = service === undefined || service === '.' ? [] : [join(root, service, 'node_modules', '.bin')]
+  return [...own.filter((path) => existsSync(path)), join(root, 'node_modules', '.bin')]
+}
+
+/** All requirements of a service, whatever their kind. */
+export function requirementsOf(service: LockedService): NonNullable<LockedService['dependencies']> {
+  return { ...service.peerDependencies, ...service.optionalDependencies, ...service.devDependencies, ...service.dependencies }
+}
+
+/** The candidate that is likely meant, if one is close. */
+export function nearestText(wanted: string, known: readonly string[]): string | undefined {
+  const ranked = known.map((text) => ({ text, distance: distance(wanted, text) })).sort((a, b) => a.distance - b.distance || compareText(a.text, b.text))
+  const best = ranked[0]
+  return best !== undefined && best.distance <= Math.max(2, wanted.length / 3) ? best.text : undefined
+}

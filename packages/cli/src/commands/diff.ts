@@ -1,0 +1,37 @@
+import { readFileSync } from 'node:fs'
+
+import { diffLocks, isEmptyDiff, parseLock, type Lock, type LockDiff } from '@polder/lock'
+import { isErrno, PolderError } from '@polder/spec'
+
+import type { Output } from '../output.ts'
+
+/** `polder diff OLD NEW`: what changes for whom between two locks. Exit code 0 either way. */
+export function diff(oldPath: string, newPath: string, output: Output): number {
+  const changes = diffLocks(readLock(oldPath), readLock(newPath))
+  if (isEmptyDiff(changes)) output.line('Both locks install the same')
+  else printDiff(output, changes)
+  output.result(changes)
+  return 0
+}
+
+export function printDiff(output: Output, { packages, services, splits, integrity }: LockDiff): void {
+  if (output.quiet) return
+  for (const { id, before, after } of integrity) output.line(output.bad(`! ${id}: other bytes, ${before.slice(0, 20)}… → ${after.slice(0, 20)}…`))
+  for (const { name, removed, added } of packages) {
+    if (removed.length === 0) output.line(output.good(`+ ${name} ${added.join(', ')}`))
+    else if (added.length === 0) output.line(output.bad(`- ${name} ${removed.join(', ')}`))
+    else output.line(`~ ${name} ${removed.join(', ')} → ${added.join(', ')}`)
+  }
+  for (const { service, name, before, after } of services) output.line(`  ${service}: ${name} ${before ?? 'nothing'} → ${after ?? 'nothing'}`)
+  for (const name of splits.added) output.line(`  ${name} is now split`)
+  for (const name of splits.removed) output.line(`  ${name} is no longer split`)
+}
+
+function readLock(path: string): Lock {
+  try {
+    return parseLock(readFileSync(path, 'utf8'), path)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'EISDIR')) throw new PolderError('LOCK_NOT_FOUND', `there is no lock at ${path}`, { path, cause: error })
+    throw error
+  }
+}

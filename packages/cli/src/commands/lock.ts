@@ -1,0 +1,196 @@
+import { join } from 'node:path'
+
+import { flatten, type FlattenReport, type PinnedManifest } from '@polder/flatten'
+import { findRoot, gather, readConfig, type Gathered } from '@polder/gather'
+import { readPinned, type PinRequest, type SyncReport } from '@polder/index'
+import { diffLocks, parseLock, serializeLock, type Lock, type LockDiff } from '@polder/lock'
+import { matchesPlatform, parsePlatform, PolderError, type PackageId, type Platform } from '@polder/spec'
+import { atomicWrite, openStore, storeHome } from '@polder/store'
+
+import { LOCK_FILE, readLockText } from '../checkout.ts'
+import { bytes, count, duration, type Output } from '../output.ts'
+import { startProgress } from '../progress.ts'
+import { printDiff } from './diff.ts'
+
+export interface LockOptions {
+  readonly check: boolean
+  /** Use what the index holds; never ask an upstream. */
+  readonly offline: boolean
+}
+
+/** `polder lock`: gather → sync → flatten → polder.lock. With `check` nothing is written and an old lock is an error. */
+export async function lock(cwd: string, output: Output, options: LockOptions): Promise<number> {
+  const started = performance.now()
+  const root = findRoot(cwd)
+  const gathered = await gather(root, readConfig(root))
+  for (const warning of gathered.warnings) output.note(`warning: ${warning}`)
+  const existing = readLockText(root)
+  if (options.check) checkInputs(gathered, existing)
+  const { manifests, sync } = await pinnedManifests(gathered, output, options.offline || options.check)
+  const flattened = flatten(gathered, manifests)
+  const text = serializeLock(flattened.lock)
+  const changed = text !== existing
+  if (options.check) {
+    if (changed) throw outOfDate('it would be written differently', [])
+    output.line(`${LOCK_FILE} is up to date`)
+    output.result({ upToDate: true })
+    return 0
+  }
+  const diff = changed && existing !== null ? tryDiff(existing, flattened.lock) : null
+  if (changed) atomicWrite(join(root, LOCK_FILE), text)
+  printSummary(output, flattened.report, flattened.lock, { changed, sync, milliseconds: performance.now() - started })
+  if (diff !== null) printDiff(output, diff)
+  output.result({ changed, ...flattened.report, splits: flattened.lock.npm.splits, fetched: sync?.fetched ?? 0, bytes: sync?.bytes ?? 0, diff })
+  return 0
+}
+
+/** `polder index sync`: fetches what `lock` would, and nothing else. */
+export async function indexSync(cwd: string, output: Output): Promise<number> {
+  const root = findRoot(cwd)
+  const gathered = await gather(root, readConfig(root))
+  const { manifests, sync } = await pinnedManifests(gathered, output, false)
+  const fetched = sync?.fetched ?? 0
+  output.line(`${count(manifests.size, 'pin')} in the index, ${fetched === 0 ? 'none' : `${fetched} (${bytes(sync?.bytes ?? 0)})`} fetched`)
+  output.result({ pins: manifests.size, fetched, bytes: sync?.bytes ?? 0 })
+  return 0
+}
+
+/** The manifest of every pin that some locked platform needs, fetched where the index lacks it. */
+async function pinnedManifests(
+  gathered: Gathered,
+  output: Output,
+  offline: boolean,
+): Promise<{ manifests: ReadonlyMap<PackageId, PinnedManifest>; sync: SyncReport | null }> {
+  const store = openStore(storeHome(process.env))
+  const platforms = gathered.config.platforms.map((name) => parsePlatform(name)).filter((platform) => platform !== undefined)
+  const wanted = pinRequests(gathered, platforms)
+  const known = readPinned(store, wanted)
+  let pinned: ReadonlyMap<PackageId, PinnedManifest> = known.pinned
+  let sync: SyncReport | null = null
+  if (known.missing.length > 0) {
+    if (offline) throw missingPins(known.missing)
+    const { syncPins } = await import('@polder/index/sync')
+    const progress = startProgress(output, 'Fetching')
+    try {
+      sync = await syncPins(store, wanted, {
+        root: gathered.root,
+        env: process.env,
+        allowWeakIntegrity: gathered.config.index.allowWeakIntegrity,
+        platforms,
+        onProgress: ({ done, total, label }) => {
+          progress.update(done, total, label)
+        },
+      })
+    } finally {
+      progress.end()
+    }
+    if (sync.failures.length > 0) throw syncFailure(sync.failures)
+    pinned = sync.pinned
+  }
+  // Lockfiles of yarn 1 don't say which platform a package is for: its manifest does.
+  const fits = ([id, { manifest }]: readonly [PackageId, PinnedManifest]): boolean =>
+    gathered.pins.get(id)?.optional !== true || platforms.some((platform) => matchesPlatform(manifest, platform))
+  return { manifests: new Map([...pinned].filter(fits)), sync }
+}
+
+/** Every pin but the optional ones that no locked platform can use. */
+function pinRequests(gathered: Gathered, platforms: readonly Platform[]): PinRequest[] {
+  const neededBy = usersOfPins(gathered)
+  return [...gathered.pins.values()]
+    .filter((pin) => !pin.optional || platforms.some((platform) => matchesPlatform(pin, platform)))
+    .map(({ id, name, reference, integrity, source, optional }) => ({ id, name, reference, integrity, source, optional, neededBy: neededBy(id) }))
+}
+
+/** Who asks for a pin, for the report of one that cannot be had: services first, then other pins. Made when asked. */
+function usersOfPins(gathered: Gathered): (id: PackageId) => readonly string[] {
+  const users = new Map<PackageId, string[]>()
+  const add = (id: PackageId, user: string): void => {
+    users.set(id, [...(users.get(id) ?? []), user])
+  }
+  for (const { path, requirements } of gathered.services) {
+    for (const { locked } of requirements) if (locked !== null && 'package' in locked) add(locked.package, path)
+  }
+  for (const { id, edges } of gathered.pins.values()) {
+    for (const { targets } of edges) for (const target of targets) if ('package' in target) add(target.package, id)
+  }
+  return (id) => users.get(id) ?? []
+}
+
+function missingPins(missing: readonly PinRequest[]): PolderError {
+  const others = missing.map(({ id, neededBy }) => new PolderError('ARTIFACT_MISSING', `${id}, needed by ${neededBy[0] ?? 'nobody'}`, { spec: id }))
+  return new PolderError('ARTIFACT_MISSING', `the index lacks ${count(missing.length, 'pin')}`, { others, hint: 'run `polder index sync` where there is a network' })
+}
+
+function syncFailure(failures: readonly PolderError[]): PolderError {
+  const [first, ...more] = failures
+  if (first !== undefined && more.length === 0) return first
+  return new PolderError(first?.code ?? 'FETCH_FAILED', `${count(failures.length, 'pin')} could not be fetched`, {
+    others: failures,
+    hint: 'what was fetched is kept: mend the cause and run the same command again',
+  })
+}
+
+function checkInputs(gathered: Gathered, existing: string | null): void {
+  if (existing === null) throw outOfDate('it does not exist', [])
+  const { inputs } = parseLock(existing, LOCK_FILE)
+  const now = new Map(gathered.inputs.map(({ path, digest }) => [path, digest]))
+  const changed = [...now].filter(([path, digest]) => inputs[path] !== digest).map(([path]) => path)
+  const gone = Object.keys(inputs).filter((path) => !now.has(path))
+  if (changed.length + gone.length > 0) throw outOfDate('its inputs changed', [...changed, ...gone])
+}
+
+/** The error that `lock --check` and `install` share. */
+export function outOfDate(why: string, paths: readonly string[]): PolderError {
+  return new PolderError('LOCK_OUT_OF_DATE', `${LOCK_FILE} is out of date: ${why}`, {
+    path: LOCK_FILE,
+    others: paths.map((path) => new PolderError('LOCK_OUT_OF_DATE', `${path} changed`, { path })),
+    hint: 'run `polder lock` and commit the result',
+  })
+}
+
+/** A lock that cannot be read is written anew all the same; only the comparison is lost. */
+function tryDiff(existing: string, now: Lock): LockDiff | null {
+  try {
+    return diffLocks(parseLock(existing, LOCK_FILE), now)
+  } catch (error) {
+    if (error instanceof PolderError && error.code === 'LOCK_INVALID') return null
+    throw error
+  }
+}
+
+function printSummary(
+  output: Output,
+  report: FlattenReport,
+  { npm }: Lock,
+  { changed, sync, milliseconds }: { changed: boolean; sync: SyncReport | null; milliseconds: number },
+): void {
+  if (output.quiet) return
+  output.line(`${output.bold(LOCK_FILE)} ${changed ? 'written' : 'unchanged'} in ${duration(milliseconds)}`)
+  output.line(`  ${count(report.services, 'service')}, ${count(report.names, 'name')}`)
+  if (sync !== null) output.line(`  ${count(sync.fetched, 'artifact')} fetched (${bytes(sync.bytes)}), ${sync.reused} already there`)
+  const bound = report.optimal ? 'proven to be the fewest' : `at least ${report.lowerBound} are needed`
+  output.line(`  ${report.before} → ${report.after} packages (${bound})`)
+  if (report.moved.length > 0) {
+    output.line(`  ${count(report.moved.length, 'requirement')} of services moved to a version that others share`)
+    for (const { service, name, from, to } of report.moved.slice(0, SHOWN)) output.line(`    ${service}: ${name} ${from} → ${to}`)
+    more(output, report.moved.length)
+  }
+  const splits = Object.entries(npm.splits)
+  if (splits.length > 0) output.line(`  ${count(splits.length, 'name')} kept at several versions`)
+  for (const [name, { versions, proven }] of splits.slice(0, SHOWN)) {
+    output.line(`    ${name}${proven ? '' : ' (not proven)'}`)
+    for (const [version, { range, owner, owners }] of Object.entries(versions)) {
+      const others = owners > 1 ? ` and ${count(owners - 1, 'other')}` : ''
+      output.line(`      ${version.padEnd(10)} needed by ${owner}${others} (${range})`)
+    }
+  }
+  more(output, splits.length)
+  const { length: unmet } = report.unmetPeers
+  if (unmet > 0) output.line(output.dim(`  ${count(unmet, 'peer')} unmet or outside its range (\`polder lock --json\` lists them)`))
+}
+
+const SHOWN = 12
+
+function more(output: Output, total: number): void {
+  if (total > SHOWN) output.line(output.dim(`    … and ${total - SHOWN} more`))
+}

@@ -1,0 +1,78 @@
+import { styleText } from 'node:util'
+
+/** How a command talks: results to stdout, everything else to stderr. */
+export interface Output {
+  readonly json: boolean
+  /** Nothing but results and errors. */
+  readonly quiet: boolean
+  readonly verbose: boolean
+  /** True if a progress display can be drawn and erased. */
+  readonly interactive: boolean
+  /** A line of the result, not with `--json`. */
+  line(text?: string): void
+  /** The result with `--json`: one document. */
+  result(document: unknown): void
+  /** A remark on stderr, not when quiet. */
+  note(text: string): void
+  bold(text: string): string
+  dim(text: string): string
+  good(text: string): string
+  bad(text: string): string
+}
+
+export interface OutputFlags {
+  readonly json?: boolean
+  readonly quiet?: boolean
+  readonly verbose?: boolean
+}
+
+/** Colours only on a terminal and without `NO_COLOR`; a progress display only where somebody watches. */
+export function createOutput(flags: OutputFlags, env: NodeJS.ProcessEnv): Output {
+  const json = flags.json === true
+  const quiet = flags.quiet === true
+  const colours = process.stdout.isTTY && (env['NO_COLOR'] ?? '') === '' && env['TERM'] !== 'dumb'
+  const styled =
+    (style: 'bold' | 'dim' | 'green' | 'red') =>
+    (text: string): string =>
+      colours ? styleText(style, text) : text
+  return {
+    json,
+    quiet,
+    verbose: flags.verbose === true,
+    interactive: process.stderr.isTTY && !quiet && !json && (env['CI'] ?? '') === '' && env['TERM'] !== 'dumb',
+    line: (text = '') => {
+      if (!json) process.stdout.write(`${text}\n`)
+    },
+    result: (document) => {
+      if (json) process.stdout.write(`${JSON.stringify(document, null, 2)}\n`)
+    },
+    note: (text) => {
+      if (!quiet && !json) process.stderr.write(`${printable(text)}\n`)
+    },
+    bold: styled('bold'),
+    dim: styled('dim'),
+    good: styled('green'),
+    bad: styled('red'),
+  }
+}
+
+/** Names and messages come from manifests and registries: what a terminal would act on is shown instead. */
+export function printable(text: string): string {
+  // oxlint-disable-next-line no-control-regex -- control characters are what this is about
+  return text.replace(/[\0-\x08\x0B-\x1F\x7F-\x9F\u202A-\u202E\u2066-\u2069]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
+}
+
+/** `3 packages`, `1 package`. */
+export function count(number: number, noun: string, plural = `${noun}s`): string {
+  return `${number.toLocaleString('en-US')} ${number === 1 ? noun : plural}`
+}
+
+/** `412 ms`, `3.4 s`. */
+export function duration(milliseconds: number): string {
+  return milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`
+}
+
+/** `512 kB`, `34.1 MB`, in powers of ten. */
+export function bytes(number: number): string {
+  return number < 1e6 ? `${Math.ceil(number / 1e3)} kB` : `${(number / 1e6).toFixed(1)} MB`
+}

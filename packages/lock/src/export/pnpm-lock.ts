@@ -1,0 +1,138 @@
+import { compareText, sortKeys, splitPackageId } from '@polder/spec'
+import { dump } from 'js-yaml'
+
+import type { InstanceId, Lock, LockedInstance, LockedPackage, LockedRequirement, LockedService, Target } from '../lock.ts'
+
+/** What `pnpm-workspace.yaml` says and pnpm compares with the lockfile. */
+export interface PnpmWorkspaceSettings {
+  /** Catalog name → package → range; the unnamed catalog is `default`. */
+  readonly catalogs?: Readonly<Record<string, Readonly<Record<string, string>>>>
+  readonly overrides?: Readonly<Record<string, string>>
+}
+
+/**
+ * The lock as a `pnpm-lock.yaml`, version 9.0 (pnpm's `@pnpm/lockfile.types`), with every service as an importer,
+ * for `pnpm install --frozen-lockfile` in a workspace that lists the services.
+ */
+export function exportPnpmLock({ npm }: Lock, settings: PnpmWorkspaceSettings = {}): string {
+  const { catalogs = {}, overrides = {} } = settings
+  const used = usedCatalogs(npm.services, catalogs)
+  return dump(
+    {
+      lockfileVersion: '9.0',
+      settings: { autoInstallPeers: true, excludeLinksFromLockfile: false },
+      ...(Object.keys(used).length === 0 ? {} : { catalogs: used }),
+      ...(Object.keys(overrides).length === 0 ? {} : { overrides: sortKeys(overrides) }),
+      importers: Object.fromEntries(Object.entries(sortKeys(npm.services)).map(([path, service]) => [path, importer(path, service)])),
+      packages: packages(npm.packages, npm.instances),
+      snapshots: snapshots(npm.instances, npm.packages),
+    },
+    { lineWidth: -1, noRefs: true, flowLevel: -1 },
+  )
+}
+
+function importer(path: string, service: LockedService): object {
+  const group = (requirements: Readonly<Record<string, LockedRequirement>> = {}): Record<string, object> =>
+    Object.fromEntries(
+      Object.entries(sortKeys(requirements)).flatMap(([name, { specifier, use }]) =>
+        use === undefined ? [] : [[name, { specifier, version: use.startsWith('link:') ? relativeLink(path, use) : reference(name, use) }]],
+      ),
+    )
+  // pnpm lists a peer that the importer does not also declare otherwise among its dependencies (auto-install-peers).
+  const declared = { ...service.dependencies, ...service.devDependencies, ...service.optionalDependencies }
+  const peers = Object.fromEntries(Object.entries(service.peerDependencies ?? {}).filter(([name]) => !Object.hasOwn(declared, name)))
+  return withoutEmpty({
+    dependencies: group({ ...peers, ...service.dependencies }),
+    devDependencies: group(service.devDependencies),
+    optionalDependencies: group(service.optionalDependencies),
+  })
+}
+
+function packages(locked: Lock['npm']['packages'], instances: Lock['npm']['instances']): Record<string, object> {
+  const present = new Set(Object.values(instances as Readonly<Record<string, LockedInstance>>).map((instance) => instance.package as string))
+  return Object.fromEntries(
+    Object.entries(sortKeys(locked as Readonly<Record<string, LockedPackage>>))
+      .filter(([id]) => present.has(id))
+      .map(([id, entry]) => {
+        const peers = entry.peerDependencies ?? {}
+        const optional = (entry.optionalPeers ?? []).toSorted(compareText)
+        return [
+          id,
+          {
+            resolution: { integrity: entry.integrity, ...(entry.tarball === undefined ? {} : { tarball: entry.tarball }) },
+            ...(entry.version === undefined ? {} : { version: entry.version }),
+            ...(entry.engines === undefined ? {} : { engines: entry.engines }),
+            ...(entry.cpu === undefined ? {} : { cpu: entry.cpu }),
+            ...(entry.os === undefined ? {} : { os: entry.os }),
+            ...(entry.libc === undefined ? {} : { libc: entry.libc }),
+            ...(entry.deprecated === undefined ? {} : { deprecated: entry.deprecated }),
+            ...(Object.keys(entry.bin ?? {}).length === 0 ? {} : { hasBin: true }),
+            ...((entry.bundled ?? []).length === 0 ? {} : { bundledDependencies: entry.bundled }),
+            ...withoutEmpty({
+              peerDependencies: peers,
+              peerDependenciesMeta: Object.fromEntries(optional.map((name) => [name, { optional: true }])),
+            }),
+          },
+        ]
+      }),
+  )
+}
+
+function snapshots(instances: Lock['npm']['instances'], packages_: Lock['npm']['packages']): Record<string, object> {
+  const written: Record<string, object> = {}
+  for (const [id, instance] of Object.entries(instances as Readonly<Record<string, LockedInstance>>)) {
+    const optionalNames = new Set(Object.keys(packages_[instance.package]?.optionalDependencies ?? {}))
+    const links = Object.entries(sortKeys(instance.links ?? {}))
+    const part = (wanted: boolean): Record<string, string> =>
+      Object.fromEntries(links.filter(([name]) => optionalNames.has(name) === wanted).map(([name, target]) => [name, reference(name, target)]))
+    written[snapshotKey(id)] = {
+      ...withoutEmpty({ dependencies: part(false), optionalDependencies: part(true) }),
+      ...(instance.optional === true ? { optional: true } : {}),
+    }
+  }
+  return sortKeys(written)
+}
+
+/** How pnpm refers to a target from a slot: the version alone, or the whole key for an alias; links stay links. */
+function reference(name: string, target: Target): string {
+  if (target.startsWith('link:')) return target
+  const key = snapshotKey(target)
+  return key.startsWith(`${name}@`) ? key.slice(name.length + 1) : key
+}
+
+/** `old-chalk@npm:chalk@4.1.2` is `chalk@4.1.2` to pnpm. */
+function snapshotKey(id: InstanceId | string): string {
+  const { reference: rest } = splitPackageId(id)
+  return rest.startsWith('npm:') ? rest.slice('npm:'.length) : id
+}
+
+/** pnpm writes an importer's links relative to the importer. */
+function relativeLink(from: string, target: string): string {
+  const to = target.slice('link:'.length)
+  const [source, destination] = [from === '.' ? [] : from.split('/'), to === '.' ? [] : to.split('/')]
+  let shared = 0
+  while (shared < source.length && shared < destination.length && source[shared] === destination[shared]) shared++
+  const up = source.slice(shared).map(() => '..')
+  return `link:${[...up, ...destination.slice(shared)].join('/') || '.'}`
+}
+
+/** pnpm lists the catalog entries that importers use, each with the version it got. */
+function usedCatalogs(
+  services: Readonly<Record<string, LockedService>>,
+  catalogs: NonNullable<PnpmWorkspaceSettings['catalogs']>,
+): Record<string, Record<string, { specifier: string; version: string }>> {
+  const used: Record<string, Record<string, { specifier: string; version: string }>> = {}
+  for (const { dependencies, devDependencies, optionalDependencies, peerDependencies } of Object.values(services)) {
+    for (const [name, { specifier, use }] of Object.entries({ ...peerDependencies, ...optionalDependencies, ...devDependencies, ...dependencies })) {
+      if (!specifier.startsWith('catalog:') || use === undefined) continue
+      const catalog = specifier.slice('catalog:'.length) || 'default'
+      const range = catalogs[catalog]?.[name]
+      if (range !== undefined) (used[catalog] ??= {})[name] = { specifier: range, version: reference(name, use).replace(/\(.*$/, '') }
+    }
+  }
+  return sortKeys(Object.fromEntries(Object.entries(used).map(([catalog, entries]) => [catalog, sortKeys(entries)])))
+}
+
+function withoutEmpty(record: Readonly<Record<string, object>>): Record<string, object> {
+  return Object.fromEntries(Object.entries(record).filter(([, value]) => Object.keys(value).length > 0))
+}
