@@ -108,7 +108,7 @@ const DOCUMENT = z.looseObject({
   bundledDependencies: lenient(z.union([z.boolean(), z.array(text)])),
   bundleDependencies: lenient(z.union([z.boolean(), z.array(text)])),
   engines: lenient(z.union([z.record(z.string(), text), z.array(z.unknown())])),
-  bin: z.unknown(),
+  bin: z.unknown().optional(),
   scripts: lenient(z.record(z.string(), z.unknown())),
   os: list,
   cpu: list,

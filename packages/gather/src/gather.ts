@@ -1,0 +1,179 @@
+import { compareText, type PackageId, PolderError, RangeCache } from '@polder/spec'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { type Closure, closureOf } from './closure.ts'
+import type { Config } from './config.ts'
+import type { Gathered, GatheredService, Input, Pin, Requirement } from './gathered.ts'
+import { CONFIG_FILE, digestBytes, digestInput } from './inputs.ts'
+import type { LockfileInput, LockfileReader, ReadLockfile, ReadService, Stale } from './lockfiles/reader.ts'
+import { type Manifests, readManifest, requireManifest } from './manifests.ts'
+import { type Draft, mergePins, pinOf } from './merge-pins.ts'
+import { inDirectory, resolveInRepository } from './repository-path.ts'
+import { discover, type LockfileKind, type LockfileLocation } from './services.ts'
+import { declaredRequirements, rangeOf } from './specifier.ts'
+import { staleError } from './stale.ts'
+
+/**
+ * Reads what a repository locks: its services, their lockfiles, and the candidates in them.
+ * The result does not depend on the order of directories or lockfiles. Reads files only.
+ * @throws PolderError `NO_SERVICES`, `SERVICE_UNKNOWN`; `MANIFEST_INVALID`; `LOCKFILE_INVALID`, `LOCKFILE_VERSION`,
+ * `LOCKFILE_CONFLICT_MARKERS`; `LOCKFILE_STALE` and `INTEGRITY_MISSING` with all findings; `PIN_CONFLICT`;
+ * `SOURCE_UNSUPPORTED`
+ */
+export async function gather(root: string, config: Config): Promise<Gathered> {
+  const manifests: Manifests = { root, byDirectory: new Map() }
+  const ranges = new RangeCache()
+  const { lockfiles, wanted, warnings } = discover(manifests, config)
+  const { read, claims, ignored } = await readAll(lockfiles, manifests, ranges)
+  const drafts = new Map<PackageId, Draft>()
+  for (const { location, content } of [...read].sort((a, b) => compareText(a.location.path, b.location.path))) {
+    mergePins(drafts, content.pins, location.path)
+  }
+  const services = new Map<string, GatheredService>()
+  const unlocked: string[] = []
+  const serviceAt = (path: string, from: string | undefined): GatheredService => {
+    let service = services.get(path)
+    if (service === undefined) {
+      const claim = claims.get(path)
+      service = claim === undefined ? linkedDirectory(path, from ?? '', manifests, ranges, unlocked) : claimed(claim, manifests)
+      services.set(path, service)
+    }
+    return service
+  }
+  const start = [...claims.values()].filter(({ service }) => !service.linked && (wanted === null || wanted(service.path))).map(({ service }) => service.path)
+  if (start.length === 0) {
+    throw new PolderError('NO_SERVICES', `there is no service in ${root}`, {
+      path: root,
+      hint: 'a service is a directory with a package.json and a lockfile of pnpm, npm or yarn 1; see "services" and "exclude" in polder.yaml',
+    })
+  }
+  const closure = closureOf(start.sort(compareText), drafts, serviceAt, false)
+  const required = closureOf([...closure.services], drafts, serviceAt, true)
+  const used = read.filter(({ location }) => [...closure.services].some((path) => services.get(path)?.lockfile === location.path))
+  throwStale(read, closure)
+  const pins = new Map<PackageId, Pin>()
+  for (const id of [...closure.packages].sort(compareText)) {
+    const draft = drafts.get(id)
+    if (draft !== undefined) pins.set(id, pinOf(draft, !required.packages.has(id)))
+  }
+  throwWithoutHash(pins, config)
+  return {
+    root,
+    config,
+    services: [...services.values()].sort((a, b) => compareText(a.path, b.path)),
+    pins,
+    inputs: inputsOf(used, closure, pins, manifests),
+    warnings: [...new Set([...warnings, ...ignored, ...unlocked, ...used.flatMap(({ content }) => content.warnings)])].sort(compareText),
+  }
+}
+
+interface Read {
+  readonly location: LockfileLocation
+  readonly bytes: Buffer
+  readonly content: ReadLockfile
+}
+
+/** Which lockfile speaks for a directory. */
+interface Claim {
+  readonly service: ReadService
+  readonly lockfile: string
+}
+
+/** Loaded when there is a lockfile of its kind: pnpm's library alone takes a fifth of a second. */
+const READERS: Readonly<Record<LockfileKind, () => Promise<LockfileReader>>> = {
+  pnpm: async () => (await import('./lockfiles/pnpm.ts')).readPnpmLockfile,
+  npm: async () => (await import('./lockfiles/npm.ts')).readNpmLockfile,
+  yarn: async () => (await import('./lockfiles/yarn.ts')).readYarnLockfile,
+}
+
+async function readAll(
+  locations: readonly LockfileLocation[],
+  manifests: Manifests,
+  ranges: RangeCache,
+): Promise<{ read: Read[]; claims: Map<string, Claim>; ignored: string[] }> {
+  const read: Read[] = []
+  const ignored: string[] = []
+  const claims = new Map<string, Claim>()
+  // Workspaces come before what is inside them, so a member's own lockfile is known for what it is when it comes.
+  for (const location of locations) {
+    const { path, directory, kind } = location
+    const owner = claims.get(directory)
+    if (owner !== undefined) {
+      ignored.push(`${path} is ignored: ${directory} is part of the workspace that ${owner.lockfile} locks`)
+      continue
+    }
+    const bytes = readFileSync(join(manifests.root, path))
+    const input: LockfileInput = { root: manifests.root, path, directory, text: bytes.toString('utf8').replace(/^\uFEFF/, ''), manifests, ranges }
+    const content = await (await READERS[kind]())(input)
+    read.push({ location, bytes, content })
+    for (const service of content.services) {
+      if (!service.linked && !claims.has(service.path)) claims.set(service.path, { service, lockfile: path })
+    }
+  }
+  // A directory that is only linked to belongs to its own lockfile, if it has one.
+  for (const { location, content } of read) {
+    for (const service of content.services) if (!claims.has(service.path)) claims.set(service.path, { service, lockfile: location.path })
+  }
+  return { read, claims, ignored }
+}
+
+function claimed({ service, lockfile }: Claim, manifests: Manifests): GatheredService {
+  const { manifest } = requireManifest(manifests, service.path, `${lockfile} locks it`)
+  return { path: service.path, manifest, lockfile, requirements: service.requirements }
+}
+
+/** A directory that is linked to but that no lockfile knows: what it requires can be anything that is locked. */
+function linkedDirectory(path: string, lockfile: string, manifests: Manifests, ranges: RangeCache, warnings: string[]): GatheredService {
+  const { manifest } = requireManifest(manifests, path, `${lockfile} links to it`)
+  const requirements = declaredRequirements({ ...manifest, devDependencies: {} }).map(({ name, kind, specifier }): Requirement => {
+    const link = /^(?:link|file):(?!.*\.(?:tgz|tar\.gz|tar)$)(.*)$/i.exec(specifier)?.[1]
+    const locked = link === undefined ? null : { workspace: resolveInRepository(path, link, `the dependency "${name}" of ${path}`) }
+    return { name, kind, specifier, range: rangeOf(specifier, ranges), locked }
+  })
+  const open = requirements.filter(({ kind, locked }) => kind === 'prod' && locked === null).map(({ name }) => name)
+  if (open.length > 0) warnings.push(`${lockfile} links to ${path} without locking what it requires: ${open.join(', ')}`)
+  return { path, manifest, lockfile, requirements }
+}
+
+function throwStale(read: readonly Read[], closure: Closure): void {
+  const findings = read.flatMap(({ location, content }) =>
+    content.stale.filter(({ service }) => closure.services.has(service)).map((stale: Stale) => ({ ...stale, lockfile: location.path, kind: location.kind })),
+  )
+  if (findings.length > 0) throw staleError(findings)
+}
+
+function throwWithoutHash(pins: ReadonlyMap<PackageId, Pin>, { index }: Config): void {
+  const errors = [...pins.values()]
+    .filter(({ integrity, source, name }) => integrity === null && source.kind !== 'file' && source.kind !== 'git' && !index.allowWeakIntegrity.includes(name))
+    .map(({ id, name, lockfiles }) => {
+      return new PolderError('INTEGRITY_MISSING', `${lockfiles.join(' and ')} has no hash for ${id}`, {
+        spec: id,
+        ...(lockfiles[0] === undefined ? {} : { path: lockfiles[0] }),
+        hint: `make the lockfile again so that it has one, or add "${name}" to "index.allowWeakIntegrity" in ${CONFIG_FILE}`,
+      })
+    })
+  const [first, ...others] = errors
+  if (first !== undefined) throw new PolderError(first.code, first.message, { ...first.details, ...(others.length === 0 ? {} : { others }) })
+}
+
+function inputsOf(used: readonly Read[], closure: Closure, pins: ReadonlyMap<PackageId, Pin>, manifests: Manifests): Input[] {
+  const { root } = manifests
+  const digests = new Map<string, string | null>([[CONFIG_FILE, digestInput(root, CONFIG_FILE)]])
+  for (const { location, bytes, content } of used) {
+    digests.set(location.path, digestBytes(location.path, bytes))
+    for (const path of content.inputs) digests.set(path, digestInput(root, path))
+  }
+  // The directory of a lockfile may hold overrides and the list of workspaces without being a wanted service.
+  for (const directory of [...closure.services, ...used.map(({ location }) => location.directory)]) {
+    const file = readManifest(manifests, directory)
+    const path = inDirectory(directory, 'package.json')
+    if (file !== null) digests.set(path, digestBytes(path, file.bytes))
+  }
+  for (const { integrity, source } of pins.values()) {
+    if (integrity === null && source.kind === 'file') digests.set(source.path, digestInput(root, source.path))
+  }
+  return [...digests]
+    .flatMap(([path, digest]) => (digest === null ? [] : [{ path, digest }]))
+    .sort((a, b) => compareText(a.path, b.path))
+}

@@ -1,0 +1,166 @@
+import { type Manifest, manifestFromJson, type PackageId, splitPackageId } from '@polder/spec'
+
+import type { Requirement, Source, Target } from '../gathered.ts'
+import { requireManifest } from '../manifests.ts'
+import { resolveInRepository } from '../repository-path.ts'
+import { declaredRequirements, rangeOf } from '../specifier.ts'
+import { type NpmDocument, type NpmEntry, readNpmDocument } from './npm-document.ts'
+import {
+  byName,
+  checkedId,
+  checkedName,
+  invalidLockfile,
+  isRegistryTarball,
+  lockedIntegrity,
+  type LockfileInput,
+  type ReadEdge,
+  type ReadLockfile,
+  type ReadPin,
+  type ReadService,
+  sourceOfUrl,
+  type Stale,
+} from './reader.ts'
+
+/**
+ * `package-lock.json` and `npm-shrinkwrap.json`, versions 2 and 3: `packages` maps each place on disk (`''` for the
+ * root, `node_modules/a/node_modules/b`, `packages/lib` for a workspace) to what is there. What a dependency
+ * resolves to is not recorded: it is what Node would find from the place.
+ */
+export function readNpmLockfile(input: LockfileInput): ReadLockfile {
+  const document = readNpmDocument(input)
+  const tree = placeAll(document, input)
+  const hasWorkspaces = document.packages['']?.['workspaces'] !== undefined
+  const services: ReadService[] = []
+  const pins: ReadPin[] = []
+  const stale: Stale[] = []
+  const warnings: string[] = []
+  for (const [place, node] of tree) {
+    if (node.kind === 'directory') {
+      const { manifest } = requireManifest(input.manifests, node.path, `${input.path} has it as ${place === '' ? 'its root' : 'a workspace or link'}`)
+      stale.push(...findStale(node.path, manifest, node.manifest))
+      const requirements = requirementsOf(place, manifest, tree, input)
+      services.push({ path: node.path, linked: place !== '' && (!hasWorkspaces || place.startsWith('..')), requirements })
+      for (const { name, kind, specifier, locked } of requirements) {
+        if (locked === null && (kind === 'prod' || kind === 'dev')) stale.push({ service: node.path, name, manifest: specifier, lock: null })
+      }
+    } else if (node.kind === 'pin') {
+      const { edges, missing } = edgesOf(place, node.manifest, tree, input.path)
+      pins.push({ ...node.pin, edges })
+      for (const name of missing) warnings.push(`${input.path} locks ${node.pin.id} without its dependency "${name}"`)
+    }
+  }
+  return { services, pins, stale, warnings, inputs: [] }
+}
+
+/** A directory of the repository, a candidate, a link to another place, or what came inside a package. */
+type Node =
+  | { readonly kind: 'directory'; readonly path: string; readonly manifest: Manifest }
+  | { readonly kind: 'pin'; readonly pin: Omit<ReadPin, 'edges'>; readonly manifest: Manifest }
+  | { readonly kind: 'link'; readonly path: string }
+  | { readonly kind: 'bundled' }
+
+type Tree = ReadonlyMap<string, Node>
+
+function placeAll(document: NpmDocument, input: LockfileInput): Tree {
+  const tree = new Map<string, Node>()
+  for (const [place, entry] of Object.entries(document.packages)) tree.set(place, nodeAt(place, entry, input))
+  if (tree.get('')?.kind !== 'directory') throw invalidLockfile(input.path, 'it has no entry for its own directory')
+  return tree
+}
+
+function nodeAt(place: string, entry: NpmEntry, input: LockfileInput): Node {
+  const manifestOf = (): Manifest => manifestFromJson(entry, `${input.path} (${place === '' ? 'the root' : place})`)
+  const start = place.lastIndexOf('node_modules/')
+  if (start < 0) return { kind: 'directory', path: resolveInRepository(input.directory, place === '' ? '.' : place, `${input.path}`), manifest: manifestOf() }
+  const installName = checkedName(place.slice(start + 'node_modules/'.length), input.path)
+  if (entry.link === true) {
+    return { kind: 'link', path: resolveInRepository(input.directory, entry.resolved ?? '', `the link "${installName}" in ${input.path}`) }
+  }
+  // npm also marks what the root itself bundles, which is installed like everything else and so has a hash or a URL.
+  if (entry.inBundle === true && entry.resolved === undefined && entry.integrity === undefined) return { kind: 'bundled' }
+  const name = checkedName(entry.name ?? installName, input.path)
+  const { resolved, version } = entry
+  // With `install-links`, npm packs a directory instead of linking it; for us it is the directory all the same.
+  if (resolved?.startsWith('file:') && !/\.(?:tgz|tar\.gz|tar)$/i.test(resolved)) {
+    return { kind: 'link', path: resolveInRepository(input.directory, resolved.slice('file:'.length), `the dependency "${installName}" in ${input.path}`) }
+  }
+  const manifest = manifestOf()
+  const { id, source } = identify(name, version, resolved, input)
+  const { os, cpu, libc } = manifest
+  return {
+    kind: 'pin',
+    manifest,
+    pin: {
+      id,
+      name,
+      reference: splitPackageId(id).reference,
+      integrity: lockedIntegrity(entry.integrity, id, input.path),
+      source,
+      ...(os === undefined ? {} : { os }),
+      ...(cpu === undefined ? {} : { cpu }),
+      ...(libc === undefined ? {} : { libc }),
+      ...(typeof entry.deprecated === 'string' ? { deprecated: entry.deprecated } : {}),
+    },
+  }
+}
+
+/** `resolved` is left out on request (npm's `omit-lockfile-registry-resolved`), for the registry's packages only. */
+function identify(name: string, version: string | undefined, resolved: string | undefined, input: LockfileInput): { id: PackageId; source: Source } {
+  if (resolved === undefined || (version !== undefined && isRegistryTarball(resolved, name, version))) {
+    if (version === undefined) throw invalidLockfile(input.path, `"${name}" has neither a version nor a source`)
+    return { id: checkedId(name, version, input.path), source: { kind: 'registry' } }
+  }
+  const source = sourceOfUrl(resolved, name, input)
+  return { id: checkedId(name, source.kind === 'file' ? `file:${source.path}` : resolved, input.path), source }
+}
+
+function requirementsOf(place: string, manifest: Manifest, tree: Tree, input: LockfileInput): Requirement[] {
+  const requirements = declaredRequirements(manifest).map(({ name, kind, specifier }): Requirement => {
+    return { name, kind, specifier, range: rangeOf(specifier, input.ranges), locked: findFrom(place, name, tree) }
+  })
+  return byName(requirements)
+}
+
+function edgesOf(place: string, manifest: Manifest, tree: Tree, path: string): { edges: ReadEdge[]; missing: string[] } {
+  const edges: ReadEdge[] = []
+  const missing: string[] = []
+  for (const { name, kind } of declaredRequirements({ ...manifest, devDependencies: {} })) {
+    const target = findFrom(place, checkedName(name, path), tree)
+    if (target !== null) edges.push({ name, target, optional: kind === 'optional' || kind === 'optionalPeer' })
+    // Peers may be missing (`legacy-peer-deps`), and so may what the package brings along.
+    else if (kind === 'prod' && !manifest.bundled.includes(name) && !isBundledAt(place, name, tree)) missing.push(name)
+  }
+  return { edges, missing }
+}
+
+/** Node's lookup: the place's own `node_modules`, then that of every directory above it. */
+function nodeFrom(place: string, name: string, tree: Tree): Node | undefined {
+  for (let directory = place; ; directory = directory.slice(0, Math.max(directory.lastIndexOf('/'), 0))) {
+    if (directory !== 'node_modules' && !directory.endsWith('/node_modules')) {
+      const node = tree.get(directory === '' ? `node_modules/${name}` : `${directory}/node_modules/${name}`)
+      if (node !== undefined) return node
+    }
+    if (directory === '') return undefined
+  }
+}
+
+function findFrom(place: string, name: string, tree: Tree): Target | null {
+  const node = nodeFrom(place, name, tree)
+  if (node?.kind === 'pin') return { package: node.pin.id }
+  return node?.kind === 'link' ? { workspace: node.path } : null
+}
+
+function isBundledAt(place: string, name: string, tree: Tree): boolean {
+  return nodeFrom(place, name, tree)?.kind === 'bundled'
+}
+
+/** npm copies the manifest into the lockfile, so the two are compared as manifests. */
+function findStale(service: string, manifest: Manifest, locked: Manifest): Stale[] {
+  const [now, then] = [manifest, locked].map((one) => new Map(declaredRequirements(one).map(({ name, specifier }) => [name, specifier])))
+  const names = new Set([...(now?.keys() ?? []), ...(then?.keys() ?? [])])
+  return [...names]
+    // What the manifest alone has is missing from the tree as well, and reported as that.
+    .filter((name) => then?.has(name) && now?.get(name) !== then.get(name))
+    .map((name) => ({ service, name, manifest: now?.get(name) ?? null, lock: then?.get(name) ?? null }))
+}
+
