@@ -1,0 +1,175 @@
+import type { Closure } from './closure.ts'
+import type { Network } from './network.ts'
+
+/**
+ * A part of what the closure leaves open that shares no slot and no demand with the rest, so that the optimum of the
+ * whole is the sum of the parts' optima. Candidates, slots and choices are numbered within the part.
+ */
+export interface Component {
+  /** Ascending by slot. */
+  readonly slots: readonly OpenSlot[]
+  /** Per candidate its number in the network, ascending. */
+  readonly candidates: readonly number[]
+  /** Per candidate its index in `slots`. */
+  readonly slotOf: readonly number[]
+  /** Members of each choice, ascending; none has a member that is selected anyway. */
+  readonly choices: readonly (readonly number[])[]
+  readonly roots: readonly number[]
+  readonly needs: readonly (readonly number[])[]
+  /** Level 4: what is paid when the candidate is not selected … */
+  readonly keep: readonly number[]
+  /** … when it is selected, because it demands what is locked and out of reach … */
+  readonly stray: readonly number[]
+  /** … and when `owner` is selected while `candidate` is not. */
+  readonly locked: readonly { readonly owner: number; readonly candidate: number; readonly count: number }[]
+  /** Level 5: how many better candidates its slot has. */
+  readonly behind: readonly number[]
+}
+
+export interface OpenSlot {
+  readonly slot: number
+  /** How many of the slot's candidates are selected anyway. */
+  readonly base: number
+  /** True if every solution uses the slot. */
+  readonly used: boolean
+  /** The open candidates are `from … to - 1`. */
+  readonly from: number
+  readonly to: number
+}
+
+/** Ascending by size, then by their first slot. */
+export function openComponents(network: Network, closure: Closure): Component[] {
+  const open = openPart(network, closure)
+  const parts = new Map<number, number[]>()
+  for (const candidate of open.candidates) {
+    const root = find(open.parent, network.slotOf[candidate] as number)
+    const part = parts.get(root)
+    if (part === undefined) parts.set(root, [candidate])
+    else part.push(candidate)
+  }
+  const rootsOf = new Map<number, number[]>()
+  for (const id of open.roots) {
+    const root = find(open.parent, network.choices[id]?.slot as number)
+    const roots = rootsOf.get(root)
+    if (roots === undefined) rootsOf.set(root, [id])
+    else roots.push(id)
+  }
+  return [...parts]
+    .map(([root, candidates]) => componentOf(network, closure, open, candidates, rootsOf.get(root) ?? []))
+    .sort((a, b) => a.candidates.length - b.candidates.length || (a.candidates[0] as number) - (b.candidates[0] as number))
+}
+
+interface OpenPart {
+  /** Candidates that some solution may need besides those that all select, ascending. */
+  readonly candidates: readonly number[]
+  readonly isOpen: Uint8Array
+  /** Choices that every solution meets, with none of those selected anyway. */
+  readonly roots: readonly number[]
+  /** Per open candidate its demands that are not met anyway. */
+  readonly needs: ReadonlyMap<number, readonly number[]>
+  /** Union-find over slots. */
+  readonly parent: Int32Array
+  readonly keep: Float64Array
+}
+
+function openPart(network: Network, { must, forced }: Closure): OpenPart {
+  const isOpen = new Uint8Array(must.length)
+  const candidates: number[] = []
+  const parent = Int32Array.from({ length: forced.length }, (_, slot) => slot)
+  const needs = new Map<number, readonly number[]>()
+  const meets = (id: number): boolean => (network.choices[id]?.members ?? []).some((member) => must[member] === 1)
+  const enter = (id: number): void => {
+    for (const member of network.choices[id]?.members ?? []) {
+      if (isOpen[member] === 1) continue
+      isOpen[member] = 1
+      candidates.push(member)
+    }
+  }
+  const roots = forced.flat().filter((id) => !meets(id))
+  roots.forEach(enter)
+  for (let next = 0; next < candidates.length; next++) {
+    const candidate = candidates[next] as number
+    const slot = network.slotOf[candidate] as number
+    const openNeeds = (network.needs[candidate] as readonly number[]).filter((id) => !meets(id))
+    needs.set(candidate, openNeeds)
+    for (const id of openNeeds) {
+      enter(id)
+      unite(parent, slot, network.choices[id]?.slot as number)
+    }
+  }
+  const keep = network.keep.slice()
+  network.locked.forEach((lockedNeeds, owner) => {
+    for (const { candidate, count } of lockedNeeds) {
+      if (must[owner] === 1) keep[candidate] = (keep[candidate] as number) + count
+      else if (isOpen[owner] === 1 && isOpen[candidate] === 1) {
+        unite(parent, network.slotOf[owner] as number, network.slotOf[candidate] as number)
+      }
+    }
+  })
+  return { candidates: candidates.sort((a, b) => a - b), isOpen, roots, needs, parent, keep }
+}
+
+function componentOf(network: Network, { must, forced }: Closure, open: OpenPart, candidates: readonly number[], roots: readonly number[]): Component {
+  const local = new Map(candidates.map((candidate, i) => [candidate, i]))
+  const localChoices = new Map<number, number>()
+  const choices: number[][] = []
+  const choiceOf = (id: number): number => {
+    let choice = localChoices.get(id)
+    if (choice === undefined) {
+      choice = choices.length
+      localChoices.set(id, choice)
+      choices.push((network.choices[id]?.members ?? []).map((member) => local.get(member) as number))
+    }
+    return choice
+  }
+  const slots: OpenSlot[] = []
+  const slotOf: number[] = []
+  candidates.forEach((candidate, i) => {
+    const slot = network.slotOf[candidate] as number
+    const last = slots.at(-1)
+    if (last?.slot === slot) slots[slots.length - 1] = { ...last, to: i + 1 }
+    else {
+      const base = must.subarray(network.first[slot], network.first[slot + 1]).reduce((sum, bit) => sum + bit, 0)
+      slots.push({ slot, base, used: (forced[slot] as readonly number[]).length > 0, from: i, to: i + 1 })
+    }
+    slotOf.push(slots.length - 1)
+  })
+  const stray = candidates.map(() => 0)
+  const locked: { owner: number; candidate: number; count: number }[] = []
+  candidates.forEach((global, owner) => {
+    for (const { candidate, count } of network.locked[global] ?? []) {
+      if (must[candidate] === 1) continue
+      const at = local.get(candidate)
+      if (at === undefined) stray[owner] = (stray[owner] as number) + count
+      else locked.push({ owner, candidate: at, count })
+    }
+  })
+  return {
+    slots,
+    candidates,
+    slotOf,
+    roots: roots.map(choiceOf),
+    needs: candidates.map((candidate) => (open.needs.get(candidate) ?? []).map(choiceOf)),
+    choices,
+    keep: candidates.map((candidate) => open.keep[candidate] as number),
+    stray,
+    locked,
+    behind: candidates.map((candidate) => (network.first[(network.slotOf[candidate] as number) + 1] as number) - 1 - candidate),
+  }
+}
+
+function find(parent: Int32Array, slot: number): number {
+  let root = slot
+  while (parent[root] !== root) root = parent[root] as number
+  while (parent[slot] !== root) {
+    const up = parent[slot] as number
+    parent[slot] = root
+    slot = up
+  }
+  return root
+}
+
+function unite(parent: Int32Array, a: number, b: number): void {
+  const [low, high] = [find(parent, a), find(parent, b)].sort((x, y) => x - y) as [number, number]
+  parent[high] = low
+}

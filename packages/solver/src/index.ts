@@ -1,0 +1,2 @@
+export { solveFewest, type FewestOptions } from './fewest.ts'
+export type { Certificate, CertifiedDemand, Demand, Problem, Solution } from './problem.ts'
