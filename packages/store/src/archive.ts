@@ -1,0 +1,164 @@
+import { isErrno, parseManifest, PolderError, type Manifest } from '@polder/spec'
+import { Parser, type ReadEntry } from 'tar'
+import { gunzipSync } from 'node:zlib'
+
+import { ArchivePaths, LIMITS, packagePath, staysInside } from './archive-paths.ts'
+
+/** A package's archive, checked whole: nothing of it is written before all of it is known to be harmless. */
+export interface Archive {
+  /** Inside the package, parents first. */
+  readonly directories: readonly string[]
+  /** By path. */
+  readonly files: ReadonlyMap<string, ArchivedFile>
+  /** Links that stay inside the package: not unpacked, as npm does, but not forgotten either. */
+  readonly skipped: readonly string[]
+}
+
+export interface ArchivedFile {
+  readonly bytes: Buffer
+  readonly executable: boolean
+}
+
+/**
+ * Reads an npm package's archive: tar (ustar, pax, GNU long names), plain or gzipped.
+ * @param label the package, for messages
+ * @throws PolderError `ARCHIVE_REFUSED`, with the entry and the rule
+ */
+export function readArchive(bytes: Buffer, label: string): Archive {
+  const reading = new Reading(label)
+  parseTar(gunzip(bytes, label), label, (entry) => reading.add(entry))
+  return { directories: reading.paths.directories, files: reading.files, skipped: reading.skipped }
+}
+
+/**
+ * The manifest in a package's archive, and whether npm would run `node-gyp` for it.
+ * @param label the package, for messages
+ * @throws PolderError `ARCHIVE_REFUSED`, `MANIFEST_INVALID`
+ */
+export function readArchiveManifest(bytes: Buffer, label: string): { readonly manifest: Manifest; readonly hasBindingGyp: boolean } {
+  const { files } = readArchive(bytes, label)
+  const file = files.get('package.json')
+  if (file === undefined) throw refusal(label, 'it holds no package.json')
+  return { manifest: parseManifest(file.bytes.toString('utf8'), `package.json of ${label}`), hasBindingGyp: files.has('binding.gyp') }
+}
+
+class Reading {
+  readonly label: string
+  readonly paths = new ArchivePaths()
+  readonly files = new Map<string, ArchivedFile>()
+  readonly skipped: string[] = []
+  #entries = 0
+
+  constructor(label: string) {
+    this.label = label
+  }
+
+  add(entry: ReadEntry): void {
+    this.#entries += 1
+    if (this.#entries > LIMITS.entries) throw refusal(this.label, `it has more than ${LIMITS.entries} entries`)
+    const checked = packagePath(entry.path)
+    if ('refused' in checked) throw this.#refuse(entry, checked.refused)
+    const { path } = checked
+    switch (entry.type) {
+      case 'Directory':
+        return this.#accept(entry, this.paths.addDirectory(path))
+      case 'File':
+      case 'OldFile':
+      case 'ContiguousFile':
+        return this.#addFile(entry, path)
+      case 'Link':
+      case 'SymbolicLink':
+        return this.#skipLink(entry, path)
+      default:
+        throw this.#refuse(entry, `is a ${entry.type}, which no package needs`)
+    }
+  }
+
+  #addFile(entry: ReadEntry, path: string): void {
+    const mode = entry.mode ?? 0o644
+    if ((mode & 0o6000) !== 0) throw this.#refuse(entry, `would run with its owner's rights (mode ${mode.toString(8)})`)
+    // A file beside the root directory has no place in the package; every client leaves it out.
+    if (path === '') {
+      this.skipped.push(entry.path)
+      entry.resume()
+      return
+    }
+    const before = this.files.get(path)
+    if (before === undefined) this.#accept(entry, this.paths.addLeaf(path))
+    collect(entry, (bytes) => {
+      if (before !== undefined && !before.bytes.equals(bytes)) throw this.#refuse(entry, 'is there twice, with different contents')
+      this.files.set(path, { bytes, executable: (mode & 0o100) !== 0 })
+    })
+  }
+
+  #skipLink(entry: ReadEntry, path: string): void {
+    const target = entry.linkpath ?? ''
+    // A symbolic link counts from its own directory, a hard link from the root of the archive.
+    const inside = entry.type === 'SymbolicLink' ? path !== '' && staysInside(path, target) : 'path' in packagePath(target)
+    if (!inside) throw this.#refuse(entry, `is a link out of the package, to ${JSON.stringify(target)}`)
+    this.#accept(entry, this.files.has(path) ? 'is a link, but also a file' : this.paths.addLeaf(path))
+    this.skipped.push(path)
+  }
+
+  #accept(entry: ReadEntry, refused: string | undefined): void {
+    if (refused !== undefined) throw this.#refuse(entry, refused)
+  }
+
+  #refuse(entry: ReadEntry, rule: string): PolderError {
+    return refusal(this.label, `its entry ${JSON.stringify(entry.path)} ${rule}`)
+  }
+}
+
+/** The whole body arrives at once, because the parser is given the whole archive at once. */
+function collect(entry: ReadEntry, done: (bytes: Buffer) => void): void {
+  const chunks: Buffer[] = []
+  entry.on('data', (chunk: Buffer) => chunks.push(chunk))
+  entry.on('end', () => done(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)))
+}
+
+/** Feeds the parser of node-tar in strict mode: what it would only warn of (a wrong checksum, a bad header) is an error. */
+function parseTar(tar: Buffer, label: string, onEntry: (entry: ReadEntry) => void): void {
+  let failure: unknown
+  const parser = new Parser({ strict: true, zstd: false, brotli: false })
+  parser.on('error', (error: unknown) => (failure ??= error))
+  parser.on('ignoredEntry', (entry: ReadEntry) => {
+    failure ??= refusal(label, `its entry ${JSON.stringify(entry.path)} is a ${entry.meta ? 'header that is too long' : String(entry.type)}`)
+  })
+  parser.on('entry', onEntry)
+  parser.end(tar)
+  if (failure instanceof PolderError) throw failure
+  if (failure !== undefined) {
+    const { message } = failure as Error
+    throw refusal(label, message.includes('Truncated input') ? 'it ends early, inside a file' : `it is no well-formed tar archive (${message})`, failure)
+  }
+}
+
+function gunzip(bytes: Buffer, label: string): Buffer {
+  const limit = Math.min(LIMITS.unpackedBytes, Math.max(LIMITS.ratioFloor, bytes.length * LIMITS.ratio))
+  const gzipped = bytes.length >= 2 && bytes[0] === 0x1f && bytes[1] === 0x8b
+  if (!gzipped) {
+    if (bytes.length > LIMITS.unpackedBytes) throw tooLarge(label, LIMITS.unpackedBytes)
+    return bytes
+  }
+  // The last four bytes are the unpacked size, where the archive is honest: then one buffer of that size does.
+  const announced = bytes.length >= 18 ? bytes.readUInt32LE(bytes.length - 4) : 0
+  try {
+    return gunzipSync(bytes, { maxOutputLength: limit, chunkSize: Math.min(Math.max(announced + 64, 16 * 1024), 4 * 1024 * 1024) })
+  } catch (error) {
+    if (isErrno(error, 'ERR_BUFFER_TOO_LARGE')) throw tooLarge(label, limit)
+    if (isErrno(error, 'Z_BUF_ERROR')) throw refusal(label, 'it ends early, inside the compressed data', error)
+    throw refusal(label, `it is no well-formed gzip data (${(error as Error).message})`, error)
+  }
+}
+
+function tooLarge(label: string, limit: number): PolderError {
+  return refusal(label, `it unpacks to more than ${limit} bytes`)
+}
+
+function refusal(label: string, reason: string, cause?: unknown): PolderError {
+  return new PolderError('ARCHIVE_REFUSED', `the archive of ${label} is refused: ${reason}`, {
+    spec: label,
+    ...(cause === undefined ? {} : { cause }),
+    hint: 'no package needs this; leave the package out, or have its author publish a sound archive',
+  })
+}

@@ -1,0 +1,41 @@
+import { randomBytes } from 'node:crypto'
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+
+import { writeFailure } from './write-failure.ts'
+
+/** What {@link atomicWrite} leaves behind if it is killed; garbage collection removes such files. */
+export const TEMPORARY: RegExp = /^\.[^/]+\.\d+-[0-9a-f]{12}\.tmp$/
+
+/**
+ * Replaces a file so that a reader, or a crash at any point, finds the old bytes or the new, never a mixture:
+ * temporary file in the same directory → fsync → rename → fsync of the directory.
+ * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
+ */
+export function atomicWrite(path: string, bytes: Uint8Array | string, options: { readonly mode?: number } = {}): void {
+  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-${randomBytes(6).toString('hex')}.tmp`)
+  try {
+    const file = openSync(temporary, 'wx', options.mode ?? 0o644)
+    try {
+      writeFileSync(file, bytes)
+      fsyncSync(file)
+    } finally {
+      closeSync(file)
+    }
+    renameSync(temporary, path)
+    syncDirectory(dirname(path))
+  } catch (error) {
+    rmSync(temporary, { force: true })
+    throw writeFailure(error, `writing ${basename(path)}`, path)
+  }
+}
+
+/** Makes the names in a directory (not what they name) durable. */
+export function syncDirectory(path: string): void {
+  const directory = openSync(path, 'r')
+  try {
+    fsyncSync(directory)
+  } finally {
+    closeSync(directory)
+  }
+}

@@ -1,0 +1,61 @@
+import { isErrno, PolderError } from '@polder/spec'
+import { mkdirSync, readFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { isAbsolute, join, resolve } from 'node:path'
+
+import { atomicWrite } from './atomic-write.ts'
+import type { Store } from './content-path.ts'
+import { writeFailure } from './write-failure.ts'
+
+const LAYOUT = '1'
+const DIRECTORIES = ['artifacts/sha512', 'trees', 'envs', 'roots', 'manifests/sha512', 'quarantine', 'tmp', 'locks']
+
+/**
+ * Where the user's store is: `POLDER_HOME`, else `XDG_DATA_HOME/polder`, else `~/.local/share/polder`
+ * (XDG Base Directory Specification: a relative XDG_DATA_HOME is ignored).
+ */
+export function storeHome(env: Readonly<Record<string, string | undefined>>): string {
+  if (env['POLDER_HOME']) return resolve(env['POLDER_HOME'])
+  if (env['XDG_DATA_HOME'] && isAbsolute(env['XDG_DATA_HOME'])) return join(env['XDG_DATA_HOME'], 'polder')
+  return join(env['HOME'] || homedir(), '.local', 'share', 'polder')
+}
+
+/**
+ * Opens the store, creating it where it is not there yet. A complete store is opened without writing, so one on a
+ * read-only file system can be read.
+ * @throws PolderError `STORE_LAYOUT` if another version of polder made it, `STORE_UNWRITABLE`, `DISK_FULL`
+ */
+export function openStore(home: string): Store {
+  const path = join(home, 'layout')
+  const found = readLayout(path)
+  if (found === undefined) {
+    create(home, path)
+  } else if (found !== LAYOUT) {
+    throw new PolderError('STORE_LAYOUT', `${home} has store layout ${JSON.stringify(found.slice(0, 20))}; this polder knows ${LAYOUT}`, {
+      path: home,
+      found: found.slice(0, 20),
+      wanted: LAYOUT,
+      hint: 'use the polder that made it, or set POLDER_HOME to another directory',
+    })
+  }
+  return { home }
+}
+
+function readLayout(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8').trim()
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined
+    throw writeFailure(error, 'opening the store', path)
+  }
+}
+
+/** The layout file comes last: where it is, the directories are. */
+function create(home: string, layout: string): void {
+  try {
+    for (const directory of DIRECTORIES) mkdirSync(join(home, directory), { recursive: true })
+  } catch (error) {
+    throw writeFailure(error, 'creating the store', home)
+  }
+  atomicWrite(layout, `${LAYOUT}\n`)
+}

@@ -1,0 +1,135 @@
+import { isErrno, PolderError, type Integrity } from '@polder/spec'
+import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { readArchive } from './archive.ts'
+import { syncDirectory } from './atomic-write.ts'
+import { treeId, treePath, type Store } from './content-path.ts'
+import { artifactMissing, hasArtifact, readArtifact } from './read.ts'
+import { syncTemporary, temporaryPath } from './temporary.ts'
+import { writeFailure } from './write-failure.ts'
+import { writeTree } from './write-tree.ts'
+
+/** An unpacked package. Its files are read-only and have one fixed, old modification time: link them, never write. */
+export interface Tree {
+  readonly id: string
+  /** Absolute: the directory that becomes `node_modules/<name>`. */
+  readonly path: string
+  /** Relative to `path`, POSIX, parents first. */
+  readonly directories: readonly string[]
+  /** Relative to `path`, POSIX, sorted. */
+  readonly files: readonly string[]
+  /** Indices into `files`. */
+  readonly executable: readonly number[]
+  /** In bytes, one a file. */
+  readonly sizes: readonly number[]
+}
+
+/** A package to unpack. */
+export interface WantedTree {
+  readonly integrity: Integrity
+  /** For messages: `react@19.0.0`. */
+  readonly label: string
+  /** The manifest's commands: their files become executable and lose the carriage return of their `#!` line. */
+  readonly bin: Readonly<Record<string, string>>
+}
+
+/** How far an operation is: `done` of `total`, the last one being `label`. */
+export interface Progress {
+  readonly done: number
+  readonly total: number
+  readonly label: string
+}
+
+/** What is published in one go; a crash loses at most this much work. */
+const BATCH_BYTES = 256 * 1024 * 1024
+
+export function hasTree(store: Store, integrity: Integrity): boolean {
+  return existsSync(join(treePath(store, treeId(integrity)), 'files.json'))
+}
+
+/**
+ * The tree of an unpacked artifact, from its list of files; no file of the package is looked at.
+ * @throws PolderError `ARTIFACT_MISSING` if it is not unpacked
+ */
+export function readTree(store: Store, integrity: Integrity): Tree {
+  const id = treeId(integrity)
+  const directory = treePath(store, id)
+  let text: string
+  try {
+    text = readFileSync(join(directory, 'files.json'), 'utf8')
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw error
+    throw new PolderError('ARTIFACT_MISSING', `the tree ${id} is not in the store`, { path: directory, hint: 'run `polder install` to unpack it' })
+  }
+  const list = JSON.parse(text) as Omit<Tree, 'id' | 'path'>
+  return { id, path: join(directory, 'package'), directories: list.directories, files: list.files, executable: list.executable, sizes: list.sizes }
+}
+
+/**
+ * Unpacks those artifacts that are not unpacked yet. A tree appears under its name complete or not at all; being
+ * killed loses the current batch only, and several processes may unpack the same artifacts at once.
+ * @throws PolderError `ARTIFACT_MISSING` (all that are missing, before anything is written), `ARTIFACT_CORRUPT`,
+ *   `ARCHIVE_REFUSED`, `DISK_FULL`, `STORE_UNWRITABLE`
+ */
+export async function unpackTrees(
+  store: Store,
+  wanted: readonly WantedTree[],
+  { onProgress }: { readonly onProgress?: (progress: Progress) => void } = {},
+): Promise<void> {
+  const missing = missingTrees(store, wanted)
+  for (let start = 0; start < missing.length; ) start = await unpackBatch(store, missing, start, onProgress)
+}
+
+function missingTrees(store: Store, wanted: readonly WantedTree[]): readonly WantedTree[] {
+  const byId = new Map<string, WantedTree>()
+  for (const tree of wanted) if (!hasTree(store, tree.integrity)) byId.set(treeId(tree.integrity), tree)
+  const missing = [...byId.values()]
+  const [first, ...others] = missing.filter(({ integrity }) => !hasArtifact(store, integrity)).map(({ integrity, label }) => artifactMissing(integrity, label))
+  if (first !== undefined) throw new PolderError(first.code, first.message, { ...first.details, others })
+  return missing
+}
+
+/** @returns the index of the first tree that is not in this batch */
+async function unpackBatch(store: Store, missing: readonly WantedTree[], start: number, onProgress?: (progress: Progress) => void): Promise<number> {
+  const batch = temporaryPath(store, 'trees')
+  const ids: string[] = []
+  let next = start
+  try {
+    for (let bytes = 0; next < missing.length && bytes < BATCH_BYTES; next++) {
+      const { integrity, label, bin } = missing[next] as WantedTree
+      const id = treeId(integrity)
+      const archive = readArchive(readArtifact(store, integrity, label), label)
+      try {
+        bytes += writeTree(join(batch, id), archive, bin)
+      } catch (error) {
+        throw writeFailure(error, `unpacking ${label}`, store.home)
+      }
+      ids.push(id)
+      onProgress?.({ done: next + 1, total: missing.length, label })
+      await breathe()
+    }
+    syncTemporary(store)
+    for (const id of ids) publish(join(batch, id), treePath(store, id))
+    syncDirectory(join(store.home, 'trees'))
+  } catch (error) {
+    throw writeFailure(error, 'unpacking', store.home)
+  } finally {
+    rmSync(batch, { recursive: true, force: true })
+  }
+  return next
+}
+
+/** If another process was first, its tree is as good as ours. */
+function publish(from: string, to: string): void {
+  try {
+    renameSync(from, to)
+  } catch (error) {
+    if (!isErrno(error, 'ENOTEMPTY', 'EEXIST')) throw error
+  }
+}
+
+/** Lets timers, signals and the progress display have their turn. */
+function breathe(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
