@@ -1,0 +1,33 @@
+import type { Integrity, Manifest, PackageId } from '@polder/spec'
+
+/** A candidate that has to be in the store, as its lockfiles describe it. */
+export interface PinRequest {
+  readonly id: PackageId
+  /** The real name, never an alias. */
+  readonly name: string
+  /** As in the id after the name: the version of a registry's package. */
+  readonly reference: string
+  /** The strongest hash that a lockfile has for it. */
+  readonly integrity: Integrity | null
+  readonly source: PinSource
+  /** Who has it on their path: services, lockfiles or packages, for messages. */
+  readonly neededBy: readonly string[]
+  /** Nobody breaks without it. It is pinned all the same. */
+  readonly optional: boolean
+}
+
+/** Where the artifact comes from. `path` is relative to the repository, POSIX. */
+export type PinSource =
+  | { readonly kind: 'registry' }
+  | { readonly kind: 'tarball'; readonly url: string }
+  | { readonly kind: 'file'; readonly path: string }
+  | { readonly kind: 'git'; readonly url: string; readonly commit: string }
+
+/** A pin whose artifact is in the store. */
+export interface PinnedPackage {
+  /** sha512 of the artifact: the lockfile's, or our own where that has a weaker one. */
+  readonly integrity: Integrity
+  readonly manifest: Manifest
+  /** It has install scripts, or a `binding.gyp` that npm would build. */
+  readonly needsBuild: boolean
+}

@@ -1,0 +1,215 @@
+import { PolderError } from '@polder/spec'
+import type { Dispatcher } from 'undici'
+
+import { type Clock, isTransient, isTransientStatus, isUnreachable, waitBefore } from './backoff.ts'
+import { openConnections } from './connections.ts'
+import { credentialsFor, type NpmConfig, redactUrl } from './npm-config.ts'
+
+/** Downloads from the user's registries. Ends with `close`. */
+export interface Upstream {
+  /**
+   * Gets a URL, redirects followed and passing failures retried, and hands the body to `consume`, which is called anew
+   * for each attempt. What `consume` throws of its own accord ends the download.
+   * @throws PolderError `FETCH_FAILED`, with `found` the status where there was one
+   */
+  download<T>(request: DownloadRequest, consume: (body: AsyncIterable<Uint8Array>) => Promise<T>): Promise<T>
+  close(): Promise<void>
+}
+
+export interface DownloadRequest {
+  readonly url: string
+  /** The registry on whose behalf it is asked: its credentials go to its host, wherever on it the URL is. */
+  readonly registry?: string
+  readonly accept?: string
+  /** More than this is a failure. */
+  readonly maxBytes: number
+}
+
+const MAX_REDIRECTS = 10
+// A body that trickles never runs into the timeout between two chunks.
+const ATTEMPT_TIMEOUTS = 6
+
+/** Loads the HTTP client, so call it only when something has to be fetched. */
+export async function openUpstream(config: NpmConfig, clock: Clock): Promise<Upstream> {
+  const undici = await import('undici')
+  const connections = openConnections(config, undici)
+  // Hosts that could not be reached in all the attempts of one download: the others get one attempt each.
+  const unreachable = new Set<string>()
+  const closed = new AbortController()
+
+  async function attempt<T>(request: DownloadRequest, consume: (body: AsyncIterable<Uint8Array>) => Promise<T>): Promise<T> {
+    const { response, url } = await follow(request)
+    const { statusCode, headers, body } = response
+    if (statusCode !== 200) {
+      await body.dump({ limit: 64 * 1024 }).catch(() => undefined)
+      throw new StatusError(statusCode, url, single(headers['retry-after']))
+    }
+    const failure: { cause?: unknown } = {}
+    try {
+      return await consume(checked(body, headers, request.maxBytes, url, failure))
+    } catch (error) {
+      // The consumer may have wrapped what the network did; that is what decides about another attempt.
+      throw failure.cause ?? new ConsumerError(error)
+    } finally {
+      if (!body.readableEnded) body.on('error', () => undefined).destroy()
+    }
+  }
+
+  async function follow(request: DownloadRequest): Promise<{ readonly response: Dispatcher.ResponseData; readonly url: URL }> {
+    const signal = AbortSignal.timeout(config.sockets.timeoutMs * ATTEMPT_TIMEOUTS)
+    let url = parseUrl(request.url)
+    let trusted = true
+    for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects += 1) {
+      const credentials = trusted ? credentialsFor(config, url, request.registry) : undefined
+      const authorization = trusted ? (credentials?.authorization ?? userInfo(url)) : undefined
+      const response = await undici.request(withoutUserInfo(url), {
+        dispatcher: connections.to(url, credentials?.certificate),
+        headers: {
+          accept: request.accept ?? '*/*',
+          // A tarball is compressed already, and what is hashed has to be what was published.
+          'accept-encoding': 'identity',
+          'user-agent': `polder node/${process.versions.node} ${process.platform} ${process.arch}`,
+          ...(authorization === undefined ? {} : { authorization }),
+        },
+        signal,
+      })
+      const location = single(response.headers['location'])
+      if (![301, 302, 303, 307, 308].includes(response.statusCode) || location === undefined) return { response, url }
+      await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined)
+      const next = URL.parse(location, url)
+      if (next === null || !/^https?:$/.test(next.protocol)) throw refused(url, 'redirects to what is no http or https URL')
+      // Once elsewhere, nothing secret is sent any more, not even if the way leads back.
+      trusted &&= next.host === url.host && !(url.protocol === 'https:' && next.protocol === 'http:')
+      url = next
+    }
+    throw refused(parseUrl(request.url), `redirects more than ${MAX_REDIRECTS} times`)
+  }
+
+  return {
+    async download(request, consume) {
+      const { host } = parseUrl(request.url)
+      for (let failed = 0; ; failed += 1) {
+        try {
+          return await attempt(request, consume)
+        } catch (error) {
+          if (error instanceof ConsumerError) throw error.cause
+          const passing = error instanceof StatusError ? isTransientStatus(error.status) : isTransient(error) || isTimeout(error)
+          if (error instanceof PolderError) throw error
+          if (!passing || failed >= config.retry.retries || unreachable.has(host)) {
+            if (isUnreachable(error)) unreachable.add(host)
+            throw explained(error, request, failed + 1)
+          }
+          await clock.sleep(waitBefore(failed, config.retry, clock, error instanceof StatusError ? error.retryAfter : undefined), closed.signal)
+        }
+      }
+    },
+    async close() {
+      closed.abort()
+      await connections.close()
+    },
+  }
+}
+
+class StatusError extends Error {
+  readonly status: number
+  readonly url: URL
+  readonly retryAfter: string | undefined
+
+  constructor(status: number, url: URL, retryAfter: string | undefined) {
+    super(`${redactUrl(url)} answered ${status}`)
+    this.status = status
+    this.url = url
+    this.retryAfter = retryAfter
+  }
+}
+
+/** What `consume` threw although the network did its part. */
+class ConsumerError extends Error {
+  constructor(cause: unknown) {
+    super('the body could not be used', { cause })
+  }
+}
+
+/** The body, counted: too much of it is refused, less than announced is a failure like a lost connection. */
+async function* checked(
+  body: AsyncIterable<Uint8Array>,
+  headers: Dispatcher.ResponseData['headers'],
+  maxBytes: number,
+  url: URL,
+  failure: { cause?: unknown },
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const announced = Number(single(headers['content-length']) ?? Number.NaN)
+  let bytes = 0
+  try {
+    if (announced > maxBytes) throw refused(url, `announces ${announced} bytes, more than the ${maxBytes} allowed`)
+    for await (const chunk of body) {
+      bytes += chunk.byteLength
+      if (bytes > maxBytes) throw refused(url, `sends more than the ${maxBytes} bytes allowed`)
+      yield chunk
+    }
+    if (bytes < announced) throw Object.assign(new Error(`ended after ${bytes} of ${announced} bytes`), { code: 'ECONNRESET' })
+  } catch (error) {
+    failure.cause = error
+    throw error
+  }
+}
+
+function explained(error: unknown, request: DownloadRequest, attempts: number): PolderError {
+  const times = attempts === 1 ? '' : ` (${attempts} attempts)`
+  if (error instanceof StatusError) {
+    const { status } = error
+    return new PolderError('FETCH_FAILED', `${error.message}${times}`, { found: String(status), ...hintFor(status, error.url), cause: error })
+  }
+  const reason = error instanceof AggregateError ? (error.errors[0] as Error).message : error instanceof Error ? error.message : String(error)
+  const certificate = /CERT|SELF_SIGNED|UNABLE_TO/.test((error as NodeJS.ErrnoException).code ?? '')
+  return new PolderError('FETCH_FAILED', `${redactUrl(request.url)} could not be read: ${reason}${times}`, {
+    cause: error,
+    hint: certificate
+      ? 'set "cafile" in .npmrc to the certificate of the authority that your registry uses'
+      : 'check the connection, and "registry" and "proxy" in .npmrc; `polder index sync` goes on with what is missing',
+  })
+}
+
+function hintFor(status: number, url: URL): { readonly hint?: string } {
+  if (status === 401 || status === 403) return { hint: `check the credentials for //${url.host}/ in .npmrc` }
+  return isTransientStatus(status) ? { hint: 'run `polder index sync` again later; it goes on with what is missing' } : {}
+}
+
+function refused(url: URL, problem: string): PolderError {
+  return new PolderError('FETCH_FAILED', `${redactUrl(url)} ${problem}`)
+}
+
+function parseUrl(text: string): URL {
+  const url = URL.parse(text)
+  if (url === null || !/^https?:$/.test(url.protocol)) throw new PolderError('SOURCE_UNSUPPORTED', `${redactUrl(text)} is no http or https URL`)
+  return url
+}
+
+/** `https://user:password@host/` shows its credentials to that host. */
+function userInfo(url: URL): string | undefined {
+  if (url.username === '' && url.password === '') return undefined
+  return `Basic ${Buffer.from(`${safeDecode(url.username)}:${safeDecode(url.password)}`).toString('base64')}`
+}
+
+function safeDecode(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
+
+function withoutUserInfo(url: URL): URL {
+  const bare = new URL(url)
+  bare.username = ''
+  bare.password = ''
+  return bare
+}
+
+function isTimeout(error: unknown): boolean {
+  return error instanceof DOMException && error.name === 'TimeoutError'
+}
+
+function single(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value[0] : value
+}
