@@ -64,7 +64,7 @@ export async function gather(root: string, config: Config): Promise<Gathered> {
     services: [...services.values()].sort((a, b) => compareText(a.path, b.path)),
     pins,
     inputs: inputsOf(used, closure, pins, manifests),
-    warnings: [...new Set([...warnings, ...ignored, ...unlocked, ...used.flatMap(({ content }) => content.warnings)])].sort(compareText),
+    warnings: [...new Set([...warnings, ...ignored, ...unlocked, ...used.flatMap((one) => [...one.content.warnings, ...gaps(one, closure)])])].sort(compareText),
   }
 }
 
@@ -134,6 +134,13 @@ function linkedDirectory(path: string, lockfile: string, manifests: Manifests, r
   const open = requirements.filter(({ kind, locked }) => kind === 'prod' && locked === null).map(({ name }) => name)
   if (open.length > 0) warnings.push(`${lockfile} links to ${path} without locking what it requires: ${open.join(', ')}`)
   return { path, manifest, lockfile, requirements }
+}
+
+/** What a reached candidate requires but its lockfile lacks; whether anything else satisfies it is for flatten to say. */
+function gaps({ location, content }: Read, closure: Closure): string[] {
+  return content.pins
+    .filter(({ id, absent }) => absent.length > 0 && closure.packages.has(id))
+    .map(({ id, absent }) => `${location.path} locks ${id} without what it requires: ${[...absent].sort(compareText).join(', ')}`)
 }
 
 function throwStale(read: readonly Read[], closure: Closure): void {

@@ -9,7 +9,7 @@ export interface Gathered {
   readonly config: Config
   /** Services and workspace packages alike, sorted by path. */
   readonly services: readonly GatheredService[]
-  /** Every candidate that any lockfile pins, sorted by id. Packages inside a bundle are not pins. */
+  /** Every candidate that some service reaches, sorted by id. Packages inside a bundle are not pins, nor are orphans of a lockfile. */
   readonly pins: ReadonlyMap<PackageId, Pin>
   /** The files that the result depends on and a digest of what matters in each, sorted by path. */
   readonly inputs: readonly Input[]

@@ -33,7 +33,6 @@ export function readNpmLockfile(input: LockfileInput): ReadLockfile {
   const services: ReadService[] = []
   const pins: ReadPin[] = []
   const stale: Stale[] = []
-  const warnings: string[] = []
   for (const [place, node] of tree) {
     if (node.kind === 'directory') {
       const { manifest } = requireManifest(input.manifests, node.path, `${input.path} has it as ${place === '' ? 'its root' : 'a workspace or link'}`)
@@ -44,18 +43,16 @@ export function readNpmLockfile(input: LockfileInput): ReadLockfile {
         if (locked === null && (kind === 'prod' || kind === 'dev')) stale.push({ service: node.path, name, manifest: specifier, lock: null })
       }
     } else if (node.kind === 'pin') {
-      const { edges, missing } = edgesOf(place, node.manifest, tree, input.path)
-      pins.push({ ...node.pin, edges })
-      for (const name of missing) warnings.push(`${input.path} locks ${node.pin.id} without its dependency "${name}"`)
+      pins.push({ ...node.pin, ...edgesOf(place, node.manifest, tree, input.path) })
     }
   }
-  return { services, pins, stale, warnings, inputs: [] }
+  return { services, pins, stale, warnings: [], inputs: [] }
 }
 
 /** A directory of the repository, a candidate, a link to another place, or what came inside a package. */
 type Node =
   | { readonly kind: 'directory'; readonly path: string; readonly manifest: Manifest }
-  | { readonly kind: 'pin'; readonly pin: Omit<ReadPin, 'edges'>; readonly manifest: Manifest }
+  | { readonly kind: 'pin'; readonly pin: Omit<ReadPin, 'edges' | 'absent'>; readonly manifest: Manifest }
   | { readonly kind: 'link'; readonly path: string }
   | { readonly kind: 'bundled' }
 
@@ -121,16 +118,16 @@ function requirementsOf(place: string, manifest: Manifest, tree: Tree, input: Lo
   return byName(requirements)
 }
 
-function edgesOf(place: string, manifest: Manifest, tree: Tree, path: string): { edges: ReadEdge[]; missing: string[] } {
+function edgesOf(place: string, manifest: Manifest, tree: Tree, path: string): { edges: ReadEdge[]; absent: string[] } {
   const edges: ReadEdge[] = []
-  const missing: string[] = []
+  const absent: string[] = []
   for (const { name, kind } of declaredRequirements({ ...manifest, devDependencies: {} })) {
     const target = findFrom(place, checkedName(name, path), tree)
     if (target !== null) edges.push({ name, target, optional: kind === 'optional' || kind === 'optionalPeer' })
     // Peers may be missing (`legacy-peer-deps`), and so may what the package brings along.
-    else if (kind === 'prod' && !manifest.bundled.includes(name) && !isBundledAt(place, name, tree)) missing.push(name)
+    else if (kind === 'prod' && !manifest.bundled.includes(name) && !isBundledAt(place, name, tree)) absent.push(name)
   }
-  return { edges, missing }
+  return { edges, absent }
 }
 
 /** Node's lookup: the place's own `node_modules`, then that of every directory above it. */

@@ -82,6 +82,7 @@ function requirementsOf(document: PnpmDocument, importer: string, path: string, 
     const entry = [locked?.optionalDependencies, locked?.dependencies, locked?.devDependencies].find((block) => block && Object.hasOwn(block, name))?.[name]
     // Links of an importer lead from the importer, all others from the lockfile.
     const target = entry === undefined ? null : targetOf(name, entry.version, places, path, input)
+    if (entry !== undefined && target === null) throw invalidLockfile(input.path, `"${name}" of ${path} is ${entry.version}, but there is no such snapshot`)
     const range = specifier.startsWith('workspace:') ? null : rangeOf(catalogSpecifier(document, name, specifier), input.ranges)
     return { name, kind, specifier, range, locked: target }
   })
@@ -96,14 +97,12 @@ function catalogSpecifier(document: PnpmDocument, name: string, specifier: strin
   return (entries !== undefined && Object.hasOwn(entries, name) ? entries[name]?.specifier : undefined) ?? specifier
 }
 
-function targetOf(name: string, version: string, places: Places, directory: string, input: LockfileInput): Target {
+function targetOf(name: string, version: string, places: Places, directory: string, input: LockfileInput): Target | null {
   const depPath = depPathOf(name, version)
   if (depPath === null) {
     return { workspace: resolveInRepository(directory, version.slice('link:'.length), `the dependency "${name}" of ${directory} in ${input.path}`) }
   }
-  const target = places.get(withoutSuffix(depPath))
-  if (target === undefined) throw invalidLockfile(input.path, `"${name}" is ${version}, but there is no such snapshot`)
-  return target
+  return places.get(withoutSuffix(depPath)) ?? null
 }
 
 function pinsOf(document: PnpmDocument, places: Places, input: LockfileInput): ReadPin[] {
@@ -117,13 +116,13 @@ function pinsOf(document: PnpmDocument, places: Places, input: LockfileInput): R
     const { name, reference } = splitPackageId(place.package)
     const optionalPeers = locked.peerDependenciesMeta ?? {}
     const edges: ReadEdge[] = []
+    const absent: string[] = []
     for (const [block, optional] of [[snapshot.dependencies, false], [snapshot.optionalDependencies, true]] as const) {
       for (const [dependency, version] of Object.entries(block ?? {})) {
-        edges.push({
-          name: checkedName(dependency, input.path),
-          target: targetOf(dependency, version, places, input.directory, input),
-          optional: optional || (Object.hasOwn(optionalPeers, dependency) && optionalPeers[dependency]?.optional === true),
-        })
+        const target = targetOf(checkedName(dependency, input.path), version, places, input.directory, input)
+        const isOptional = optional || (Object.hasOwn(optionalPeers, dependency) && optionalPeers[dependency]?.optional === true)
+        if (target !== null) edges.push({ name: dependency, target, optional: isOptional })
+        else if (!isOptional) absent.push(dependency)
       }
     }
     const { os, cpu, libc, deprecated, resolution } = locked
@@ -134,6 +133,7 @@ function pinsOf(document: PnpmDocument, places: Places, input: LockfileInput): R
       integrity: lockedIntegrity(resolution?.integrity, place.package, input.path),
       source: sourceOf(place.package, reference, resolution, input),
       edges,
+      absent,
       ...(os === undefined ? {} : { os }),
       ...(cpu === undefined ? {} : { cpu }),
       ...(libc === undefined ? {} : { libc }),

@@ -54,6 +54,8 @@ export interface ReadPin extends PlatformCondition {
   readonly integrity: Integrity | null
   readonly source: Source
   readonly edges: readonly ReadEdge[]
+  /** What it requires but the lockfile lacks. Merges leave such gaps, often in candidates that nobody reaches. */
+  readonly absent: readonly string[]
   readonly deprecated?: string
 }
 

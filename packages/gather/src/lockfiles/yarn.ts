@@ -53,8 +53,7 @@ export async function readYarnLockfile(input: LockfileInput): Promise<ReadLockfi
       if (locked === null && !linked && (kind === 'prod' || kind === 'dev')) stale.push({ service: path, name, manifest: specifier, lock: null })
     }
   }
-  const { pins, missing } = pinsOf(lock)
-  return { services, pins, stale, warnings: missing, inputs: [] }
+  return { services, pins: pinsOf(lock), stale, warnings: [], inputs: [] }
 }
 
 interface YarnLock {
@@ -133,24 +132,24 @@ function entryTarget(pattern: string, lock: YarnLock): Target | null {
   return entry === undefined ? null : { package: identify(pattern, entry, lock).id }
 }
 
-function pinsOf(lock: YarnLock): { pins: ReadPin[]; missing: string[] } {
+function pinsOf(lock: YarnLock): ReadPin[] {
   const pins = new Map<YarnEntry, ReadPin>()
-  const missing: string[] = []
   for (const [pattern, entry] of lock.document) {
     if (pins.has(entry) || isDirectory(pattern, entry)) continue
     const { id, source, integrity } = identify(pattern, entry, lock)
     const { name, reference } = splitPackageId(id)
     const edges: ReadEdge[] = []
+    const absent: string[] = []
     const optionalNames = new Set(Object.keys(entry.optionalDependencies ?? {}))
     for (const [dependency, specifier] of [...Object.entries(entry.dependencies ?? {}), ...Object.entries(entry.optionalDependencies ?? {})]) {
       const optional = optionalNames.has(dependency)
       const targets = edgeTargets(name, checkedName(dependency, lock.input.path), specifier, lock)
       for (const target of targets) edges.push({ name: dependency, target, optional })
-      if (targets.length === 0 && !optional) missing.push(`${lock.input.path} locks ${id} without its dependency "${dependency}"`)
+      if (targets.length === 0 && !optional) absent.push(dependency)
     }
-    pins.set(entry, { id, name, reference, integrity, source, edges })
+    pins.set(entry, { id, name, reference, integrity, source, edges, absent })
   }
-  return { pins: [...pins.values()], missing }
+  return [...pins.values()]
 }
 
 function edgeTargets(owner: string, name: string, specifier: string, lock: YarnLock): Target[] {
