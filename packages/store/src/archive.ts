@@ -61,6 +61,7 @@ class Reading {
     const { path } = checked
     switch (entry.type) {
       case 'Directory':
+        entry.resume()
         return this.#accept(entry, this.paths.addDirectory(path))
       case 'File':
       case 'OldFile':
@@ -98,6 +99,7 @@ class Reading {
     if (!inside) throw this.#refuse(entry, `is a link out of the package, to ${JSON.stringify(target)}`)
     this.#accept(entry, this.files.has(path) ? 'is a link, but also a file' : this.paths.addLeaf(path))
     this.skipped.push(path)
+    entry.resume()
   }
 
   #accept(entry: ReadEntry, refused: string | undefined): void {
@@ -125,12 +127,16 @@ function parseTar(tar: Buffer, label: string, onEntry: (entry: ReadEntry) => voi
     failure ??= refusal(label, `its entry ${JSON.stringify(entry.path)} is a ${entry.meta ? 'header that is too long' : String(entry.type)}`)
   })
   parser.on('entry', onEntry)
+  let ended = false
+  parser.on('end', () => (ended = true))
   parser.end(tar)
   if (failure instanceof PolderError) throw failure
   if (failure !== undefined) {
     const { message } = failure as Error
     throw refusal(label, message.includes('Truncated input') ? 'it ends early, inside a file' : `it is no well-formed tar archive (${message})`, failure)
   }
+  // The parser waits for an entry that nobody reads; then what follows it would be missing.
+  if (!ended) throw new Error('the tar parser did not reach the end of the archive')
 }
 
 function gunzip(bytes: Buffer, label: string): Buffer {
