@@ -1,0 +1,42 @@
+// chalk 5 is an ES module and berths and customs need chalk 4: the one name that cannot be unified. This service has
+// both, the older one under the name `old-chalk`.
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+
+import chalk from 'chalk'
+import createDebug from 'debug'
+import mqtt from 'mqtt-packet'
+import oldChalk from 'old-chalk'
+
+const require = createRequire(import.meta.url)
+const manifestOf = (name) => {
+  const entry = require.resolve(name)
+  const end = entry.lastIndexOf(`/node_modules/${name}/`) + `/node_modules/${name}/`.length
+  return JSON.parse(readFileSync(`${entry.slice(0, end)}package.json`, 'utf8'))
+}
+
+const sent = mqtt.generate({ cmd: 'publish', topic: 'quay/crane-3/load', payload: '17.2 t', qos: 0, dup: false, retain: false })
+const parser = mqtt.parser()
+let received
+parser.on('packet', (packet) => (received = packet))
+parser.parse(sent)
+assert.equal(received.payload.toString(), '17.2 t')
+
+assert.equal(createDebug('cranes').namespace, 'cranes')
+assert.equal(typeof chalk.red, 'function')
+assert.equal(typeof oldChalk.red, 'function')
+assert.notEqual(manifestOf('chalk').version, manifestOf('old-chalk').version)
+assert.equal(manifestOf('old-chalk').name, 'chalk')
+
+console.log(
+  JSON.stringify({
+    service: 'cranes',
+    loaded: {
+      chalk: manifestOf('chalk').version,
+      debug: manifestOf('debug').version,
+      'mqtt-packet': manifestOf('mqtt-packet').version,
+      'old-chalk': manifestOf('old-chalk').version,
+    },
+  }),
+)
