@@ -16,7 +16,7 @@ assert.ok(semver.satisfies(semver.coerce('pier 5.1').version, '^5.1.0'))
 
 // Customs declares another package with a `uuid` command. Inside this service the command is node-uuid's.
 const usage = execFileSync('uuid', ['--help'], { encoding: 'utf8' })
-assert.match(usage, /^USAGE: uuid \[version\]/, `the command "uuid" is not node-uuid's: ${usage}`)
+assert.match(usage, /^\s*USAGE: uuid \[version\]/, `the command "uuid" is not node-uuid's: ${usage}`)
 
 console.log(
   JSON.stringify({
