@@ -50,7 +50,9 @@ export function discover(manifests: Manifests, config: Pick<Config, 'services' |
       { cwd: manifests.root, ignore: [...NEVER, ...config.exclude], dot: false, expandDirectories: false, followSymbolicLinks: false },
     )
     const directories = [...new Set(files.map((file) => directoryOf(file)))].filter(kept)
-    const [locked, orphaned] = partition(directories.sort(compareText), (directory) => readManifest(manifests, directory) !== null)
+    // The root of a pnpm workspace is the one place that may do without a package.json.
+    const isRoot = (directory: string): boolean => readManifest(manifests, directory) !== null || existsSync(join(manifests.root, directory, 'pnpm-workspace.yaml'))
+    const [locked, orphaned] = partition(directories.sort(compareText), isRoot)
     const warnings = orphaned.map((directory) => `${directory} has a lockfile but no package.json and is left out`)
     return { lockfiles: locate(locked, manifests), wanted: config.exclude.length === 0 ? null : kept, warnings }
   }

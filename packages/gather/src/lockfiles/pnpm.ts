@@ -1,7 +1,7 @@
 import { type PackageId, PolderError, splitPackageId } from '@polder/spec'
 
 import type { Requirement, Source, Target } from '../gathered.ts'
-import { requireManifest } from '../manifests.ts'
+import { readManifest, requireManifest } from '../manifests.ts'
 import { resolveInRepository } from '../repository-path.ts'
 import { declaredRequirements, rangeOf } from '../specifier.ts'
 import { depPathOf, type PnpmDocument, type PnpmResolution, readPnpmDocument, withoutSuffix } from './pnpm-document.ts'
@@ -33,6 +33,7 @@ export async function readPnpmLockfile(input: LockfileInput): Promise<ReadLockfi
   const warnings: string[] = []
   for (const importer of Object.keys(document.importers)) {
     const path = resolveInRepository(input.directory, importer, `the importer "${importer}" of ${input.path}`)
+    if (isBareRoot(document, importer, path, input)) continue
     const findings = findPnpmStale(document, importer, path, catalogs, input)
     stale.push(...findings.stale)
     warnings.push(...findings.warnings)
@@ -41,6 +42,13 @@ export async function readPnpmLockfile(input: LockfileInput): Promise<ReadLockfi
   const patched = Object.keys(document.patchedDependencies).sort()
   if (patched.length > 0) warnings.push(`${input.path} patches ${patched.join(', ')}: polder does not apply patches yet`)
   return { services, pins: pinsOf(document, places, input), stale, warnings, inputs: workspaceFile(input) }
+}
+
+/** The root of a workspace needs no package.json; pnpm has it as an importer of nothing. */
+function isBareRoot(document: PnpmDocument, importer: string, path: string, { manifests }: LockfileInput): boolean {
+  const { dependencies, devDependencies, optionalDependencies } = document.importers[importer] ?? {}
+  const required = [dependencies, devDependencies, optionalDependencies].flatMap((block) => Object.keys(block ?? {}))
+  return importer === '.' && required.length === 0 && readManifest(manifests, path) === null
 }
 
 /** What each key of `packages` is: a candidate, or a directory of the repository that pnpm copies in. */

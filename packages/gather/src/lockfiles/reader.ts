@@ -142,13 +142,14 @@ export function isGitUrl(url: string): boolean {
 
 /**
  * True if the URL is where some registry keeps `name@version`: `…/name/-/base-version.tgz`, with or without the scope
- * in the file name, or GitHub's `…/download/name/version/…`.
+ * in the file name, or GitHub's `…/download/name/version/…`. The host may have been taken out of it.
  */
 export function isRegistryTarball(url: string, name: string, version: string): boolean {
-  if (!/^https?:\/\//.test(url)) return false
   let pathname: string
   try {
-    pathname = decodeURIComponent(new URL(url).pathname)
+    const { protocol, pathname: encoded } = new URL(url, 'http://host.invalid/')
+    if (protocol !== 'http:' && protocol !== 'https:') return false
+    pathname = decodeURIComponent(encoded)
   } catch {
     return false
   }
