@@ -1,5 +1,5 @@
 import type { Candidate, Edge, EdgeKind, ServiceOwner, Universe } from './compile.ts'
-import type { DerivedDemand, Owner } from './select.ts'
+import { isService, type DerivedDemand, type Owner } from './select.ts'
 
 /** What an edge resolved to: a candidate with the peers it sees, or the slot's workspace package. */
 export type Resolved = Node | 'workspace'
@@ -87,6 +87,7 @@ export function resolvePeers(universe: Universe, selected: readonly (readonly nu
       if (suited !== undefined) choices.set(edge.slot, suited)
     }
     const scope = new Map(above)
+    if (!isService(owner) && contextual.has(owner.slot)) scope.set(owner.slot, owner.index)
     for (const [slot, choice] of choices) if (contextual.has(slot)) scope.set(slot, choice)
     const links = new Map<number, Link>()
     for (const edge of owner.edges) {

@@ -1,25 +1,31 @@
-import { existsSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { proposeConfig } from '@polder/gather'
+import { configSchema, proposeConfig } from '@polder/gather'
 import { currentPlatform, platformName, PolderError } from '@polder/spec'
 import { atomicWrite } from '@polder/store'
 
 import { count, type Output } from '../output.ts'
 
+const SCHEMA = '.polder/polder.schema.json'
+
 /** `polder init`: finds the services below the working directory and writes `polder.yaml`; never over an old one. */
-export async function init(cwd: string, output: Output): Promise<number> {
+export function init(cwd: string, output: Output): number {
   const path = join(cwd, 'polder.yaml')
   if (existsSync(path)) {
     throw new PolderError('USAGE', `there is a polder.yaml already in ${cwd}`, { path, hint: 'edit it, or remove it first' })
   }
-  const { text, services } = await proposeConfig(cwd, platformName(currentPlatform()))
+  const { text, services } = proposeConfig(cwd, platformName(currentPlatform()), SCHEMA)
   if (services.length === 0) {
     throw new PolderError('NO_SERVICES', `no lockfile was found below ${cwd}`, {
       path: cwd,
       hint: 'polder reads pnpm-lock.yaml (v9), package-lock.json (v2, v3) and yarn.lock (v1)',
     })
   }
+  // `.polder` is the checkout's own: it ignores itself. The schema lies there so that editors find it without a network.
+  mkdirSync(join(cwd, '.polder'), { recursive: true })
+  atomicWrite(join(cwd, '.polder', '.gitignore'), '*\n')
+  atomicWrite(join(cwd, SCHEMA), `${JSON.stringify(configSchema(), null, 2)}\n`)
   atomicWrite(path, text)
   output.line(`polder.yaml written: ${count(services.length, 'service')}`)
   for (const service of services) output.line(`  ${service}`)

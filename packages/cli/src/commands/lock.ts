@@ -1,8 +1,9 @@
+import { homedir } from 'node:os'
 import { join } from 'node:path'
 
 import { flatten, type FlattenReport, type PinnedManifest } from '@polder/flatten'
 import { findRoot, gather, readConfig, type Gathered } from '@polder/gather'
-import { readPinned, type PinRequest, type SyncReport } from '@polder/index'
+import { readNpmConfig, readPinned, syncPins, type PinRequest, type SyncReport } from '@polder/index'
 import { diffLocks, parseLock, serializeLock, type Lock, type LockDiff } from '@polder/lock'
 import { matchesPlatform, parsePlatform, PolderError, type PackageId, type Platform } from '@polder/spec'
 import { atomicWrite, openStore, storeHome } from '@polder/store'
@@ -69,21 +70,20 @@ async function pinnedManifests(
   let sync: SyncReport | null = null
   if (known.missing.length > 0) {
     if (offline) throw missingPins(known.missing)
-    const { syncPins } = await import('@polder/index/sync')
     const progress = startProgress(output, 'Fetching')
     try {
       sync = await syncPins(store, wanted, {
         root: gathered.root,
-        env: process.env,
+        npm: () => readNpmConfig({ cwd: gathered.root, env: process.env, home: homedir() }),
         allowWeakIntegrity: gathered.config.index.allowWeakIntegrity,
-        platforms,
-        onProgress: ({ done, total, label }) => {
-          progress.update(done, total, label)
+        onProgress: ({ done, total, bytes: received }) => {
+          progress.update(done, total, bytes(received))
         },
       })
     } finally {
       progress.end()
     }
+    for (const warning of sync.warnings) output.note(`warning: ${warning}`)
     if (sync.failures.length > 0) throw syncFailure(sync.failures)
     pinned = sync.pinned
   }

@@ -1,0 +1,144 @@
+import { readFileSync } from 'node:fs'
+
+import { PolderError } from '@polder/spec'
+import { Command, CommanderError, Option } from 'commander'
+
+import { createOutput, type Output, type OutputFlags } from './output.ts'
+import { printError } from './print-error.ts'
+
+/** Runs the command line and gives the exit code. Each command's own code is loaded when it is asked for. */
+export async function main(argv: readonly string[]): Promise<number> {
+  let exitCode = 0
+  let output = createOutput({ json: argv.includes('--json'), verbose: argv.includes('--verbose') }, process.env)
+  const program = commandLine(async (flags, action) => {
+    output = createOutput(flags, process.env)
+    exitCode = await action(output)
+  })
+  try {
+    await program.parseAsync(argv, { from: 'user' })
+    return exitCode
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return 0
+      const message = error.message.replace(/^error: /, '')
+      return printError(new PolderError('USAGE', message, { hint: 'see `polder --help`', cause: error }), output)
+    }
+    return printError(error, output)
+  }
+}
+
+type Action = (output: Output) => Promise<number> | number
+type Perform = (flags: OutputFlags, action: Action) => Promise<void>
+
+function commandLine(perform: Perform): Command {
+  const cwd = process.cwd()
+  const program = new Command('polder')
+    .description('One flattened environment and one pinned index for every service of a monorepo.')
+    .version(version(), '-V, --version')
+    .exitOverride()
+    .enablePositionalOptions()
+    .configureOutput({ outputError: () => undefined })
+    .showSuggestionAfterError()
+    .helpCommand(true)
+    .addHelpText('after', '\nStart with `polder init`, then `polder lock` (network) and `polder install` (none).')
+
+  const command = (parent: Command, name: string, description: string): Command =>
+    parent
+      .command(name)
+      .description(description)
+      .option('--json', 'print the result as one JSON document')
+      .option('-q, --quiet', 'print nothing but results and errors')
+      .option('--verbose', 'print stack traces and everything that is otherwise cut short')
+
+  command(program, 'init', 'find the services below this directory and write polder.yaml').action((flags: OutputFlags) =>
+    perform(flags, async (output) => (await import('./commands/init.ts')).init(cwd, output)),
+  )
+
+  command(program, 'lock', 'gather, fetch what is missing, flatten, and write polder.lock')
+    .option('--check', 'write nothing; fail with exit code 3 if polder.lock is out of date', false)
+    .option('--offline', 'use what the index holds; ask no upstream', false)
+    .action((flags: OutputFlags & { check: boolean; offline: boolean }) =>
+      perform(flags, async (output) => (await import('./commands/lock.ts')).lock(cwd, output, flags)),
+    )
+
+  command(program, 'install', 'realise the locked environment in this checkout; never touches the network')
+    .addOption(new Option('--layout <layout>', 'links into the shared environment, or everything inside the checkout').choices(['linked', 'self-contained']))
+    .option('--force', 'replace a node_modules that another tool made', false)
+    .action((flags: OutputFlags & { layout?: 'linked' | 'self-contained'; force: boolean }) =>
+      perform(flags, async (output) => (await import('./commands/install.ts')).install(cwd, output, flags)),
+    )
+
+  command(program, 'exec', 'run a command with the environment\'s commands on the path: polder exec -- CMD')
+    .option('--service <service>', 'in the directory and with the commands of this service')
+    .argument('<command...>')
+    .passThroughOptions()
+    .action((words: string[], flags: OutputFlags & { service?: string }) =>
+      perform(flags, async () => (await import('./commands/run.ts')).exec(cwd, words, flags.service)),
+    )
+
+  command(program, 'run', 'run a script of a service, or from the root of every service that has it')
+    .option('--service <service>', 'of this service (may be given several times)', append, [])
+    .argument('<script>')
+    .argument('[args...]')
+    .passThroughOptions()
+    .action((script: string, args: string[], flags: OutputFlags & { service: string[] }) =>
+      perform(flags, async (output) => (await import('./commands/run.ts')).run(cwd, script, args, flags.service, output)),
+    )
+
+  command(program, 'shell', 'start your shell inside the environment')
+    .option('--service <service>', 'in the directory and with the commands of this service')
+    .action((flags: OutputFlags & { service?: string }) =>
+      perform(flags, async (output) => (await import('./commands/run.ts')).shell(cwd, flags.service, output)),
+    )
+
+  command(program, 'why', 'who needs a package, with which ranges, and why it is this version')
+    .option('--service <service>', 'only over this service\'s dependencies')
+    .argument('<name>')
+    .action((name: string, flags: OutputFlags & { service?: string }) =>
+      perform(flags, async (output) => (await import('./commands/why.ts')).why(cwd, name, flags.service, output)),
+    )
+
+  command(program, 'status', 'where this checkout stands, in five lines').action((flags: OutputFlags) =>
+    perform(flags, async (output) => (await import('./commands/status.ts')).status(cwd, output)),
+  )
+
+  command(program, 'verify', 'recompute the hashes of environment and store; fail with exit code 5 if a file differs').action((flags: OutputFlags) =>
+    perform(flags, async (output) => (await import('./commands/verify.ts')).verify(cwd, output)),
+  )
+
+  command(program, 'diff', 'what changes for whom between two locks')
+    .argument('<old>')
+    .argument('<new>')
+    .action((before: string, after: string, flags: OutputFlags) =>
+      perform(flags, async (output) => (await import('./commands/diff.ts')).diff(before, after, output)),
+    )
+
+  const exporting = program.command('export').description('write the lock in another tool\'s format')
+  command(exporting, 'pnpm-lock', 'as a pnpm-lock.yaml with every service as an importer')
+    .option('--output <directory>', 'write it there, beside a pnpm-workspace.yaml if there is none, instead of to stdout')
+    .action((flags: OutputFlags & { output?: string }) =>
+      perform(flags, async (output) => (await import('./commands/export.ts')).exportLock(cwd, flags.output, output)),
+    )
+
+  const index = program.command('index').description('the pinned index')
+  command(index, 'sync', 'fetch every pin of every service that the index lacks').action((flags: OutputFlags) =>
+    perform(flags, async (output) => (await import('./commands/lock.ts')).indexSync(cwd, output)),
+  )
+
+  const store = program.command('store').description('the store that all checkouts share')
+  command(store, 'gc', 'remove what no checkout uses; safe beside a running install')
+    .option('--artifacts', 'remove artifacts that no remaining environment was made of, too', false)
+    .action((flags: OutputFlags & { artifacts: boolean }) =>
+      perform(flags, async (output) => (await import('./commands/store-gc.ts')).storeGc(output, flags.artifacts)),
+    )
+  return program
+}
+
+function append(value: string, previous: readonly string[]): string[] {
+  return [...previous, value]
+}
+
+function version(): string {
+  const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+  return manifest.version
+}
