@@ -1,0 +1,122 @@
+import { createReadStream, realpathSync } from 'node:fs'
+import { isAbsolute, relative, resolve, sep } from 'node:path'
+
+import { type Integrity, PolderError } from '@polder/spec'
+
+import { type NpmConfig, redactUrl, registryOf } from './npm-config.ts'
+import type { PinRequest } from './pin.ts'
+import type { Upstream } from './upstream.ts'
+
+/** The open network part of a sync. */
+export interface Network {
+  readonly config: NpmConfig
+  readonly upstream: Upstream
+  /** name → what its registry says about it, asked once a sync and only where the canonical path was wrong. */
+  readonly documents: Map<string, Promise<unknown>>
+}
+
+/** Takes the bytes of one attempt; called anew for the next one. `from` is for messages, without secrets. */
+export type Consumer<T> = (body: AsyncIterable<Uint8Array>, from: string) => Promise<T>
+
+// The largest package documents are about 20 MB in the abbreviated form.
+const MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+const DOCUMENT_TYPES = 'application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8'
+// How registries say that there is nothing at a path; some that keep tarballs elsewhere forbid what is not there.
+const NOT_HERE = ['400', '403', '404', '405', '410']
+
+/**
+ * Gets a registry's tarball: from the canonical path `<registry>/<name>/-/<base>-<version>.tgz` or, if there is none,
+ * from where the registry's document says (registries are free to keep tarballs anywhere).
+ * @param expected the hash that will be checked; without one, no other host than the registry's is believed
+ * @throws PolderError `FETCH_FAILED`, and what `consume` throws
+ */
+export async function fromRegistry<T>({ config, upstream, documents }: Network, pin: PinRequest, expected: Integrity | null, maxBytes: number, consume: Consumer<T>): Promise<T> {
+  const registry = registryOf(config, pin.name)
+  const canonical = `${registry}${pin.name}/-/${pin.name.slice(pin.name.indexOf('/') + 1)}-${encodeURIComponent(pin.reference)}.tgz`
+  const get = (url: string): Promise<T> => upstream.download({ url, registry, maxBytes }, (body) => consume(body, redactUrl(url)))
+  try {
+    return await get(canonical)
+  } catch (error) {
+    if (!(error instanceof PolderError) || !NOT_HERE.includes(error.details.found ?? '') || error.code !== 'FETCH_FAILED') throw error
+    const url = await tarballFromDocument({ config, upstream, documents }, pin, registry)
+    if (url === undefined || url.href === new URL(canonical).href) throw error
+    if (expected === null && url.host !== new URL(registry).host) {
+      throw new PolderError('FETCH_FAILED', `its registry has it on another host (${redactUrl(url)}), and there is no hash to check it by`, { cause: error })
+    }
+    return get(url.href)
+  }
+}
+
+/** A tarball that the lockfile names by URL. It gets the credentials that the user has for that URL, if any. */
+export async function fromUrl<T>({ upstream }: Network, url: string, maxBytes: number, consume: Consumer<T>): Promise<T> {
+  return upstream.download({ url, maxBytes }, (body) => consume(body, redactUrl(url)))
+}
+
+/**
+ * A tarball in the repository.
+ * @throws PolderError `FETCH_FAILED` if it is not there, `SOURCE_UNSUPPORTED` if it is outside
+ */
+export async function fromFile<T>(root: string, path: string, consume: Consumer<T>): Promise<T> {
+  const absolute = resolve(root, path)
+  let real: string
+  try {
+    real = realpathSync(absolute)
+  } catch (cause) {
+    throw new PolderError('FETCH_FAILED', `${path} cannot be read: ${(cause as Error).message}`, { path: absolute, cause })
+  }
+  const inside = relative(realpathSync(root), real)
+  if (inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside)) {
+    throw new PolderError('SOURCE_UNSUPPORTED', `${path} is outside of the repository`, { path: absolute, hint: 'move the tarball into the repository' })
+  }
+  let failure: unknown
+  try {
+    return await consume(reading(real, (error) => (failure = error)), path)
+  } catch (error) {
+    if (failure === undefined) throw error
+    throw new PolderError('FETCH_FAILED', `${path} cannot be read: ${(failure as Error).message}`, { path: absolute, cause: failure })
+  }
+}
+
+async function* reading(path: string, onFailure: (error: unknown) => void): AsyncGenerator<Uint8Array, void, undefined> {
+  try {
+    for await (const chunk of createReadStream(path)) yield chunk as Buffer
+  } catch (error) {
+    onFailure(error)
+    throw error
+  }
+}
+
+/** Undefined if the registry knows the version but no tarball of it. */
+async function tarballFromDocument({ upstream, documents }: Network, pin: PinRequest, registry: string): Promise<URL | undefined> {
+  const url = `${registry}${pin.name.replace('/', '%2f')}`
+  let document = documents.get(pin.name)
+  if (document === undefined) {
+    const request = { url, registry, accept: DOCUMENT_TYPES, maxBytes: MAX_DOCUMENT_BYTES }
+    documents.set(pin.name, (document = upstream.download(request, (body) => readJson(body, redactUrl(url)))))
+  }
+  const versions = field(await document, 'versions')
+  const version = field(versions, pin.reference)
+  if (version === undefined) {
+    throw new PolderError('FETCH_FAILED', `${redactUrl(registry)} has no version ${pin.reference} of it`, {
+      found: '404',
+      hint: 'it may be unpublished, or a scope may need its own registry in .npmrc',
+    })
+  }
+  const tarball = field(field(version, 'dist'), 'tarball')
+  return typeof tarball === 'string' ? (URL.parse(tarball, registry) ?? undefined) : undefined
+}
+
+async function readJson(body: AsyncIterable<Uint8Array>, from: string): Promise<unknown> {
+  const chunks: Uint8Array[] = []
+  for await (const chunk of body) chunks.push(chunk)
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString('utf8'))
+  } catch (cause) {
+    throw new PolderError('FETCH_FAILED', `${from} is not JSON: ${(cause as Error).message}`, { cause })
+  }
+}
+
+/** An own property of a document from outside, never an inherited one. */
+function field(value: unknown, key: string): unknown {
+  return typeof value === 'object' && value !== null && Object.hasOwn(value, key) ? (value as Record<string, unknown>)[key] : undefined
+}

@@ -1,0 +1,74 @@
+import { randomBytes } from 'node:crypto'
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+
+import { hexDigest, type Integrity, isErrno, type Manifest } from '@polder/spec'
+import { type Store, writeFailure } from '@polder/store'
+
+import type { PinnedPackage } from './pin.ts'
+
+// One file an artifact, manifests/sha512/ab/cdef….json:
+//   { "format": 1, "needsBuild": false, "manifest": { …as @polder/spec normalises it } }
+const FORMAT = 1
+
+/**
+ * The manifest of an artifact, as it was recorded when the artifact came; undefined if there is none or it was written
+ * by another version. It is derived data: whatever is wrong with it, the artifact can give it again.
+ */
+export function readManifest(store: Store, integrity: Integrity): PinnedPackage | undefined {
+  let text: string
+  try {
+    text = readFileSync(manifestPath(store, integrity), 'utf8')
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined
+    throw error
+  }
+  const record = parse(text)
+  return record === undefined ? undefined : { integrity, manifest: record.manifest, needsBuild: record.needsBuild }
+}
+
+/**
+ * Not fsynced, unlike the artifact: a file that a power cut left empty is no JSON, and is made again. The rename keeps
+ * other processes from seeing half of it.
+ * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
+ */
+export function writeManifest(store: Store, { integrity, manifest, needsBuild }: PinnedPackage): void {
+  const path = manifestPath(store, integrity)
+  const text = JSON.stringify({ format: FORMAT, needsBuild, manifest })
+  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-${randomBytes(6).toString('hex')}.tmp`)
+  try {
+    mkdirSync(dirname(path), { recursive: true })
+    writeFileSync(temporary, text)
+    renameSync(temporary, path)
+  } catch (error) {
+    rmSync(temporary, { force: true })
+    throw writeFailure(error, 'writing a manifest', path)
+  }
+}
+
+function manifestPath(store: Store, integrity: Integrity): string {
+  const hex = hexDigest(integrity)
+  return join(store.home, 'manifests/sha512', hex.slice(0, 2), `${hex.slice(2)}.json`)
+}
+
+// As in spec's Manifest: these hold names from outside as keys, so they must not inherit anything.
+const RECORDS = ['dependencies', 'devDependencies', 'optionalDependencies', 'peerDependencies', 'engines', 'bin', 'scripts'] as const
+
+/** Our own file, so its shape is only checked where a wrong one would go unnoticed: this runs for every pin of a lock. */
+function parse(text: string): { readonly manifest: Manifest; readonly needsBuild: boolean } | undefined {
+  let record: { format?: unknown; needsBuild?: unknown; manifest?: Record<string, unknown> } | null
+  try {
+    record = JSON.parse(text) as typeof record
+  } catch {
+    return undefined
+  }
+  const manifest = record?.manifest
+  if (record?.format !== FORMAT || typeof record.needsBuild !== 'boolean' || typeof manifest !== 'object' || manifest === null) return undefined
+  for (const field of RECORDS) {
+    const value = manifest[field]
+    if (typeof value !== 'object' || value === null) return undefined
+    Object.setPrototypeOf(value, null)
+  }
+  if (!Array.isArray(manifest['optionalPeers']) || !Array.isArray(manifest['bundled'])) return undefined
+  return { manifest: manifest as unknown as Manifest, needsBuild: record.needsBuild }
+}

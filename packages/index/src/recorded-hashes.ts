@@ -1,0 +1,53 @@
+import { createHash } from 'node:crypto'
+import { mkdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+
+import { algorithmOf, type Integrity, isErrno, PolderError, strongestIntegrity } from '@polder/spec'
+import { atomicWrite, type Store } from '@polder/store'
+
+import type { PinRequest } from './pin.ts'
+
+/**
+ * The sha512 by which the store knows a pin: the lockfile's own, or the one recorded when the pin first came, so that
+ * from then on a weak pin means these bytes and no others. Undefined before that.
+ */
+export function recordedHash(store: Store, pin: PinRequest): Integrity | undefined {
+  if (pin.integrity !== null && algorithmOf(pin.integrity) === 'sha512') return pin.integrity
+  let text: string
+  try {
+    text = readFileSync(recordPath(store, pin), 'utf8')
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined
+    throw error
+  }
+  const record = parse(text)
+  if (record === undefined) {
+    const path = recordPath(store, pin)
+    throw new PolderError('INTEGRITY_MISSING', `the recorded hash of ${pin.id} is damaged: ${path}`, { path, spec: pin.id, hint: `delete the file to trust ${pin.id} as it is fetched next` })
+  }
+  return record
+}
+
+/** Durable before it returns: forgetting it would mean to trust whatever comes next. */
+export function recordHash(store: Store, pin: PinRequest, integrity: Integrity): void {
+  const path = recordPath(store, pin)
+  mkdirSync(dirname(path), { recursive: true })
+  atomicWrite(path, `${JSON.stringify({ format: 1, id: pin.id, lockfile: pin.integrity, integrity })}\n`)
+}
+
+/** `pins/<sha256 of id, source and the lockfile's hash>.json` */
+function recordPath(store: Store, pin: PinRequest): string {
+  const key = createHash('sha256').update(JSON.stringify([pin.id, Object.entries(pin.source).sort(), pin.integrity])).digest('hex')
+  return join(store.home, 'pins', `${key}.json`)
+}
+
+function parse(text: string): Integrity | undefined {
+  try {
+    const record = JSON.parse(text) as { format?: unknown; integrity?: unknown } | null
+    if (record?.format !== 1 || typeof record.integrity !== 'string') return undefined
+    const integrity = strongestIntegrity(record.integrity)
+    return algorithmOf(integrity) === 'sha512' ? integrity : undefined
+  } catch {
+    return undefined
+  }
+}

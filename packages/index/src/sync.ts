@@ -1,0 +1,240 @@
+import { algorithmOf, installScripts, type Integrity, type PackageId, PolderError } from '@polder/spec'
+import { hasArtifact, readArchiveManifest, readArtifact, type Store, writeArtifact } from '@polder/store'
+
+import { type Consumer, fromFile, fromRegistry, fromUrl, type Network } from './artifact-source.ts'
+import { type Clock, systemClock } from './backoff.ts'
+import { writeManifest } from './manifests.ts'
+import type { NpmConfig } from './npm-config.ts'
+import type { PinnedPackage, PinRequest } from './pin.ts'
+import { readPinned } from './pinned.ts'
+import { recordedHash, recordHash } from './recorded-hashes.ts'
+import { openUpstream } from './upstream.ts'
+
+export interface SyncOptions {
+  /** The repository, absolute: where tarballs of kind `file` are. */
+  readonly root: string
+  /** The user's configuration; asked for only if something has to be fetched. */
+  readonly npm: () => Promise<NpmConfig>
+  /** Names that may come without any hash in the lockfile; the hash of what comes first is recorded and holds from then on. */
+  readonly allowWeakIntegrity?: readonly string[]
+  /** The largest artifact that is accepted, 1 GiB unless told. */
+  readonly maxBytes?: number
+  readonly onProgress?: (progress: SyncProgress) => void
+  readonly clock?: Clock
+}
+
+/** Pins, and the bytes that came over the network or from the repository so far. */
+export interface SyncProgress {
+  readonly done: number
+  readonly total: number
+  readonly bytes: number
+}
+
+export interface SyncReport {
+  readonly pinned: Map<PackageId, PinnedPackage>
+  /** How many artifacts came, how many were in the store already, and the bytes of those that came. */
+  readonly fetched: number
+  readonly reused: number
+  readonly bytes: number
+  /** One for each pin that is not in `pinned`, sorted by id: FETCH_FAILED, INTEGRITY_MISMATCH, INTEGRITY_MISSING, SOURCE_UNSUPPORTED, or what is wrong with its archive. */
+  readonly failures: readonly PolderError[]
+  /** Sentences for the user, sorted. */
+  readonly warnings: readonly string[]
+}
+
+// More than npm's 15 connections to a host: they stay busy while other artifacts are being fsynced.
+const CONCURRENCY = 24
+const MAX_ARTIFACT_BYTES = 1024 ** 3
+
+/**
+ * Brings every pin's artifact into the store, verified against its lockfile's hash, and records its manifest. What is
+ * there is not asked for again, so a sync that was killed goes on where it was; nothing that failed hides the rest.
+ * @throws PolderError only for what ends everything: `NPMRC_INVALID`, `DISK_FULL`, `STORE_UNWRITABLE`
+ */
+export async function syncPins(store: Store, pins: readonly PinRequest[], options: SyncOptions): Promise<SyncReport> {
+  const { pinned, missing } = readPinned(store, pins)
+  const sync = new Sync(store, options, pins.length, pinned)
+  sync.reused = sync.done = pinned.size
+  const queue = missing.values()
+  const workers = Array.from({ length: Math.min(CONCURRENCY, missing.length) }, () => sync.work(queue))
+  try {
+    await Promise.all(workers)
+  } finally {
+    await sync.close()
+    // If one ended it all, nothing may be writing any more when the caller hears of it.
+    await Promise.allSettled(workers)
+  }
+  return sync.report()
+}
+
+/** One running sync: its connections and its counts. */
+class Sync {
+  reused = 0
+  done = 0
+  readonly #store: Store
+  readonly #options: SyncOptions
+  readonly #total: number
+  readonly #pinned: Map<PackageId, PinnedPackage>
+  readonly #failures: { readonly id: PackageId; readonly error: PolderError }[] = []
+  readonly #warnings = new Set<string>()
+  #fetched = 0
+  #bytes = 0
+  #network: Promise<Network> | undefined
+  #stopped = false
+
+  constructor(store: Store, options: SyncOptions, total: number, pinned: Map<PackageId, PinnedPackage>) {
+    this.#store = store
+    this.#options = options
+    this.#total = total
+    this.#pinned = pinned
+  }
+
+  /** Takes pins until there are none left, or until something ended the whole sync. */
+  async work(queue: Iterator<PinRequest>): Promise<void> {
+    for (let next = queue.next(); next.done !== true && !this.#stopped; next = queue.next()) {
+      const pin = next.value
+      try {
+        this.#pinned.set(pin.id, await this.#bring(pin))
+      } catch (error) {
+        if (!(error instanceof PolderError) || ['NPMRC_INVALID', 'DISK_FULL', 'STORE_UNWRITABLE'].includes(error.code)) {
+          this.#stopped = true
+          throw error
+        }
+        this.#failures.push({ id: pin.id, error })
+      }
+      this.done += 1
+      this.#tell()
+    }
+  }
+
+  report(): SyncReport {
+    return {
+      ...{ pinned: this.#pinned, fetched: this.#fetched, reused: this.reused, bytes: this.#bytes },
+      failures: this.#failures.sort((a, b) => (a.id < b.id ? -1 : 1)).map(({ error }) => error),
+      warnings: [...this.#warnings].sort(),
+    }
+  }
+
+  async close(): Promise<void> {
+    // Whoever needed the network has seen why it could not be opened.
+    const network = await this.#network?.catch(() => undefined)
+    await network?.upstream.close()
+  }
+
+  async #bring(pin: PinRequest): Promise<PinnedPackage> {
+    const known = recordedHash(this.#store, pin)
+    const stored = known === undefined ? undefined : this.#fromStore(pin, known)
+    if (stored !== undefined) {
+      this.reused += 1
+      return stored
+    }
+    const integrity = await this.#fetch(pin, known ?? pin.integrity)
+    this.#fetched += 1
+    return this.#describe(pin, integrity)
+  }
+
+  /** An artifact that is there without its manifest: written by another version, or the last run was killed in between. */
+  #fromStore(pin: PinRequest, known: Integrity): PinnedPackage | undefined {
+    if (!hasArtifact(this.#store, known)) return undefined
+    try {
+      return this.#describe(pin, known)
+    } catch (error) {
+      // It is in quarantine now; fetch it again.
+      if (error instanceof PolderError && error.code === 'ARTIFACT_CORRUPT') return undefined
+      throw error
+    }
+  }
+
+  async #fetch(pin: PinRequest, expected: Integrity | null): Promise<Integrity> {
+    const { root, maxBytes = MAX_ARTIFACT_BYTES, allowWeakIntegrity = [] } = this.#options
+    const { source } = pin
+    if (source.kind === 'git') {
+      throw attributed(new PolderError('SOURCE_UNSUPPORTED', `${pin.id} comes from a git repository (commit ${source.commit}), which cannot be pinned yet`, {
+        hint: 'depend on a tarball of it instead, or on a published version',
+      }), pin)
+    }
+    if (expected === null && source.kind !== 'file' && !allowWeakIntegrity.includes(pin.name)) {
+      throw attributed(new PolderError('INTEGRITY_MISSING', `${pin.id} has no hash in its lockfile, so what comes cannot be verified`, {
+        hint: `lock it with a package manager that records hashes, or list ${pin.name} under index.allowWeakIntegrity in polder.yaml`,
+      }), pin)
+    }
+    let origin = ''
+    const consume: Consumer<Integrity> = async (body, from) => {
+      origin = from
+      const { integrity } = await writeArtifact(this.#store, this.#counted(body), { expected, maxBytes, label: pin.id })
+      return integrity
+    }
+    let integrity: Integrity
+    try {
+      integrity =
+        source.kind === 'file'
+          ? await fromFile(root, source.path, consume)
+          : source.kind === 'tarball'
+            ? await fromUrl(await this.#open(), source.url, maxBytes, consume)
+            : await fromRegistry(await this.#open(), pin, expected, maxBytes, consume)
+    } catch (error) {
+      throw error instanceof PolderError ? attributed(error, pin, origin) : error
+    }
+    if (pin.integrity === null || algorithmOf(pin.integrity) !== 'sha512') recordHash(this.#store, pin, integrity)
+    return integrity
+  }
+
+  /** Reads the manifest out of the stored artifact and records it. */
+  #describe(pin: PinRequest, integrity: Integrity): PinnedPackage {
+    const { manifest, hasBindingGyp } = readArchiveManifest(readArtifact(this.#store, integrity, pin.id), pin.id)
+    if (manifest.name !== undefined && manifest.name !== pin.name) {
+      const problem = `the tarball of ${pin.id} is another package: its package.json says ${manifest.name}@${manifest.version ?? '?'}`
+      if (pin.source.kind === 'registry') {
+        throw attributed(new PolderError('INTEGRITY_MISMATCH', problem, { found: manifest.name, wanted: pin.name, hint: 'the lockfile may have been tampered with; lock it again' }), pin)
+      }
+      this.#warnings.add(problem)
+    }
+    if (pin.source.kind === 'registry' && plainVersion(manifest.version ?? '') !== plainVersion(pin.reference)) {
+      this.#warnings.add(`the package.json of ${pin.id} has the version ${manifest.version ?? 'left out'}`)
+    }
+    const described = { integrity, manifest, needsBuild: installScripts(manifest, hasBindingGyp).length > 0 }
+    writeManifest(this.#store, described)
+    return described
+  }
+
+  async #open(): Promise<Network> {
+    this.#network ??= (async () => {
+      const config = await this.#options.npm()
+      for (const warning of config.warnings) this.#warnings.add(warning)
+      return { config, upstream: await openUpstream(config, this.#options.clock ?? systemClock), documents: new Map<string, Promise<unknown>>() }
+    })()
+    return this.#network
+  }
+
+  async *#counted(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+    for await (const chunk of body) {
+      this.#bytes += chunk.byteLength
+      this.#tell()
+      yield chunk
+    }
+  }
+
+  #tell(): void {
+    this.#options.onProgress?.({ done: this.done, total: this.#total, bytes: this.#bytes })
+  }
+}
+
+/** The error with the pin, where its bytes came from and who needs it. */
+function attributed(error: PolderError, pin: PinRequest, origin = ''): PolderError {
+  const { code, message, details } = error
+  const about = message.includes(pin.id) ? message : `${pin.id} cannot be fetched: ${message}`
+  const from = origin === '' || about.includes(origin) ? '' : `, from ${origin}`
+  return new PolderError(code, `${about}${from}, ${neededBy(pin)}`, { ...details, spec: pin.id })
+}
+
+function neededBy({ neededBy: owners, optional }: PinRequest): string {
+  const shown = owners.slice(0, 3)
+  const rest = owners.length - shown.length
+  const list = rest > 0 ? `${shown.join(', ')} and ${rest} others` : shown.join(' and ')
+  return `needed by ${list === '' ? 'nobody' : list}${optional ? ' (optional)' : ''}`
+}
+
+/** Without the `v` in front and the build metadata behind, which registries drop. */
+function plainVersion(version: string): string {
+  return version.trim().replace(/^[v=\s]+/, '').replace(/\+.*$/, '')
+}
