@@ -45,7 +45,7 @@ export function compileProblemFile(file: ProblemFile, { optionalPeers = false }:
       const key = `${slot} ${range}`
       let allowed = allowedOf.get(key)
       if (allowed === undefined) {
-        allowed = (versions[slot] ?? []).flatMap((version, i) => (ranges.satisfies(version, range) ? [i] : []))
+        allowed = (versions[slot] ?? []).flatMap((version, i) => (ranges.satisfies(version, rangeOf(range)) ? [i] : []))
         allowedOf.set(key, allowed)
       }
       return allowed.length === 0 ? [] : [{ slot, allowed, owner }]
@@ -58,4 +58,9 @@ export function compileProblemFile(file: ProblemFile, { optionalPeers = false }:
     demands: names.map((name, slot) => (versions[slot] ?? []).map((version) => compile(file.packages[name]?.[version]?.edges ?? []))),
     lockedCount: names.map((name, slot) => (versions[slot] ?? []).map((version) => file.lockedCount?.[`${name}@${version}`] ?? 0)),
   }
+}
+
+/** An alias names its target (`npm:string-width@^4.2.0`, `react@^17.0.2`); the candidates are the target's versions. */
+function rangeOf(text: string): string {
+  return /^(?:npm:)?(?:@[^@/]+\/)?[A-Za-z][^@/: ]*@(.+)$/.exec(text)?.[1] ?? text
 }
