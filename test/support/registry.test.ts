@@ -28,7 +28,13 @@ function clientEnv(): NodeJS.ProcessEnv {
   const home = join(directory, 'home')
   mkdirSync(home, { recursive: true })
   const kept = Object.entries(process.env).filter(([key]) => !/^(npm_|pnpm_|xdg_)/i.test(key))
-  return { ...Object.fromEntries(kept), HOME: home, npm_config_registry: registry.url, PNPM_CONFIG_REGISTRY: registry.url, CI: '1' }
+  return {
+    ...Object.fromEntries(kept),
+    HOME: home,
+    npm_config_registry: registry.url,
+    PNPM_CONFIG_REGISTRY: registry.url,
+    CI: '1',
+  }
 }
 
 function project(dependencies: Readonly<Record<string, string>>): string {
@@ -48,28 +54,46 @@ test.each([
   ['npm', ['install', '--no-audit', '--no-fund']],
   ['pnpm', ['install', '--no-frozen-lockfile']],
 ])('%s installs a package, its scoped dependency and a republished artifact', async (client, args) => {
-  registry.serve('foo', '1.2.3', { dependencies: { '@scope/bar': '^2.0.0' }, files: { 'index.js': 'module.exports = 1' } })
+  registry.serve('foo', '1.2.3', {
+    dependencies: { '@scope/bar': '^2.0.0' },
+    files: { 'index.js': 'module.exports = 1' },
+  })
   registry.serve('@scope/bar', '1.9.0')
-  registry.serve('@scope/bar', '2.1.0', { files: { 'cli.js': { content: '#!/usr/bin/env node\n', mode: 0o755 } }, bin: 'cli.js' })
+  registry.serve('@scope/bar', '2.1.0', {
+    files: { 'cli.js': { content: '#!/usr/bin/env node\n', mode: 0o755 } },
+    bin: 'cli.js',
+  })
   registry.serveArtifact('real', '3.0.0', packTarball({ 'package.json': '{"name":"real","version":"3.0.0"}' }))
   const cwd = project({ foo: '^1.0.0', '@scope/bar': 'latest', real: '*' })
 
   await run(client, args, { cwd, env: clientEnv() })
 
   expect(readFileSync(join(cwd, 'node_modules/foo/index.js'), 'utf8')).toBe('module.exports = 1')
-  expect(JSON.parse(readFileSync(join(cwd, 'node_modules/@scope/bar/package.json'), 'utf8'))).toMatchObject({ version: '2.1.0' })
-  expect(JSON.parse(readFileSync(join(cwd, 'node_modules/real/package.json'), 'utf8'))).toMatchObject({ version: '3.0.0' })
+  expect(JSON.parse(readFileSync(join(cwd, 'node_modules/@scope/bar/package.json'), 'utf8'))).toMatchObject({
+    version: '2.1.0',
+  })
+  expect(JSON.parse(readFileSync(join(cwd, 'node_modules/real/package.json'), 'utf8'))).toMatchObject({
+    version: '3.0.0',
+  })
   expect(registry.requests.map(({ rawUrl }) => rawUrl.toLowerCase())).toContain('/@scope%2fbar')
 })
 
 test('documents come full or abbreviated, answer HEAD and If-None-Match, and an unknown name is 404', async () => {
   registry.serve('foo', '1.0.0', { description: 'long', scripts: { postinstall: 'true' } })
   const full = await fetch(`${registry.url}foo`)
-  expect(await full.json()).toMatchObject({ time: { '1.0.0': '2020-01-01T00:00:00.000Z' }, versions: { '1.0.0': { description: 'long' } } })
-  const short = (await (await fetch(`${registry.url}foo`, { headers: { accept: 'application/vnd.npm.install-v1+json' } })).json()) as {
+  expect(await full.json()).toMatchObject({
+    time: { '1.0.0': '2020-01-01T00:00:00.000Z' },
+    versions: { '1.0.0': { description: 'long' } },
+  })
+  const short = (await (
+    await fetch(`${registry.url}foo`, { headers: { accept: 'application/vnd.npm.install-v1+json' } })
+  ).json()) as {
     versions: Record<string, object>
   }
-  expect(short.versions['1.0.0']).toMatchObject({ hasInstallScript: true, dist: { tarball: `${registry.url}foo/-/foo-1.0.0.tgz` } })
+  expect(short.versions['1.0.0']).toMatchObject({
+    hasInstallScript: true,
+    dist: { tarball: `${registry.url}foo/-/foo-1.0.0.tgz` },
+  })
   expect(short.versions['1.0.0']).not.toHaveProperty('description')
   const etag = full.headers.get('etag') ?? ''
   expect((await fetch(`${registry.url}foo`, { headers: { 'if-none-match': etag } })).status).toBe(304)

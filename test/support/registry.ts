@@ -1,4 +1,9 @@
-import { createServer as createHttpServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http'
+import {
+  createServer as createHttpServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 
@@ -53,7 +58,12 @@ export interface RegistryOptions {
 
 /** `times`: so many requests fail, the ones after them are answered; without it all fail. */
 export type Fault = { readonly times?: number } & (
-  | { readonly kind: 'status'; readonly status: number; readonly headers?: Readonly<Record<string, string>>; readonly body?: string }
+  | {
+      readonly kind: 'status'
+      readonly status: number
+      readonly headers?: Readonly<Record<string, string>>
+      readonly body?: string
+    }
   /** The connection is cut before an answer. */
   | { readonly kind: 'reset' }
   /** Half of the body, then the connection is cut. */
@@ -109,9 +119,9 @@ const PUBLISHED = '2020-01-01T00:00:00.000Z'
 const LAST_MODIFIED = 'Wed, 01 Jan 2020 00:00:00 GMT'
 const ABBREVIATED = 'application/vnd.npm.install-v1+json'
 const ABBREVIATED_FIELDS = [
-  ...['name', 'version', 'deprecated', 'dist', 'engines', 'bin', 'directories', 'os', 'cpu', 'libc', 'bundleDependencies', 'bundledDependencies'],
-  ...['dependencies', 'optionalDependencies', 'devDependencies', 'peerDependencies', 'peerDependenciesMeta', 'hasInstallScript', '_hasShrinkwrap'],
-]
+  'name version deprecated dist engines bin directories os cpu libc bundleDependencies bundledDependencies dependencies',
+  'optionalDependencies devDependencies peerDependencies peerDependenciesMeta hasInstallScript _hasShrinkwrap',
+].flatMap((line) => line.split(' '))
 
 export async function startRegistry(options: RegistryOptions = {}): Promise<Registry> {
   const packages = new Map<string, Map<string, Entry>>()
@@ -132,7 +142,8 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     requests.push({ method: request.method ?? '', path, rawUrl, headers: request.headers })
     request.resume()
     const answer = (): void => {
-      if (!isAllowed(request.headers.authorization, options)) sendJson(request, response, 401, { error: 'authentication required' })
+      if (!isAllowed(request.headers.authorization, options))
+        sendJson(request, response, 401, { error: 'authentication required' })
       else respond(request, response, path)
     }
     if (options.delayMs === undefined) answer()
@@ -147,7 +158,10 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     send(request, response, found.type, found.body)
   }
 
-  function findBody(request: IncomingMessage, path: string): { readonly type: string; readonly body: Uint8Array } | undefined {
+  function findBody(
+    request: IncomingMessage,
+    path: string,
+  ): { readonly type: string; readonly body: Uint8Array } | undefined {
     const file = files.get(path)
     if (file !== undefined) return { type: 'application/octet-stream', body: file }
     if (path === '/-/ping') return { type: 'application/json', body: Buffer.from('{}') }
@@ -155,7 +169,9 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     if (tarball !== null) {
       const [, name = '', file = ''] = tarball
       const entry = packages.get(name)?.get(file.slice(baseName(name).length + 1))
-      return entry === undefined || !file.startsWith(`${baseName(name)}-`) ? undefined : { type: 'application/octet-stream', body: entry.served.bytes }
+      return entry === undefined || !file.startsWith(`${baseName(name)}-`)
+        ? undefined
+        : { type: 'application/octet-stream', body: entry.served.bytes }
     }
     const document = /^\/((?:@[^/]+\/)?[^/]+)(?:\/([^/]+))?$/.exec(path)
     const versions = packages.get(document?.[1] ?? '')
@@ -164,10 +180,14 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     const wanted = document[2]
     if (wanted !== undefined) {
       const entry = versions.get(wanted) ?? (wanted === 'latest' ? versions.get(latest(versions)) : undefined)
-      return entry === undefined ? undefined : { type: 'application/json', body: Buffer.from(JSON.stringify(entry.manifest)) }
+      return entry === undefined
+        ? undefined
+        : { type: 'application/json', body: Buffer.from(JSON.stringify(entry.manifest)) }
     }
     const abbreviated = (request.headers.accept ?? '').includes(ABBREVIATED)
-    const body = Buffer.from(JSON.stringify(abbreviated ? abbreviatedDocument(name, versions) : fullDocument(name, versions)))
+    const body = Buffer.from(
+      JSON.stringify(abbreviated ? abbreviatedDocument(name, versions) : fullDocument(name, versions)),
+    )
     return { type: abbreviated ? ABBREVIATED : 'application/json', body }
   }
 
@@ -199,9 +219,17 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
   const { port } = server.address() as AddressInfo
   const url = `${options.tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}${base}`
 
-  function publish(name: string, version: string, packageJson: Readonly<Record<string, unknown>>, bytes: Buffer, dist: ServedFields['dist'] = {}): ServedVersion {
+  function publish(
+    name: string,
+    version: string,
+    packageJson: Readonly<Record<string, unknown>>,
+    bytes: Buffer,
+    dist: ServedFields['dist'] = {},
+  ): ServedVersion {
     const served: ServedVersion = {
-      ...{ name, version, bytes },
+      name,
+      version,
+      bytes,
       integrity: sri(bytes),
       shasum: shasum(bytes),
       url: `${url}${name}/-/${baseName(name)}-${version}.tgz`,
@@ -209,8 +237,12 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     const scripts = (packageJson['scripts'] ?? {}) as Readonly<Record<string, string>>
     const manifest = {
       ...packageJson,
-      ...{ name, version, _id: `${name}@${version}` },
-      ...(['preinstall', 'install', 'postinstall'].some((script) => script in scripts) ? { hasInstallScript: true } : {}),
+      name,
+      version,
+      _id: `${name}@${version}`,
+      ...(['preinstall', 'install', 'postinstall'].some((script) => script in scripts)
+        ? { hasInstallScript: true }
+        : {}),
       dist: { integrity: served.integrity, shasum: served.shasum, tarball: served.url, ...dist },
     }
     const versions = packages.get(name) ?? new Map<string, Entry>()
@@ -278,7 +310,9 @@ function misbehave(fault: Fault, body: Uint8Array, response: ServerResponse): vo
   const half = body.subarray(0, Math.floor(body.byteLength / 2))
   switch (fault.kind) {
     case 'status':
-      response.writeHead(fault.status, { 'content-type': 'application/json', ...fault.headers }).end(fault.body ?? JSON.stringify({ error: 'on demand' }))
+      response
+        .writeHead(fault.status, { 'content-type': 'application/json', ...fault.headers })
+        .end(fault.body ?? JSON.stringify({ error: 'on demand' }))
       return
     case 'reset':
       response.socket?.resetAndDestroy()
@@ -325,16 +359,21 @@ function fullDocument(name: string, versions: ReadonlyMap<string, Entry>): objec
   const time: Record<string, string> = { created: PUBLISHED, modified: PUBLISHED }
   for (const version of versions.keys()) time[version] = PUBLISHED
   return {
-    ...{ _id: name, name, modified: PUBLISHED, time },
+    _id: name,
+    name,
+    modified: PUBLISHED,
+    time,
     'dist-tags': { latest: latest(versions) },
     versions: Object.fromEntries([...versions].map(([version, { manifest }]) => [version, manifest])),
   }
 }
 
 function abbreviatedDocument(name: string, versions: ReadonlyMap<string, Entry>): object {
-  const short = ({ manifest }: Entry): object => Object.fromEntries(ABBREVIATED_FIELDS.filter((field) => field in manifest).map((field) => [field, manifest[field]]))
+  const short = ({ manifest }: Entry): object =>
+    Object.fromEntries(ABBREVIATED_FIELDS.filter((field) => field in manifest).map((field) => [field, manifest[field]]))
   return {
-    ...{ name, modified: PUBLISHED },
+    name,
+    modified: PUBLISHED,
     'dist-tags': { latest: latest(versions) },
     versions: Object.fromEntries([...versions].map(([version, entry]) => [version, short(entry)])),
   }

@@ -30,25 +30,46 @@ const NOT_HERE = ['400', '403', '404', '405', '410']
  * @param expected the hash that will be checked; without one, no other host than the registry's is believed
  * @throws PolderError `FETCH_FAILED`, and what `consume` throws
  */
-export async function fromRegistry<T>({ config, upstream, documents }: Network, pin: PinRequest, expected: Integrity | null, maxBytes: number, consume: Consumer<T>): Promise<T> {
+export async function fromRegistry<T>(
+  { config, upstream, documents }: Network,
+  pin: PinRequest,
+  expected: Integrity | null,
+  maxBytes: number,
+  consume: Consumer<T>,
+): Promise<T> {
   const registry = registryOf(config, pin.name)
   const canonical = `${registry}${pin.name}/-/${pin.name.slice(pin.name.indexOf('/') + 1)}-${encodeURIComponent(pin.reference)}.tgz`
-  const get = (url: string): Promise<T> => upstream.download({ url, registry, maxBytes }, (body) => consume(body, redactUrl(url)))
+  const get = (url: string): Promise<T> =>
+    upstream.download({ url, registry, maxBytes }, (body) => consume(body, redactUrl(url)))
   try {
     return await get(canonical)
   } catch (error) {
-    if (!(error instanceof PolderError) || !NOT_HERE.includes(error.details.found ?? '') || error.code !== 'FETCH_FAILED') throw error
+    if (
+      !(error instanceof PolderError) ||
+      !NOT_HERE.includes(error.details.found ?? '') ||
+      error.code !== 'FETCH_FAILED'
+    )
+      throw error
     const url = await tarballFromDocument({ config, upstream, documents }, pin, registry)
     if (url === undefined || url.href === new URL(canonical).href) throw error
     if (expected === null && url.host !== new URL(registry).host) {
-      throw new PolderError('FETCH_FAILED', `its registry has it on another host (${redactUrl(url)}), and there is no hash to check it by`, { cause: error })
+      throw new PolderError(
+        'FETCH_FAILED',
+        `its registry has it on another host (${redactUrl(url)}), and there is no hash to check it by`,
+        { cause: error },
+      )
     }
     return get(url.href)
   }
 }
 
 /** A tarball that the lockfile names by URL. It gets the credentials that the user has for that URL, if any. */
-export async function fromUrl<T>({ upstream }: Network, url: string, maxBytes: number, consume: Consumer<T>): Promise<T> {
+export async function fromUrl<T>(
+  { upstream }: Network,
+  url: string,
+  maxBytes: number,
+  consume: Consumer<T>,
+): Promise<T> {
   return upstream.download({ url, maxBytes }, (body) => consume(body, redactUrl(url)))
 }
 
@@ -62,22 +83,37 @@ export async function fromFile<T>(root: string, path: string, consume: Consumer<
   try {
     real = realpathSync(absolute)
   } catch (cause) {
-    throw new PolderError('FETCH_FAILED', `${path} cannot be read: ${(cause as Error).message}`, { path: absolute, cause })
+    throw new PolderError('FETCH_FAILED', `${path} cannot be read: ${(cause as Error).message}`, {
+      path: absolute,
+      cause,
+    })
   }
   const inside = relative(realpathSync(root), real)
   if (inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside)) {
-    throw new PolderError('SOURCE_UNSUPPORTED', `${path} is outside of the repository`, { path: absolute, hint: 'move the tarball into the repository' })
+    throw new PolderError('SOURCE_UNSUPPORTED', `${path} is outside of the repository`, {
+      path: absolute,
+      hint: 'move the tarball into the repository',
+    })
   }
   let failure: unknown
   try {
-    return await consume(reading(real, (error) => (failure = error)), path)
+    return await consume(
+      reading(real, (error) => (failure = error)),
+      path,
+    )
   } catch (error) {
     if (failure === undefined) throw error
-    throw new PolderError('FETCH_FAILED', `${path} cannot be read: ${(failure as Error).message}`, { path: absolute, cause: failure })
+    throw new PolderError('FETCH_FAILED', `${path} cannot be read: ${(failure as Error).message}`, {
+      path: absolute,
+      cause: failure,
+    })
   }
 }
 
-async function* reading(path: string, onFailure: (error: unknown) => void): AsyncGenerator<Uint8Array, void, undefined> {
+async function* reading(
+  path: string,
+  onFailure: (error: unknown) => void,
+): AsyncGenerator<Uint8Array, void, undefined> {
   try {
     for await (const chunk of createReadStream(path)) yield chunk as Buffer
   } catch (error) {
@@ -87,7 +123,11 @@ async function* reading(path: string, onFailure: (error: unknown) => void): Asyn
 }
 
 /** Undefined if the registry knows the version but no tarball of it. */
-async function tarballFromDocument({ upstream, documents }: Network, pin: PinRequest, registry: string): Promise<URL | undefined> {
+async function tarballFromDocument(
+  { upstream, documents }: Network,
+  pin: PinRequest,
+  registry: string,
+): Promise<URL | undefined> {
   const url = `${registry}${pin.name.replace('/', '%2f')}`
   let document = documents.get(pin.name)
   if (document === undefined) {
@@ -118,5 +158,7 @@ async function readJson(body: AsyncIterable<Uint8Array>, from: string): Promise<
 
 /** An own property of a document from outside, never an inherited one. */
 function field(value: unknown, key: string): unknown {
-  return typeof value === 'object' && value !== null && Object.hasOwn(value, key) ? (value as Record<string, unknown>)[key] : undefined
+  return typeof value === 'object' && value !== null && Object.hasOwn(value, key)
+    ? (value as Record<string, unknown>)[key]
+    : undefined
 }

@@ -12,7 +12,11 @@ export interface Clock {
   readonly sleep: (ms: number, signal: AbortSignal) => Promise<void>
 }
 
-export const systemClock: Clock = { now: Date.now, random: Math.random, sleep: (ms, signal) => sleepFor(ms, undefined, { signal }) }
+export const systemClock: Clock = {
+  now: Date.now,
+  random: Math.random,
+  sleep: (ms, signal) => sleepFor(ms, undefined, { signal }),
+}
 
 /**
  * How long to wait after the failed attempt number `attempt` (from 0): npm's exponential backoff, of which a random part,
@@ -32,14 +36,18 @@ function retryAfterMs(value: string, now: number): number | undefined {
 }
 
 // Errors of the connection, of Node and of undici, after which the same request may well succeed.
-const TRANSIENT = new Set([
-  ...['ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'ETIMEDOUT', 'EPIPE', 'EAI_AGAIN', 'ENOTFOUND', 'ENETUNREACH', 'EHOSTUNREACH', 'EMFILE'],
-  ...['UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT', 'UND_ERR_SOCKET', 'UND_ERR_PRX_CONN'],
-  'UND_ERR_RES_CONTENT_LENGTH_MISMATCH',
-])
+const TRANSIENT = new Set(
+  [
+    'ECONNRESET ECONNREFUSED ECONNABORTED ETIMEDOUT EPIPE EAI_AGAIN ENOTFOUND ENETUNREACH EHOSTUNREACH EMFILE',
+    'UND_ERR_CONNECT_TIMEOUT UND_ERR_HEADERS_TIMEOUT UND_ERR_BODY_TIMEOUT UND_ERR_SOCKET UND_ERR_PRX_CONN',
+    'UND_ERR_RES_CONTENT_LENGTH_MISMATCH',
+  ].flatMap((line) => line.split(' ')),
+)
 
 // Of those, the ones that say that the host cannot be reached at all, so that every other request will fail alike.
-const UNREACHABLE = new Set(['ECONNREFUSED', 'EAI_AGAIN', 'ENOTFOUND', 'ENETUNREACH', 'EHOSTUNREACH', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_PRX_CONN'])
+const UNREACHABLE = new Set(
+  'ECONNREFUSED EAI_AGAIN ENOTFOUND ENETUNREACH EHOSTUNREACH UND_ERR_CONNECT_TIMEOUT UND_ERR_PRX_CONN'.split(' '),
+)
 
 export function isTransient(error: unknown): boolean {
   return codesOf(error).some((code) => TRANSIENT.has(code) || code.startsWith('HPE_'))

@@ -33,7 +33,13 @@ export function openConnections(config: NpmConfig, { Agent, ProxyAgent }: Undici
     }
     if (proxy === null) return new Agent({ ...options, connect: { ...tls, timeout: connectTimeout } })
     // The proxy's own certificate is judged by the same authorities; the client certificate is for the registry only.
-    return new ProxyAgent({ ...options, uri: proxy, connectTimeout, requestTls: tls, proxyTls: tlsOptions(config, undefined) })
+    return new ProxyAgent({
+      ...options,
+      uri: proxy,
+      connectTimeout,
+      requestTls: tls,
+      proxyTls: tlsOptions(config, undefined),
+    })
   }
 
   return {

@@ -1,5 +1,5 @@
-export { credentialsFor, type Credentials, type NpmConfig, registryOf, type RetryPolicy } from './npm-config.ts'
-export { readNpmConfig, type NpmrcPlace } from './npmrc.ts'
+export type { NpmConfig } from './npm-config.ts'
+export { readNpmConfig } from './npmrc.ts'
 export { readPinned } from './pinned.ts'
-export type { PinnedPackage, PinRequest, PinSource } from './pin.ts'
+export type { PinnedPackage, PinRequest } from './pin.ts'
 export { syncPins, type SyncOptions, type SyncProgress, type SyncReport } from './sync.ts'

@@ -52,7 +52,15 @@ function manifestPath(store: Store, integrity: Integrity): string {
 }
 
 // As in spec's Manifest: these hold names from outside as keys, so they must not inherit anything.
-const RECORDS = ['dependencies', 'devDependencies', 'optionalDependencies', 'peerDependencies', 'engines', 'bin', 'scripts'] as const
+const RECORDS = [
+  'dependencies',
+  'devDependencies',
+  'optionalDependencies',
+  'peerDependencies',
+  'engines',
+  'bin',
+  'scripts',
+] as const
 
 /** Our own file, so its shape is only checked where a wrong one would go unnoticed: this runs for every pin of a lock. */
 function parse(text: string): { readonly manifest: Manifest; readonly needsBuild: boolean } | undefined {
@@ -63,7 +71,13 @@ function parse(text: string): { readonly manifest: Manifest; readonly needsBuild
     return undefined
   }
   const manifest = record?.manifest
-  if (record?.format !== FORMAT || typeof record.needsBuild !== 'boolean' || typeof manifest !== 'object' || manifest === null) return undefined
+  if (
+    record?.format !== FORMAT ||
+    typeof record.needsBuild !== 'boolean' ||
+    typeof manifest !== 'object' ||
+    manifest === null
+  )
+    return undefined
   for (const field of RECORDS) {
     const value = manifest[field]
     if (typeof value !== 'object' || value === null) return undefined

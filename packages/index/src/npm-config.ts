@@ -53,7 +53,10 @@ export function credentialsFor(config: NpmConfig, url: URL, registry?: string): 
 export function proxyFor(config: NpmConfig, url: URL): string | null {
   const segments = url.hostname.split('.').reverse()
   const exempt = config.proxy.exempt.some((entry) => {
-    const wanted = entry.split('.').filter((part) => part !== '').reverse()
+    const wanted = entry
+      .split('.')
+      .filter((part) => part !== '')
+      .reverse()
     return entry === '*' || (wanted.length > 0 && wanted.every((part, index) => segments[index] === part))
   })
   return exempt ? null : url.protocol === 'https:' ? config.proxy.https : config.proxy.http

@@ -1,4 +1,4 @@
-import type { Integrity, Manifest, PackageId } from '@polder/spec'
+import { type Integrity, type Manifest, type PackageId, PolderError } from '@polder/spec'
 
 /** A candidate that has to be in the store, as its lockfiles describe it. */
 export interface PinRequest {
@@ -30,4 +30,19 @@ export interface PinnedPackage {
   readonly manifest: Manifest
   /** It has install scripts, or a `binding.gyp` that npm would build. */
   readonly needsBuild: boolean
+}
+
+/** The error with the pin, where its bytes came from and who needs it. */
+export function attributed(error: PolderError, pin: PinRequest, origin = ''): PolderError {
+  const { code, message, details } = error
+  const about = message.includes(pin.id) ? message : `${pin.id} cannot be fetched: ${message}`
+  const from = origin === '' || about.includes(origin) ? '' : `, from ${origin}`
+  return new PolderError(code, `${about}${from}, ${neededBy(pin)}`, { ...details, spec: pin.id })
+}
+
+function neededBy({ neededBy: owners, optional }: PinRequest): string {
+  const shown = owners.slice(0, 3)
+  const rest = owners.length - shown.length
+  const list = rest > 0 ? `${shown.join(', ')} and ${rest} others` : shown.join(' and ')
+  return `needed by ${list === '' ? 'nobody' : list}${optional ? ' (optional)' : ''}`
 }

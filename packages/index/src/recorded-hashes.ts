@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
-import { algorithmOf, type Integrity, isErrno, PolderError, strongestIntegrity } from '@polder/spec'
+import { algorithmOf, type Integrity, isErrno, PolderError, sortKeys, strongestIntegrity } from '@polder/spec'
 import { atomicWrite, type Store } from '@polder/store'
 
 import type { PinRequest } from './pin.ts'
@@ -23,7 +23,11 @@ export function recordedHash(store: Store, pin: PinRequest): Integrity | undefin
   const record = parse(text)
   if (record === undefined) {
     const path = recordPath(store, pin)
-    throw new PolderError('INTEGRITY_MISSING', `the recorded hash of ${pin.id} is damaged: ${path}`, { path, spec: pin.id, hint: `delete the file to trust ${pin.id} as it is fetched next` })
+    throw new PolderError('INTEGRITY_MISSING', `the recorded hash of ${pin.id} is damaged: ${path}`, {
+      path,
+      spec: pin.id,
+      hint: `delete the file to trust ${pin.id} as it is fetched next`,
+    })
   }
   return record
 }
@@ -37,7 +41,9 @@ export function recordHash(store: Store, pin: PinRequest, integrity: Integrity):
 
 /** `pins/<sha256 of id, source and the lockfile's hash>.json` */
 function recordPath(store: Store, pin: PinRequest): string {
-  const key = createHash('sha256').update(JSON.stringify([pin.id, Object.entries(pin.source).sort(), pin.integrity])).digest('hex')
+  const key = createHash('sha256')
+    .update(JSON.stringify([pin.id, sortKeys({ ...pin.source }), pin.integrity]))
+    .digest('hex')
   return join(store.home, 'pins', `${key}.json`)
 }
 

@@ -5,7 +5,7 @@ import { type Consumer, fromFile, fromRegistry, fromUrl, type Network } from './
 import { type Clock, systemClock } from './backoff.ts'
 import { writeManifest } from './manifests.ts'
 import type { NpmConfig } from './npm-config.ts'
-import type { PinnedPackage, PinRequest } from './pin.ts'
+import { attributed, type PinnedPackage, type PinRequest } from './pin.ts'
 import { readPinned } from './pinned.ts'
 import { recordedHash, recordHash } from './recorded-hashes.ts'
 import { openUpstream } from './upstream.ts'
@@ -96,7 +96,10 @@ class Sync {
       try {
         this.#pinned.set(pin.id, await this.#bring(pin))
       } catch (error) {
-        if (!(error instanceof PolderError) || ['NPMRC_INVALID', 'DISK_FULL', 'STORE_UNWRITABLE'].includes(error.code)) {
+        if (
+          !(error instanceof PolderError) ||
+          ['NPMRC_INVALID', 'DISK_FULL', 'STORE_UNWRITABLE'].includes(error.code)
+        ) {
           this.#stopped = true
           throw error
         }
@@ -109,7 +112,10 @@ class Sync {
 
   report(): SyncReport {
     return {
-      ...{ pinned: this.#pinned, fetched: this.#fetched, reused: this.reused, bytes: this.#bytes },
+      pinned: this.#pinned,
+      fetched: this.#fetched,
+      reused: this.reused,
+      bytes: this.#bytes,
       failures: this.#failures.sort((a, b) => (a.id < b.id ? -1 : 1)).map(({ error }) => error),
       warnings: [...this.#warnings].sort(),
     }
@@ -149,14 +155,28 @@ class Sync {
     const { root, maxBytes = MAX_ARTIFACT_BYTES, allowWeakIntegrity = [] } = this.#options
     const { source } = pin
     if (source.kind === 'git') {
-      throw attributed(new PolderError('SOURCE_UNSUPPORTED', `${pin.id} comes from a git repository (commit ${source.commit}), which cannot be pinned yet`, {
-        hint: 'depend on a tarball of it instead, or on a published version',
-      }), pin)
+      throw attributed(
+        new PolderError(
+          'SOURCE_UNSUPPORTED',
+          `${pin.id} comes from a git repository (commit ${source.commit}), which cannot be pinned yet`,
+          {
+            hint: 'depend on a tarball of it instead, or on a published version',
+          },
+        ),
+        pin,
+      )
     }
     if (expected === null && source.kind !== 'file' && !allowWeakIntegrity.includes(pin.name)) {
-      throw attributed(new PolderError('INTEGRITY_MISSING', `${pin.id} has no hash in its lockfile, so what comes cannot be verified`, {
-        hint: `lock it with a package manager that records hashes, or list ${pin.name} under index.allowWeakIntegrity in polder.yaml`,
-      }), pin)
+      throw attributed(
+        new PolderError(
+          'INTEGRITY_MISSING',
+          `${pin.id} has no hash in its lockfile, so what comes cannot be verified`,
+          {
+            hint: `lock it with a package manager that records hashes, or list ${pin.name} under index.allowWeakIntegrity in polder.yaml`,
+          },
+        ),
+        pin,
+      )
     }
     let origin = ''
     const consume: Consumer<Integrity> = async (body, from) => {
@@ -185,7 +205,14 @@ class Sync {
     if (manifest.name !== undefined && manifest.name !== pin.name) {
       const problem = `the tarball of ${pin.id} is another package: its package.json says ${manifest.name}@${manifest.version ?? '?'}`
       if (pin.source.kind === 'registry') {
-        throw attributed(new PolderError('INTEGRITY_MISMATCH', problem, { found: manifest.name, wanted: pin.name, hint: 'the lockfile may have been tampered with; lock it again' }), pin)
+        throw attributed(
+          new PolderError('INTEGRITY_MISMATCH', problem, {
+            found: manifest.name,
+            wanted: pin.name,
+            hint: 'the lockfile may have been tampered with; lock it again',
+          }),
+          pin,
+        )
       }
       this.#warnings.add(problem)
     }
@@ -201,7 +228,11 @@ class Sync {
     this.#network ??= (async () => {
       const config = await this.#options.npm()
       for (const warning of config.warnings) this.#warnings.add(warning)
-      return { config, upstream: await openUpstream(config, this.#options.clock ?? systemClock), documents: new Map<string, Promise<unknown>>() }
+      return {
+        config,
+        upstream: await openUpstream(config, this.#options.clock ?? systemClock),
+        documents: new Map<string, Promise<unknown>>(),
+      }
     })()
     return this.#network
   }
@@ -219,22 +250,10 @@ class Sync {
   }
 }
 
-/** The error with the pin, where its bytes came from and who needs it. */
-function attributed(error: PolderError, pin: PinRequest, origin = ''): PolderError {
-  const { code, message, details } = error
-  const about = message.includes(pin.id) ? message : `${pin.id} cannot be fetched: ${message}`
-  const from = origin === '' || about.includes(origin) ? '' : `, from ${origin}`
-  return new PolderError(code, `${about}${from}, ${neededBy(pin)}`, { ...details, spec: pin.id })
-}
-
-function neededBy({ neededBy: owners, optional }: PinRequest): string {
-  const shown = owners.slice(0, 3)
-  const rest = owners.length - shown.length
-  const list = rest > 0 ? `${shown.join(', ')} and ${rest} others` : shown.join(' and ')
-  return `needed by ${list === '' ? 'nobody' : list}${optional ? ' (optional)' : ''}`
-}
-
 /** Without the `v` in front and the build metadata behind, which registries drop. */
 function plainVersion(version: string): string {
-  return version.trim().replace(/^[v=\s]+/, '').replace(/\+.*$/, '')
+  return version
+    .trim()
+    .replace(/^[v=\s]+/, '')
+    .replace(/\+.*$/, '')
 }

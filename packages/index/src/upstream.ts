@@ -37,25 +37,31 @@ export async function openUpstream(config: NpmConfig, clock: Clock): Promise<Ups
   const unreachable = new Set<string>()
   const closed = new AbortController()
 
-  async function attempt<T>(request: DownloadRequest, consume: (body: AsyncIterable<Uint8Array>) => Promise<T>): Promise<T> {
+  async function attempt<T>(
+    request: DownloadRequest,
+    consume: (body: AsyncIterable<Uint8Array>) => Promise<T>,
+  ): Promise<T> {
     const { response, url } = await follow(request)
     const { statusCode, headers, body } = response
     if (statusCode !== 200) {
       await body.dump({ limit: 64 * 1024 }).catch(() => undefined)
       throw new StatusError(statusCode, url, single(headers['retry-after']))
     }
-    const failure: { cause?: unknown } = {}
+    const failure = { happened: false, cause: undefined as unknown }
     try {
       return await consume(checked(body, headers, request.maxBytes, url, failure))
     } catch (error) {
       // The consumer may have wrapped what the network did; that is what decides about another attempt.
-      throw failure.cause ?? new ConsumerError(error)
+      if (failure.happened) throw failure.cause
+      throw new ConsumerError(error)
     } finally {
       if (!body.readableEnded) body.on('error', () => undefined).destroy()
     }
   }
 
-  async function follow(request: DownloadRequest): Promise<{ readonly response: Dispatcher.ResponseData; readonly url: URL }> {
+  async function follow(
+    request: DownloadRequest,
+  ): Promise<{ readonly response: Dispatcher.ResponseData; readonly url: URL }> {
     const signal = AbortSignal.timeout(config.sockets.timeoutMs * ATTEMPT_TIMEOUTS)
     let url = parseUrl(request.url)
     let trusted = true
@@ -77,7 +83,8 @@ export async function openUpstream(config: NpmConfig, clock: Clock): Promise<Ups
       if (![301, 302, 303, 307, 308].includes(response.statusCode) || location === undefined) return { response, url }
       await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined)
       const next = URL.parse(location, url)
-      if (next === null || !/^https?:$/.test(next.protocol)) throw refused(url, 'redirects to what is no http or https URL')
+      if (next === null || !/^https?:$/.test(next.protocol))
+        throw refused(url, 'redirects to what is no http or https URL')
       // Once elsewhere, nothing secret is sent any more, not even if the way leads back.
       trusted &&= next.host === url.host && !(url.protocol === 'https:' && next.protocol === 'http:')
       url = next
@@ -93,13 +100,17 @@ export async function openUpstream(config: NpmConfig, clock: Clock): Promise<Ups
           return await attempt(request, consume)
         } catch (error) {
           if (error instanceof ConsumerError) throw error.cause
-          const passing = error instanceof StatusError ? isTransientStatus(error.status) : isTransient(error) || isTimeout(error)
+          const passing =
+            error instanceof StatusError ? isTransientStatus(error.status) : isTransient(error) || isTimeout(error)
           if (error instanceof PolderError) throw error
           if (!passing || failed >= config.retry.retries || unreachable.has(host)) {
             if (isUnreachable(error)) unreachable.add(host)
             throw explained(error, request, failed + 1)
           }
-          await clock.sleep(waitBefore(failed, config.retry, clock, error instanceof StatusError ? error.retryAfter : undefined), closed.signal)
+          await clock.sleep(
+            waitBefore(failed, config.retry, clock, error instanceof StatusError ? error.retryAfter : undefined),
+            closed.signal,
+          )
         }
       }
     },
@@ -136,7 +147,7 @@ async function* checked(
   headers: Dispatcher.ResponseData['headers'],
   maxBytes: number,
   url: URL,
-  failure: { cause?: unknown },
+  failure: { happened: boolean; cause: unknown },
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const announced = Number(single(headers['content-length']) ?? Number.NaN)
   let bytes = 0
@@ -147,8 +158,10 @@ async function* checked(
       if (bytes > maxBytes) throw refused(url, `sends more than the ${maxBytes} bytes allowed`)
       yield chunk
     }
-    if (bytes < announced) throw Object.assign(new Error(`ended after ${bytes} of ${announced} bytes`), { code: 'ECONNRESET' })
+    if (bytes < announced)
+      throw Object.assign(new Error(`ended after ${bytes} of ${announced} bytes`), { code: 'ECONNRESET' })
   } catch (error) {
+    failure.happened = true
     failure.cause = error
     throw error
   }
@@ -158,9 +171,18 @@ function explained(error: unknown, request: DownloadRequest, attempts: number): 
   const times = attempts === 1 ? '' : ` (${attempts} attempts)`
   if (error instanceof StatusError) {
     const { status } = error
-    return new PolderError('FETCH_FAILED', `${error.message}${times}`, { found: String(status), ...hintFor(status, error.url), cause: error })
+    return new PolderError('FETCH_FAILED', `${error.message}${times}`, {
+      found: String(status),
+      ...hintFor(status, error.url),
+      cause: error,
+    })
   }
-  const reason = error instanceof AggregateError ? (error.errors[0] as Error).message : error instanceof Error ? error.message : String(error)
+  const reason =
+    error instanceof AggregateError
+      ? (error.errors[0] as Error).message
+      : error instanceof Error
+        ? error.message
+        : String(error)
   const certificate = /CERT|SELF_SIGNED|UNABLE_TO/.test((error as NodeJS.ErrnoException).code ?? '')
   return new PolderError('FETCH_FAILED', `${redactUrl(request.url)} could not be read: ${reason}${times}`, {
     cause: error,
@@ -172,7 +194,9 @@ function explained(error: unknown, request: DownloadRequest, attempts: number): 
 
 function hintFor(status: number, url: URL): { readonly hint?: string } {
   if (status === 401 || status === 403) return { hint: `check the credentials for //${url.host}/ in .npmrc` }
-  return isTransientStatus(status) ? { hint: 'run `polder index sync` again later; it goes on with what is missing' } : {}
+  return isTransientStatus(status)
+    ? { hint: 'run `polder index sync` again later; it goes on with what is missing' }
+    : {}
 }
 
 function refused(url: URL, problem: string): PolderError {
@@ -181,7 +205,8 @@ function refused(url: URL, problem: string): PolderError {
 
 function parseUrl(text: string): URL {
   const url = URL.parse(text)
-  if (url === null || !/^https?:$/.test(url.protocol)) throw new PolderError('SOURCE_UNSUPPORTED', `${redactUrl(text)} is no http or https URL`)
+  if (url === null || !/^https?:$/.test(url.protocol))
+    throw new PolderError('SOURCE_UNSUPPORTED', `${redactUrl(text)} is no http or https URL`)
   return url
 }
 
