@@ -8,6 +8,11 @@ import { printError } from './print-error.ts'
 
 /** Runs the command line and gives the exit code. Each command's own code is loaded when it is asked for. */
 export async function main(argv: readonly string[]): Promise<number> {
+  // `polder why x | head` closes the pipe early, which is no failure.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0)
+    throw error
+  })
   let exitCode = 0
   let output = createOutput({ json: argv.includes('--json'), verbose: argv.includes('--verbose') }, process.env)
   const program = commandLine(async (flags, action) => {

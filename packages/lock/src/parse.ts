@@ -16,6 +16,9 @@ export function parseLock(text: string, path: string): Lock {
       hint: 'take either side and run `polder lock`: the lock is made from the lockfiles of the services',
     })
   }
+  if (text.includes('__proto__')) {
+    throw new PolderError('LOCK_INVALID', `${path} holds the name __proto__, which no package has`, { path, spec: '__proto__', hint: REMAKE })
+  }
   let document: unknown
   try {
     document = load(text, { filename: path })
