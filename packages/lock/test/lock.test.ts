@@ -101,7 +101,6 @@ describe('the file', () => {
     const instances = fc.uniqueArray(fc.tuple(name, version).map(([text, number]) => `${text}@${number}`), { minLength: 1, maxLength: 12 })
     fc.assert(
       fc.property(instances, fc.infiniteStream(fc.nat(1000)), fc.array(name, { maxLength: 4 }), (ids, picks, services) => {
-        const pick = (): string => ids[(picks.next().value as number) % ids.length] ?? ''
         const shuffled = <T>(entries: [string, T][]): Record<string, T> =>
           Object.fromEntries(entries.map((entry) => [picks.next().value as number, entry] as const).sort(([a], [b]) => a - b).map(([, entry]) => entry))
         const build = (): Lock =>
@@ -114,7 +113,6 @@ describe('the file', () => {
         const text = serializeLock(build())
         expect(serializeLock(build())).toBe(text)
         expect(serializeLock(parseLock(text, 'polder.lock'))).toBe(text)
-        pick()
       }),
       { numRuns: 60 },
     )
@@ -129,7 +127,7 @@ describe('the file', () => {
     ['a weak hash', serializeLock(harbour()).replace(/sha512-\S+/, 'sha1-AAAAAAAAAAAAAAAAAAAAAAAAAAA='), /integrity: is no sha512$/],
     ['a path out of the repository', serializeLock(harbour()).replace('lockfile: pnpm-lock.yaml', 'lockfile: ../x'), /lockfile: leads out of the repository$/],
     ['a dangling target', serializeLock(harbour()).replace('chalk: chalk@5.6.2', 'chalk: chalk@9.9.9'), 'polder.lock: root > chalk leads to chalk@9.9.9, which the lock does not hold'],
-    ['__proto__ as a name', serializeLock(harbour()).replace('chalk: chalk@5.6.2', '__proto__: chalk@5.6.2'), /^polder\.lock: /],
+    ['__proto__ as a name', serializeLock(harbour()).replace('chalk: chalk@5.6.2', '__proto__: chalk@5.6.2'), 'polder.lock holds the name __proto__, which no package has'],
   ])('with %s is refused', (_, text, message) => {
     expect(() => parseLock(text, 'polder.lock')).toThrowError(expect.objectContaining({ code: 'LOCK_INVALID', message: typeof message === 'string' ? message : expect.stringMatching(message) }))
   })
