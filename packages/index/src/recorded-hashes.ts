@@ -9,10 +9,12 @@ import type { PinRequest } from './pin.ts'
 
 /**
  * The sha512 by which the store knows a pin: the lockfile's own, or the one recorded when the pin first came, so that
- * from then on a weak pin means these bytes and no others. Undefined before that.
+ * from then on a weak pin means these bytes and no others. Undefined before that, and always for a tarball in the
+ * repository without a hash: there the repository itself says what it is.
  */
 export function recordedHash(store: Store, pin: PinRequest): Integrity | undefined {
-  if (pin.integrity !== null && algorithmOf(pin.integrity) === 'sha512') return pin.integrity
+  if (isStrong(pin.integrity)) return pin.integrity
+  if (!isRecorded(pin)) return undefined
   let text: string
   try {
     text = readFileSync(recordPath(store, pin), 'utf8')
@@ -34,9 +36,18 @@ export function recordedHash(store: Store, pin: PinRequest): Integrity | undefin
 
 /** Durable before it returns: forgetting it would mean to trust whatever comes next. */
 export function recordHash(store: Store, pin: PinRequest, integrity: Integrity): void {
+  if (!isRecorded(pin)) return
   const path = recordPath(store, pin)
   mkdirSync(dirname(path), { recursive: true })
   atomicWrite(path, `${JSON.stringify({ format: 1, id: pin.id, lockfile: pin.integrity, integrity })}\n`)
+}
+
+function isStrong(integrity: Integrity | null): integrity is Integrity {
+  return integrity !== null && algorithmOf(integrity) === 'sha512'
+}
+
+function isRecorded({ integrity, source }: PinRequest): boolean {
+  return !isStrong(integrity) && !(integrity === null && source.kind === 'file')
 }
 
 /** `pins/<sha256 of id, source and the lockfile's hash>.json` */

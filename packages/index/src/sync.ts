@@ -1,4 +1,4 @@
-import { algorithmOf, installScripts, type Integrity, type PackageId, PolderError } from '@polder/spec'
+import { type ErrorCode, installScripts, type Integrity, type PackageId, PolderError } from '@polder/spec'
 import { hasArtifact, readArchiveManifest, readArtifact, type Store, writeArtifact } from '@polder/store'
 
 import { type Consumer, fromFile, fromRegistry, fromUrl, type Network } from './artifact-source.ts'
@@ -45,6 +45,8 @@ export interface SyncReport {
 // More than npm's 15 connections to a host: they stay busy while other artifacts are being fsynced.
 const CONCURRENCY = 24
 const MAX_ARTIFACT_BYTES = 1024 ** 3
+// What every other pin would fail with too.
+const FATAL: readonly ErrorCode[] = ['NPMRC_INVALID', 'DISK_FULL', 'STORE_UNWRITABLE']
 
 /**
  * Brings every pin's artifact into the store, verified against its lockfile's hash, and records its manifest. What is
@@ -92,21 +94,12 @@ class Sync {
   /** Takes pins until there are none left, or until something ended the whole sync. */
   async work(queue: Iterator<PinRequest>): Promise<void> {
     for (let next = queue.next(); next.done !== true && !this.#stopped; next = queue.next()) {
-      const pin = next.value
       try {
-        this.#pinned.set(pin.id, await this.#bring(pin))
+        await this.#settle(next.value)
       } catch (error) {
-        if (
-          !(error instanceof PolderError) ||
-          ['NPMRC_INVALID', 'DISK_FULL', 'STORE_UNWRITABLE'].includes(error.code)
-        ) {
-          this.#stopped = true
-          throw error
-        }
-        this.#failures.push({ id: pin.id, error })
+        this.#stopped = true
+        throw error
       }
-      this.done += 1
-      this.#tell()
     }
   }
 
@@ -125,6 +118,17 @@ class Sync {
     // Whoever needed the network has seen why it could not be opened.
     const network = await this.#network?.catch(() => undefined)
     await network?.upstream.close()
+  }
+
+  async #settle(pin: PinRequest): Promise<void> {
+    try {
+      this.#pinned.set(pin.id, await this.#bring(pin))
+    } catch (error) {
+      if (!(error instanceof PolderError) || FATAL.includes(error.code)) throw error
+      this.#failures.push({ id: pin.id, error })
+    }
+    this.done += 1
+    this.#tell()
   }
 
   async #bring(pin: PinRequest): Promise<PinnedPackage> {
@@ -195,7 +199,7 @@ class Sync {
     } catch (error) {
       throw error instanceof PolderError ? attributed(error, pin, origin) : error
     }
-    if (pin.integrity === null || algorithmOf(pin.integrity) !== 'sha512') recordHash(this.#store, pin, integrity)
+    recordHash(this.#store, pin, integrity)
     return integrity
   }
 

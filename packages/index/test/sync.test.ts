@@ -329,6 +329,20 @@ describe('other sources', () => {
     expect(registry.requests.map(({ path }) => path)).toEqual(['/own/lib.tgz'])
   })
 
+  test('a tarball in the repository without a hash is what the repository has now', async () => {
+    const path = join(directory, 'lib.tgz')
+    const local = pin(
+      { name: 'lib', version: '1.0.0', integrity: '' },
+      { integrity: null, source: { kind: 'file', path: 'lib.tgz' } },
+    )
+    for (const description of ['one', 'two']) {
+      const bytes = packTarball({ 'package.json': JSON.stringify({ name: 'lib', version: '1.0.0', description }) })
+      writeFileSync(path, bytes)
+      const report = await syncPins(store, [local], { ...options(), ...offline })
+      expect(report.pinned.get(local.id)?.integrity).toBe(sri(bytes))
+    }
+  })
+
   test('a tarball outside of the repository, one that is not there and a git repository are refused', async () => {
     writeFileSync(join(directory, 'outside.tgz'), packTarball({ 'package.json': '{}' }))
     mkdirSync(join(directory, 'repository'))
@@ -405,6 +419,19 @@ test('a damaged artifact without manifest is fetched again', async () => {
   rmSync(manifest)
   expect(await syncPins(store, [pin(served)], options())).toMatchObject({ fetched: 1, failures: [] })
   expect(readArtifact(store, served.integrity as Integrity, 'foo')).toEqual(served.bytes)
+})
+
+test('a full disk ends the sync for all of its connections, with nothing half-written', async () => {
+  const pins = Array.from({ length: 60 }, (_, index) => pin(registry.serve(`p${index}`, '1.0.0')))
+  const full = new PolderError('DISK_FULL', 'the disk is full')
+  const onProgress = ({ done }: SyncProgress): void => {
+    // Stands in for the store, between two chunks of an artifact.
+    if (done >= 10) throw full
+  }
+  await expect(syncPins(store, pins, { ...options(), onProgress })).rejects.toBe(full)
+  expect(readdirSync(join(store.home, 'tmp'))).toEqual([])
+  expect(registry.requests.length).toBeLessThan(60)
+  expect(messages(await syncPins(store, pins, options()))).toEqual([])
 })
 
 test('an unusable npm configuration ends the sync', async () => {
