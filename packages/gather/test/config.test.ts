@@ -1,0 +1,153 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import { describe, expect, test } from 'vitest'
+import { parse } from 'yaml'
+
+import { configSchema, findRoot, parseConfig, proposeConfig, readConfig } from '../src/index.ts'
+import { hash, refusal, repository } from './support/repository.ts'
+
+describe('polder.yaml', () => {
+  test('an empty file is all defaults', () => {
+    expect(parseConfig('# nothing\n')).toEqual({
+      services: null,
+      exclude: [],
+      platforms: ['linux-x64-glibc'],
+      policy: { versions: 'fewest' },
+      layout: 'linked',
+      index: { allowWeakIntegrity: [] },
+    })
+  })
+
+  test('every key is read, and lists whose order means nothing are sorted', () => {
+    const text = `
+services: [services/*, web]
+exclude: ["**/fixtures"]
+platforms: [linux-x64-musl, linux-x64, darwin-arm64, linux-x64-glibc]
+policy: { versions: fewest }
+layout: self-contained
+index: { allowWeakIntegrity: [zeta, "@scope/alpha"] }
+`
+    expect(parseConfig(text)).toEqual({
+      services: ['services/*', 'web'],
+      exclude: ['**/fixtures'],
+      platforms: ['darwin-arm64', 'linux-x64-glibc', 'linux-x64-musl'],
+      policy: { versions: 'fewest' },
+      layout: 'self-contained',
+      index: { allowWeakIntegrity: ['@scope/alpha', 'zeta'] },
+    })
+  })
+
+  test('an unknown key is refused with its line, its column and the nearest key', async () => {
+    const error = await refusal(() => parseConfig('layout: linked\nplatfroms:\n  - linux-x64\n'))
+    expect(error.code).toBe('CONFIG_INVALID')
+    expect(error.message).toBe('polder.yaml:2:1: unknown key "platfroms"')
+    expect(error.details.hint).toBe('did you mean "platforms"?')
+  })
+
+  test('an unknown key inside another is named in full', async () => {
+    const error = await refusal(() => parseConfig('index:\n  allowWeakIntegrty: [a]\n'))
+    expect(error.message).toBe('polder.yaml:2:3: unknown key "index.allowWeakIntegrty"')
+    expect(error.details.hint).toBe('did you mean "allowWeakIntegrity"?')
+  })
+
+  test('a key that is near to none gets the list of keys', async () => {
+    const error = await refusal(() => parseConfig('colour: blue\n'))
+    expect(error.details.hint).toBe('the keys here are exclude, index, layout, platforms, policy, services')
+  })
+
+  test('all mistakes are reported, in the order of the file', async () => {
+    const error = await refusal(() => parseConfig('layout: nested\nplatforms: [vax]\nservice: [a]\n'))
+    expect([error.message, ...(error.details.others ?? []).map((other) => other.message)]).toEqual([
+      'polder.yaml:1:9: layout: Invalid option: expected one of "linked"|"self-contained"',
+      'polder.yaml:2:13: platforms.0: is no platform; platforms look like linux-x64-glibc or darwin-arm64',
+      'polder.yaml:3:1: unknown key "service"',
+    ])
+  })
+
+  test('a path that leaves the repository is refused', async () => {
+    const error = await refusal(() => parseConfig('services:\n  - ../other\n'))
+    expect(error.message).toBe('polder.yaml:2:5: services.0: must stay inside the repository')
+  })
+
+  test('what is no YAML is refused with its place', async () => {
+    const error = await refusal(() => parseConfig('layout: linked\nplatforms: [a, b\n'))
+    expect(error.code).toBe('CONFIG_INVALID')
+    expect(error.message).toMatch(/^polder\.yaml:3:1: Flow sequence in block collection must be/)
+  })
+
+  test('a key that is written twice is refused', async () => {
+    expect((await refusal(() => parseConfig('layout: linked\nlayout: linked\n'))).message).toBe('polder.yaml:2:1: Map keys must be unique')
+  })
+
+  test('the key __proto__ is an unknown key and nothing else', async () => {
+    const error = await refusal(() => parseConfig('__proto__: { layout: x }\n'))
+    expect(error.message).toBe('polder.yaml:1:1: unknown key "__proto__"')
+  })
+
+  test('the root is the nearest directory above that holds one', async () => {
+    const root = repository({ 'polder.yaml': '', 'a/b/package.json': {}, 'c/polder.yaml': '', 'c/d/file': '' })
+    expect(findRoot(join(root, 'a/b'))).toBe(root)
+    expect(findRoot(join(root, 'c/d'))).toBe(join(root, 'c'))
+    expect(readConfig(root).layout).toBe('linked')
+  })
+
+  test('without one, the error says how to make it', async () => {
+    const root = repository({ 'a/file': '' })
+    const error = await refusal(() => findRoot(join(root, 'a')))
+    expect(error.code).toBe('CONFIG_NOT_FOUND')
+    expect(error.message).toBe(`no polder.yaml in ${join(root, 'a')} or any directory above it`)
+    expect(error.details.hint).toBe('run `polder init` at the root of the repository')
+    expect((await refusal(() => readConfig(root))).code).toBe('CONFIG_NOT_FOUND')
+  })
+})
+
+describe('the published schema', () => {
+  test('is the one that the code validates with', () => {
+    const published = readFileSync(join(import.meta.dirname, '../../../docs/schema/polder.schema.json'), 'utf8')
+    expect(published).toBe(`${JSON.stringify(configSchema(), null, 2)}\n`)
+  })
+
+  test('accepts what polder accepts and refuses an unknown key', () => {
+    const validate = new Ajv2020().compile(configSchema())
+    expect(validate(parse('services: [a]\nlayout: linked\n'))).toBe(true)
+    expect(validate(parse('layuot: linked\n'))).toBe(false)
+  })
+})
+
+describe('polder init', () => {
+  const files = {
+    'web/package.json': { name: 'web' },
+    'web/package-lock.json': {},
+    'api/package.json': { name: 'api' },
+    'api/yarn.lock': hash(),
+    'web/node_modules/x/package-lock.json': {},
+    'web/node_modules/x/package.json': {},
+  }
+
+  test('proposes a configuration that names what it found, and that is valid', () => {
+    const { text, services } = proposeConfig(repository(files), 'darwin-arm64', 'docs/polder.schema.json')
+    expect(services).toEqual(['api', 'web'])
+    expect(text.split('\n').slice(0, 6)).toEqual([
+      '# yaml-language-server: $schema=docs/polder.schema.json',
+      '#',
+      '# polder keeps one environment for all services of this repository. Lockfiles found:',
+      '#   api/yarn.lock (api)',
+      '#   web/package-lock.json (web)',
+      '',
+    ])
+    expect(parseConfig(text)).toEqual({ ...parseConfig(''), platforms: ['darwin-arm64'] })
+  })
+
+  test('its commented keys are valid too', () => {
+    const { text } = proposeConfig(repository(files), 'linux-x64-glibc', 's.json')
+    const body = text.slice(text.indexOf('\n\n'))
+    const uncommented = body.replaceAll(/^# (services:|exclude:|index:|  )/gm, '$1')
+    expect(parseConfig(uncommented)).toMatchObject({
+      services: ['api', 'web'],
+      exclude: ['**/fixtures'],
+      index: { allowWeakIntegrity: ['some-package'] },
+    })
+  })
+})
