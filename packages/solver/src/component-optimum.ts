@@ -29,10 +29,11 @@ export function optimumOf(component: Component, isSingle: readonly boolean[], ma
     const cost = costOf(component, selection, isSingle)
     if (compareCosts(cost, bestCost) < 0) [best, bestCost] = [selection, cost]
   }
-  const paid = [0, 0, 0]
+  const paid = [surelyExtra(component), 0, 0]
   for (const [level, soft] of levels.entries()) {
     const { cost, reached } = minimise(sat, soft(), maxSteps, consider)
-    if (level < paid.length) paid[level] = cost
+    globalThis.PROF?.push([level, cost, sat.steps, performance.now(),globalThis.CORES,globalThis.LITS])
+    if (level < paid.length) paid[level] = (paid[level] as number) + cost
     if (!reached) return { selection: best, optimal: false, ...bounds(paid), steps: sat.steps }
   }
   const settled = settleTies(component, sat, maxSteps)
@@ -57,28 +58,32 @@ function encode(component: Component, sat: Sat, isSingle: readonly boolean[], fi
   const singles: SoftLiterals = new Map()
   const others: SoftLiterals = new Map()
   const names: SoftLiterals = new Map()
-  slots.forEach(({ base, used, from, to }, slot) => {
-    const atLeast = base > 0 ? candidatesOf(from, to) : countAbove(sat, from, to)
-    for (const literal of atLeast) (isSingle[slot] === true ? singles : others).set(literal ^ 1, 1)
-    if (base > 0 || used) return
-    const uses = 2 * sat.newVariable()
-    for (let candidate = from; candidate < to; candidate++) sat.addClause([selected(candidate) ^ 1, uses])
-    names.set(uses ^ 1, 1)
+  const counts = slots.map(({ from, to }) => countsOf(sat, from, to))
+  slots.forEach(({ base, least }, slot) => {
+    const spared = sparedCopies(base, least)
+    const atLeast = counts[slot] as readonly Literal[]
+    for (const literal of atLeast.slice(spared)) (isSingle[slot] === true ? singles : others).set(literal ^ 1, 1)
+    if (base === 0 && least === 0) names.set((atLeast[0] as Literal) ^ 1, 1)
   })
-  return [() => singles, () => others, () => names, () => movesAndAges(component, sat)]
+  return [() => singles, () => others, () => names, () => movesAndAges(component, sat, counts)]
 }
 
-function candidatesOf(from: number, to: number): Literal[] {
-  return Array.from({ length: to - from }, (_, i) => selected(from + i))
+function surelyExtra({ slots }: Component): number {
+  return slots.reduce((sum, { base, least }) => sum + (base > 0 ? least : Math.max(0, least - 1)), 0)
+}
+
+/** So many of a slot's open candidates cost nothing at levels 1 and 2, or are sure to be paid for. */
+function sparedCopies(base: number, least: number): number {
+  return base > 0 ? least : Math.max(1, least)
 }
 
 /**
- * Literals "at least 2 of the slot's candidates", "at least 3", …: each true if so many are selected (a sequential
- * counter, Sinz 2005, in the one direction that a minimum needs).
+ * Literals "at least 1 of the slot's open candidates", "at least 2", …: each true if so many are selected (a
+ * sequential counter, Sinz 2005, in the one direction that a minimum needs).
  */
-function countAbove(sat: Sat, from: number, to: number): Literal[] {
-  let counts: Literal[] = [selected(from)]
-  for (let candidate = from + 1; candidate < to; candidate++) {
+function countsOf(sat: Sat, from: number, to: number): Literal[] {
+  let counts: Literal[] = []
+  for (let candidate = from; candidate < to; candidate++) {
     const own = selected(candidate)
     const next = Array.from({ length: counts.length + 1 }, () => 2 * sat.newVariable())
     next.forEach((count, k) => {
@@ -89,22 +94,35 @@ function countAbove(sat: Sat, from: number, to: number): Literal[] {
     })
     counts = next
   }
-  return counts.slice(1)
+  return counts
+}
+
+function candidatesOf(from: number, to: number): Literal[] {
+  return Array.from({ length: to - from }, (_, i) => selected(from + i))
 }
 
 /** Level 5 is weighed so low that all of it is less than one move of level 4. */
-function movesAndAges(component: Component, sat: Sat): SoftLiterals {
+function movesAndAges(component: Component, sat: Sat, counts: readonly (readonly Literal[])[]): SoftLiterals {
   const { slots, behind, keep, stray, locked } = component
   const move = 1 + behind.reduce((sum, ages) => sum + ages, 0)
   const soft: SoftLiterals = new Map()
   const add = (literal: Literal, weight: number): void => {
     if (weight > 0) soft.set(literal, (soft.get(literal) ?? 0) + weight)
   }
-  slots.forEach(({ from, to }) => {
-    for (let candidate = from; candidate < to; candidate++) {
-      add(selected(candidate), (keep[candidate] as number) * move)
-      add(selected(candidate) ^ 1, (stray[candidate] as number) * move + (behind[candidate] as number))
-    }
+  slots.forEach(({ least, from, to }, slot) => {
+    const prices = Array.from({ length: to - from }, (_, i) => {
+      const candidate = from + i
+      return ((stray[candidate] as number) - (keep[candidate] as number)) * move + (behind[candidate] as number)
+    })
+    // Where the number of copies is settled, all prices can be raised alike: the cheapest then costs nothing, and no
+    // search has to find out that one of them must be paid.
+    const more = counts[slot]?.[least]
+    const settled = more === undefined || sat.fixed(more) === -1
+    const lift = settled ? -Math.min(...prices) : 0
+    prices.forEach((price, i) => {
+      add(selected(from + i) ^ 1, price + lift)
+      add(selected(from + i), -(price + lift))
+    })
   })
   for (const { owner, candidate, count } of locked) {
     const moved = 2 * sat.newVariable()
@@ -139,8 +157,8 @@ function settleTies({ slots, candidates }: Component, sat: Sat, limit: number): 
     sat.addClause([holds ? literal : literal ^ 1])
     return true
   }
-  for (const { base, used, from, to } of slots) {
-    if (base > 0 || used) continue
+  for (const { base, least, from, to } of slots) {
+    if (base > 0 || least > 0) continue
     const uses = 2 * sat.newVariable()
     sat.addClause([uses ^ 1, ...candidatesOf(from, to)])
     if (!prefer(uses, model.subarray(from, to).includes(1))) return false

@@ -30,8 +30,8 @@ export interface OpenSlot {
   readonly slot: number
   /** How many of the slot's candidates are selected anyway. */
   readonly base: number
-  /** True if every solution uses the slot. */
-  readonly used: boolean
+  /** At least so many of the open candidates are selected in every solution: the slot has so many disjoint roots. */
+  readonly least: number
   /** The open candidates are `from … to - 1`. */
   readonly from: number
   readonly to: number
@@ -130,7 +130,9 @@ function componentOf(network: Network, { must, forced }: Closure, open: OpenPart
     if (last?.slot === slot) slots[slots.length - 1] = { ...last, to: i + 1 }
     else {
       const base = must.subarray(network.first[slot], network.first[slot + 1]).reduce((sum, bit) => sum + bit, 0)
-      slots.push({ slot, base, used: (forced[slot] as readonly number[]).length > 0, from: i, to: i + 1 })
+      const demanded = (forced[slot] as readonly number[]).map((id) => network.choices[id]?.members ?? [])
+      const least = disjointCount(demanded.filter((members) => !members.some((member) => must[member] === 1)))
+      slots.push({ slot, base, least, from: i, to: i + 1 })
     }
     slotOf.push(slots.length - 1)
   })
@@ -156,6 +158,18 @@ function componentOf(network: Network, { must, forced }: Closure, open: OpenPart
     locked,
     behind: candidates.map((candidate) => (network.first[(network.slotOf[candidate] as number) + 1] as number) - 1 - candidate),
   }
+}
+
+/** How many pairwise disjoint sets are found when the narrowest are taken first. */
+function disjointCount(sets: readonly (readonly number[])[]): number {
+  const taken = new Set<number>()
+  let count = 0
+  for (const members of [...sets].sort((a, b) => a.length - b.length)) {
+    if (members.some((member) => taken.has(member))) continue
+    for (const member of members) taken.add(member)
+    count++
+  }
+  return count
 }
 
 function find(parent: Int32Array, slot: number): number {

@@ -7,7 +7,7 @@ export type Cost = readonly [singles: number, extraCopies: number, names: number
 export function costOf(component: Component, on: Selection, isSingle: readonly boolean[]): Cost {
   const { slots, behind, keep, stray, locked } = component
   let [singles, extraCopies, names, moves, ages] = [0, 0, 0, 0, 0]
-  slots.forEach(({ base, used, from, to }, slot) => {
+  slots.forEach(({ base, least, from, to }, slot) => {
     let copies = base
     for (let candidate = from; candidate < to; candidate++) {
       if (on[candidate] === 1) {
@@ -19,7 +19,7 @@ export function costOf(component: Component, on: Selection, isSingle: readonly b
     const extra = Math.max(0, copies - 1)
     extraCopies += extra
     if (isSingle[slot] === true) singles += extra
-    if (copies > 0 && base === 0 && !used) names++
+    if (copies > 0 && base === 0 && least === 0) names++
   })
   for (const { owner, candidate, count } of locked) if (on[owner] === 1 && on[candidate] !== 1) moves += count
   return [singles, extraCopies, names, moves, ages]
