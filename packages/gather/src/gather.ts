@@ -24,8 +24,9 @@ import { staleError } from './stale.ts'
 export async function gather(root: string, config: Config): Promise<Gathered> {
   const manifests: Manifests = { root, byDirectory: new Map() }
   const ranges = new RangeCache()
-  const { lockfiles, wanted, warnings } = discover(manifests, config)
+  const { lockfiles, wanted, members, warnings } = discover(manifests, config)
   const { read, claims, ignored } = await readAll(lockfiles, manifests, ranges)
+  throwUnknown(members, claims, lockfiles)
   const drafts = new Map<PackageId, Draft>()
   for (const { location, content } of [...read].sort((a, b) => compareText(a.location.path, b.location.path))) {
     mergePins(drafts, content.pins, location.path)
@@ -36,7 +37,8 @@ export async function gather(root: string, config: Config): Promise<Gathered> {
     let service = services.get(path)
     if (service === undefined) {
       const claim = claims.get(path)
-      service = claim === undefined ? linkedDirectory(path, from ?? '', manifests, ranges, unlocked) : claimed(claim, manifests)
+      service = claim === undefined ? linkedDirectory(path, from ?? '', manifests, ranges) : claimed(claim, manifests)
+      if (claim === undefined || claim.service.linked) unlocked.push(...openRequirements(service))
       services.set(path, service)
     }
     return service
@@ -78,6 +80,17 @@ interface Read {
 interface Claim {
   readonly service: ReadService
   readonly lockfile: string
+}
+
+function throwUnknown(members: ReadonlyMap<string, string>, claims: ReadonlyMap<string, Claim>, lockfiles: readonly LockfileLocation[]): void {
+  for (const [directory, holder] of members) {
+    if (claims.has(directory)) continue
+    const lockfile = lockfiles.find((location) => location.directory === holder)?.path ?? holder
+    throw new PolderError('SERVICE_UNKNOWN', `${directory} has no lockfile, and ${lockfile} does not know it`, {
+      path: directory,
+      hint: `install once so that ${lockfile} has it, or remove it from "services" in ${CONFIG_FILE}`,
+    })
+  }
 }
 
 /** Loaded when there is a lockfile of its kind: pnpm's library alone takes a fifth of a second. */
@@ -124,16 +137,19 @@ function claimed({ service, lockfile }: Claim, manifests: Manifests): GatheredSe
 }
 
 /** A directory that is linked to but that no lockfile knows: what it requires can be anything that is locked. */
-function linkedDirectory(path: string, lockfile: string, manifests: Manifests, ranges: RangeCache, warnings: string[]): GatheredService {
+function linkedDirectory(path: string, lockfile: string, manifests: Manifests, ranges: RangeCache): GatheredService {
   const { manifest } = requireManifest(manifests, path, `${lockfile} links to it`)
   const requirements = declaredRequirements({ ...manifest, devDependencies: {} }).map(({ name, kind, specifier }): Requirement => {
     const link = /^(?:link|file):(?!.*\.(?:tgz|tar\.gz|tar)$)(.*)$/i.exec(specifier)?.[1]
     const locked = link === undefined ? null : { workspace: resolveInRepository(path, link, `the dependency "${name}" of ${path}`) }
     return { name, kind, specifier, range: rangeOf(specifier, ranges), locked }
   })
-  const open = requirements.filter(({ kind, locked }) => kind === 'prod' && locked === null).map(({ name }) => name)
-  if (open.length > 0) warnings.push(`${lockfile} links to ${path} without locking what it requires: ${open.join(', ')}`)
   return { path, manifest, lockfile, requirements }
+}
+
+function openRequirements({ path, lockfile, requirements }: GatheredService): string[] {
+  const open = requirements.filter(({ kind, locked }) => kind === 'prod' && locked === null).map(({ name }) => name)
+  return open.length === 0 ? [] : [`${lockfile} links to ${path} without locking what it requires: ${open.join(', ')}`]
 }
 
 /** What a reached candidate requires but its lockfile lacks; whether anything else satisfies it is for flatten to say. */

@@ -32,6 +32,8 @@ export interface Discovery {
   readonly lockfiles: readonly LockfileLocation[]
   /** Null if every service of every lockfile is wanted, otherwise whether this directory is. */
   readonly wanted: ((directory: string) => boolean) | null
+  /** The directories that the configuration names and that have no lockfile themselves → the nearest above them. */
+  readonly members: ReadonlyMap<string, string>
   readonly warnings: readonly string[]
 }
 
@@ -54,24 +56,27 @@ export function discover(manifests: Manifests, config: Pick<Config, 'services' |
     const isRoot = (directory: string): boolean => readManifest(manifests, directory) !== null || existsSync(join(manifests.root, directory, 'pnpm-workspace.yaml'))
     const [locked, orphaned] = partition(directories.sort(compareText), isRoot)
     const warnings = orphaned.map((directory) => `${directory} has a lockfile but no package.json and is left out`)
-    return { lockfiles: locate(locked, manifests), wanted: config.exclude.length === 0 ? null : kept, warnings }
+    return { lockfiles: locate(locked, manifests), wanted: config.exclude.length === 0 ? null : kept, members: new Map(), warnings }
   }
   const named = config.services.flatMap((pattern) => directoriesOf(pattern, manifests.root)).filter(kept)
   const holders = new Set<string>()
+  const members = new Map<string, string>()
   for (const directory of named) {
-    const holder = ancestry(directory).find((above) => lockfileNames(manifests.root, above).length > 0)
-    if (holder === undefined) {
+    // All of them: the lockfile of a workspace counts more than those inside it.
+    const above = ancestry(directory).filter((candidate) => lockfileNames(manifests.root, candidate).length > 0)
+    const [nearest] = above
+    if (nearest === undefined) {
       throw new PolderError('SERVICE_UNKNOWN', `${directory} has no lockfile, nor has any directory above it`, {
         path: directory,
         hint: `install once in ${directory} so that there is a lockfile, or remove it from "services" in polder.yaml`,
       })
     }
-    holders.add(holder)
+    if (nearest !== directory) members.set(directory, nearest)
+    for (const holder of above) holders.add(holder)
   }
-  const whole = new Set(named.filter((directory) => holders.has(directory)))
-  const single = new Set(named.filter((directory) => !holders.has(directory)))
-  const wanted = (directory: string): boolean => kept(directory) && (single.has(directory) || ancestry(directory).some((above) => whole.has(above)))
-  return { lockfiles: locate([...holders], manifests), wanted, warnings: [] }
+  const whole = new Set(named.filter((directory) => !members.has(directory)))
+  const wanted = (directory: string): boolean => kept(directory) && (members.has(directory) || ancestry(directory).some((above) => whole.has(above)))
+  return { lockfiles: locate([...holders], manifests), wanted, members, warnings: [] }
 }
 
 function directoriesOf(pattern: string, root: string): string[] {

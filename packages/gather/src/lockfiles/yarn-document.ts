@@ -27,7 +27,7 @@ export type YarnDocument = ReadonlyMap<string, YarnEntry>
 
 const MEND = 'yarn install'
 
-/** Parses with yarn's own parser, which is one CommonJS bundle: its functions are on the default export. */
+/** Parses with yarn's own parser, one CommonJS bundle whose named exports Node and bundlers agree on. */
 export async function readYarnDocument(input: LockfileInput): Promise<YarnDocument> {
   const { path, text } = input
   refuseConflictMarkers(input, MEND)
@@ -40,10 +40,10 @@ export async function readYarnDocument(input: LockfileInput): Promise<YarnDocume
       hint: 'polder reads yarn.lock version 1, package-lock.json and pnpm-lock.yaml',
     })
   }
-  const { default: yarn } = await import('@yarnpkg/lockfile')
+  const { parse } = await import('@yarnpkg/lockfile')
   let object: unknown
   try {
-    object = yarn.parse(text, path).object
+    object = parse(text, path).object
   } catch (cause) {
     throw invalidLockfile(path, (cause as Error).message, cause)
   }

@@ -1,4 +1,4 @@
 declare module '@yarnpkg/lockfile' {
-  const lockfile: { readonly parse: (text: string, path?: string) => { readonly type: string; readonly object: unknown } }
-  export default lockfile
+  /** `type` tells whether the parser resolved merge conflicts; `object` is pattern → entry. */
+  export function parse(text: string, path?: string): { readonly type: 'success' | 'merge' | 'conflict'; readonly object: unknown }
 }
