@@ -80,8 +80,9 @@ export function flatten(gathered: Gathered, manifests: ReadonlyMap<PackageId, Pi
 }
 
 /**
- * What should stand at the root of each slot: the candidate that most services ask for directly, then most packages,
- * then the highest. Nothing for a slot that a workspace package takes.
+ * What should stand at the root of each slot: what the service at the root of the repository asks for, since its
+ * `node_modules` is the root; then the candidate that most services ask for directly, then most packages, then the
+ * highest. Nothing for a slot that a workspace package takes.
  */
 function preferredRoots(universe: Universe, selected: readonly (readonly number[])[]): (number | undefined)[] {
   const votes = universe.slots.map((slot) => slot.candidates.map(() => 0))
@@ -91,7 +92,7 @@ function preferredRoots(universe: Universe, selected: readonly (readonly number[
       if (ballot !== undefined) for (const position of allowed) ballot[position] = (ballot[position] ?? 0) + weight
     }
   }
-  for (const { edges } of universe.services) vote(edges, 100_000)
+  for (const { service, edges } of universe.services) vote(edges, service.path === '.' ? 1e12 : 1e6)
   for (const { index, candidates } of universe.slots) for (const position of selected[index] ?? []) vote(candidates[position]?.edges ?? [], 1)
   return universe.slots.map(({ index, workspace }) => {
     if (workspace !== null) return undefined
@@ -105,8 +106,14 @@ function flatRoot(universe: Universe, { instances: all, services: used, uses }: 
   for (const { id, node } of all.values()) standing.set(node.candidate.slot, [...(standing.get(node.candidate.slot) ?? []), id])
   const linked = new Set([...used.values()].flatMap((links) => [...links.values()]))
   for (const { links } of all.values()) for (const { target } of links.values()) linked.add(target)
+  const ownOfRoot = [...used].find(([owner]) => owner.service.path === '.')?.[1]
   const root: Record<string, Target> = {}
   for (const { index, name, workspace } of universe.slots) {
+    const own = ownOfRoot?.get(name)
+    if (own !== undefined) {
+      root[name] = own
+      continue
+    }
     if (workspace !== null && linked.has(`link:${workspace}`)) {
       root[name] = `link:${workspace}`
       continue

@@ -73,6 +73,14 @@ describe('versions', () => {
   })
 })
 
+test('the service at the root of the repository gets what it asks for at the flat root, however many ask for another', () => {
+  const npm = lockOf(
+    { '.': { dependencies: { x: '^1.0.0' } }, a: { dependencies: { x: '^2.0.0' } }, b: { dependencies: { x: '^2.0.0' } } },
+    { 'x@1.0.0': {}, 'x@2.0.0': {} },
+  )
+  expect(npm.root).toEqual({ x: 'x@1.0.0' })
+})
+
 describe('peers', () => {
   const packages: Record<string, PackageSpec> = {
     'react@17.0.2': {},
