@@ -36,6 +36,7 @@ export type ErrorCode =
   | 'DISK_FULL'
   // realise
   | 'NODE_MODULES_FOREIGN'
+  | 'CHECKOUT_BUSY'
   | 'NOT_INSTALLED'
   | 'VERIFY_FAILED'
   | 'PROBLEM_INVALID'

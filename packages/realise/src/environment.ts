@@ -1,0 +1,53 @@
+import { hasEnvironment, environmentPath, publishEnvironment, readTree, treeId, unpackTrees, type Store } from '@polder/store'
+
+import { newTransfer, placePackage } from './package-files.ts'
+import type { Plan } from './planned.ts'
+
+/** How far realising is; `label` is the last package. */
+export interface RealiseProgress {
+  readonly phase: 'unpack' | 'link'
+  readonly done: number
+  readonly total: number
+  readonly label: string
+}
+
+/**
+ * Makes sure that everything a checkout links to is there: unpacks what is not unpacked, and builds the shared
+ * environment unless the store has it. Safe to be killed at any point and to run several times at once. Hold a lease
+ * on the store (`withLease`) around this and {@link linkCheckout}.
+ * @returns where the environment is, or null in the self-contained layout
+ * @throws PolderError `ARTIFACT_MISSING` (all of them, in `details.others`), `ARTIFACT_CORRUPT`, `ARCHIVE_REFUSED`,
+ *   `DISK_FULL`, `STORE_UNWRITABLE`
+ */
+export async function realiseEnvironment(
+  store: Store,
+  plan: Plan,
+  { onProgress }: { readonly onProgress?: (progress: RealiseProgress) => void } = {},
+): Promise<string | null> {
+  const shared = plan.layout === 'linked'
+  const isThere = shared && hasEnvironment(store, plan.id)
+  const wanted = [...(isThere ? [] : plan.environment), ...plan.checkout.packages]
+  await unpackTrees(
+    store,
+    wanted.map(({ integrity, package: label, bin }) => ({ integrity, label, bin })),
+    { onProgress: ({ done, total, label }) => onProgress?.({ phase: 'unpack', done, total, label }) },
+  )
+  if (!shared) return null
+  if (isThere) return environmentPath(store, plan.id)
+
+  const trees = [...new Set(plan.environment.map(({ integrity }) => treeId(integrity)))].sort()
+  return publishEnvironment(
+    store,
+    plan.id,
+    async (directory) => {
+      const transfer = newTransfer()
+      for (const [index, planned] of plan.environment.entries()) {
+        placePackage(planned, readTree(store, planned.integrity), directory, undefined, transfer)
+        onProgress?.({ phase: 'link', done: index + 1, total: plan.environment.length, label: planned.package })
+        // Lets signals and the progress display have their turn.
+        if (index % 16 === 15) await new Promise((resolve) => setImmediate(resolve))
+      }
+    },
+    { trees },
+  )
+}

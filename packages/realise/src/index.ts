@@ -1,0 +1,5 @@
+export { realiseEnvironment, type RealiseProgress } from './environment.ts'
+export { linkCheckout, type LinkOptions, type LinkReport } from './link-checkout.ts'
+export { planEnvironment } from './plan.ts'
+export type { CheckoutPlan, EnvironmentId, Layout, Place, Plan, PlannedLink, PlannedPackage } from './planned.ts'
+export { readState, writeState, type State, type StateInput } from './state.ts'

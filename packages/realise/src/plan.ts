@@ -1,0 +1,57 @@
+import type { Lock } from '@polder/lock'
+import { compareText, parsePlatform, platformName, PolderError, type Platform } from '@polder/spec'
+import { createHash } from 'node:crypto'
+
+import { placeInstances, planPackages } from './placement.ts'
+import type { EnvironmentId, Layout, Plan, PlannedPackage } from './planned.ts'
+import { lookUp, reachableInstances } from './reach.ts'
+import { planCheckoutLinks } from './service-links.ts'
+
+/** Part of every environment's id: another number where the same lock is laid out in another way. */
+const FORMAT = 1
+
+/**
+ * What stands where for a lock on one platform. Pure: the same lock, platform and layout give the same plan on every
+ * machine and for every checkout.
+ *
+ * The environment's id covers the format, the platform, and each package's artifact, commands, place and links, and
+ * nothing else, so locks that differ in their services only share an environment.
+ * @throws PolderError `PLATFORM_NOT_LOCKED`, `PLATFORM_EXCLUDED` (all of them, in `details.others`), `LOCK_INVALID`
+ */
+export function planEnvironment(lock: Lock, platform: Platform, layout: Layout): Plan {
+  const name = platformName(platform)
+  const locked = lock.policy.platforms.map((text) => parsePlatform(text)).filter((one) => one !== undefined)
+  if (!locked.some((one) => platformName(one) === name)) {
+    const wanted = lock.policy.platforms.join(', ')
+    throw new PolderError('PLATFORM_NOT_LOCKED', `the lock is for ${wanted}, and this is ${name}`, {
+      found: name,
+      wanted,
+      hint: `add ${name} to the platforms in polder.yaml and run \`polder lock\``,
+    })
+  }
+  const { npm } = lock
+  const reached = reachableInstances(npm, platform)
+  const placement = placeInstances(npm, reached, layout)
+  const environment = planPackages(npm, placement, 'environment')
+  const packages = planPackages(npm, placement, 'checkout')
+  const found = [...reached].map((id) => lookUp(npm, id))
+  const notBuilt = new Set(found.filter(({ pkg }) => pkg.needsBuild === true).map(({ instance }) => instance.package))
+  return {
+    layout,
+    platform: name,
+    id: environmentId(name, layout === 'linked' ? environment : packages),
+    environment,
+    checkout: { packages, ...planCheckoutLinks(npm, placement) },
+    notBuilt: [...notBuilt].sort(compareText),
+  }
+}
+
+function environmentId(platform: string, packages: readonly PlannedPackage[]): EnvironmentId {
+  const shape = packages.map(({ directory, integrity, bin, links }) => [
+    directory,
+    integrity,
+    Object.entries(bin),
+    links.map(({ path, target }) => [path, target.place, target.path]),
+  ])
+  return createHash('sha256').update(JSON.stringify([FORMAT, platform, shape])).digest('hex').slice(0, 40) as EnvironmentId
+}

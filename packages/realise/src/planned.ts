@@ -1,0 +1,53 @@
+import type { InstanceId } from '@polder/lock'
+import type { Integrity, PackageId } from '@polder/spec'
+
+/**
+ * `linked`: packages stand in the store's shared environment and the checkout holds links to them.
+ * `self-contained`: everything stands inside the checkout, which then needs nothing outside of it.
+ */
+export type Layout = 'linked' | 'self-contained'
+
+/** 40 hex digits over everything that shapes what is installed. */
+export type EnvironmentId = string & { readonly __brand: 'EnvironmentId' }
+
+/** Which of the two directories a planned path is relative to. */
+export type Place = 'environment' | 'checkout'
+
+/** What stands where on one platform; a plain value, everything sorted, all paths POSIX and relative to their place. */
+export interface Plan {
+  readonly layout: Layout
+  readonly platform: string
+  /** The shared environment's; in the self-contained layout a hash of the same facts about the checkout. */
+  readonly id: EnvironmentId
+  /** The packages of the shared environment; none in the self-contained layout. */
+  readonly environment: readonly PlannedPackage[]
+  readonly checkout: CheckoutPlan
+  /** The packages with install scripts, which are not run. */
+  readonly notBuilt: readonly PackageId[]
+}
+
+export interface CheckoutPlan {
+  /** Packages that stand in the checkout as real directories. */
+  readonly packages: readonly PlannedPackage[]
+  /** `node_modules/<name>`, `<service>/node_modules/<name>` and every `.bin/<command>`. */
+  readonly links: readonly PlannedLink[]
+  /** The services that get a `node_modules` of their own. `.` is not among them. */
+  readonly services: readonly string[]
+}
+
+/** An instance as a directory of files. */
+export interface PlannedPackage {
+  readonly instance: InstanceId
+  readonly package: PackageId
+  readonly integrity: Integrity
+  readonly bin: Readonly<Record<string, string>>
+  readonly directory: string
+  /** What Node would otherwise resolve to something else. Where the package bundles the name, its own copy stays. */
+  readonly links: readonly PlannedLink[]
+}
+
+/** A symbolic link: relative within one place, absolute from the checkout into the environment. */
+export interface PlannedLink {
+  readonly path: string
+  readonly target: { readonly place: Place; readonly path: string }
+}
