@@ -1,8 +1,8 @@
-import type { Agent, Dispatcher, ProxyAgent } from 'undici'
+import type { Agent, Dispatcher, Pool, ProxyAgent } from 'undici'
 
 import { type Credentials, type NpmConfig, proxyFor } from './npm-config.ts'
 
-type Undici = { readonly Agent: typeof Agent; readonly ProxyAgent: typeof ProxyAgent }
+type Undici = { readonly Agent: typeof Agent; readonly Pool: typeof Pool; readonly ProxyAgent: typeof ProxyAgent }
 type Certificate = Credentials['certificate']
 
 /** The open connections of one sync: kept alive, a bounded number to each host, with the user's TLS and proxy settings. */
@@ -14,7 +14,7 @@ export interface Connections {
 
 const CONNECT_TIMEOUT_MS = 30_000
 
-export function openConnections(config: NpmConfig, { Agent, ProxyAgent }: Undici): Connections {
+export function openConnections(config: NpmConfig, { Agent, Pool, ProxyAgent }: Undici): Connections {
   // One dispatcher for each route, which is a proxy or none and a client certificate or none.
   const routes = new Map<string, Dispatcher>()
 
@@ -39,6 +39,8 @@ export function openConnections(config: NpmConfig, { Agent, ProxyAgent }: Undici
       connectTimeout,
       requestTls: tls,
       proxyTls: tlsOptions(config, undefined),
+      // For plain requests ProxyAgent would open a pool that has none of the limits.
+      factory: (origin, given: object) => new Pool(origin, { ...given, ...options }),
     })
   }
 

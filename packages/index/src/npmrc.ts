@@ -24,6 +24,9 @@ export interface NpmrcPlace {
   readonly home: string
 }
 
+// For npm 0 is no timeout at all; a day is as good, and timers can hold it.
+const DAY_MS = 24 * 60 * 60 * 1000
+
 /**
  * The user's npm configuration as npm itself reads it, with npm's own implementation: the chain builtin, global, user
  * and project `.npmrc`, `npm_config_*` variables above them, `${VAR}` expanded. Defaults (the registry too) are npm's.
@@ -70,9 +73,9 @@ export async function readNpmConfig(place: NpmrcPlace): Promise<NpmConfig> {
       maxMs: nonNegative(config, 'fetch-retry-maxtimeout'),
     },
     sockets: {
-      perHost: Math.max(1, nonNegative(config, 'maxsockets')),
+      perHost: Math.max(1, Math.floor(nonNegative(config, 'maxsockets'))),
       localAddress: typeof flat['localAddress'] === 'string' ? flat['localAddress'] : null,
-      timeoutMs: nonNegative(config, 'fetch-timeout'),
+      timeoutMs: Math.min(nonNegative(config, 'fetch-timeout') || DAY_MS, DAY_MS),
     },
     warnings,
   }

@@ -67,6 +67,13 @@ test('the project overrides the user, the user the global file, and the environm
   ])
 })
 
+test('no timeout is a day, and so is more than that', async () => {
+  write('home/.npmrc', 'fetch-timeout=0')
+  expect((await read()).sockets.timeoutMs).toBe(86_400_000)
+  write('home/.npmrc', 'fetch-timeout=99999999999')
+  expect((await read()).sockets.timeoutMs).toBe(86_400_000)
+})
+
 test('the repository is the project even without a package.json and below another one', async () => {
   write('package.json', '{}')
   write('.npmrc', 'registry=https://outside.example')
@@ -204,8 +211,12 @@ test('proxies: the configuration before the variables, exemptions with everythin
   write('home/.npmrc', 'https-proxy=http://set.example:2', 'noproxy=x.example')
   const configured = await read(variables)
   expect(proxyFor(configured, new URL('https://r.example/'))).toBe('http://set.example:2/')
+  expect(proxyFor(configured, new URL('http://r.example/'))).toBe('http://set.example:2/')
   expect(proxyFor(configured, new URL('https://npm.inner.example/'))).toBe('http://set.example:2/')
   expect(proxyFor(configured, new URL('https://x.example/'))).toBeNull()
+
+  write('home/.npmrc', 'proxy=http://plain.example:3')
+  expect(proxyFor(await read(variables), new URL('https://r.example/'))).toBe('http://plain.example:3/')
 
   write('home/.npmrc', 'proxy=false')
   expect(proxyFor(await read(variables), new URL('https://r.example/'))).toBeNull()

@@ -6,12 +6,15 @@ export interface Proxy {
   readonly url: string
   /** `GET http://host/path` and `CONNECT host:port`, in order. */
   readonly log: readonly string[]
+  /** How many TCP connections were accepted. */
+  connections(): number
   close(): Promise<void>
 }
 
 export async function startProxy({ login }: { readonly login?: string } = {}): Promise<Proxy> {
   const log: string[] = []
   const sockets = new Set<Socket>()
+  let connections = 0
   const wanted = login === undefined ? undefined : `Basic ${Buffer.from(login).toString('base64')}`
   const server = createServer((incoming, outgoing) => {
     if (incoming.headers['proxy-authorization'] !== wanted) {
@@ -38,6 +41,7 @@ export async function startProxy({ login }: { readonly login?: string } = {}): P
     near.on('error', () => far.destroy()).on('close', () => far.destroy())
   })
   server.on('connection', (socket: Socket) => {
+    connections += 1
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
   })
@@ -45,6 +49,7 @@ export async function startProxy({ login }: { readonly login?: string } = {}): P
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     log,
+    connections: () => connections,
     close: () =>
       new Promise<void>((resolve) => {
         server.close(() => resolve())

@@ -328,6 +328,19 @@ describe('a proxy', () => {
     expect(proxy.log).toHaveLength(1)
   })
 
+  test('gets no more connections than a registry would', async () => {
+    const proxy = await startProxy()
+    cleanups.push(() => proxy.close())
+    registry = await start({ delayMs: 5 })
+    const { url } = registry.serve('foo', '1.0.0')
+    const upstream = await open({
+      proxy: { http: proxy.url, https: null, exempt: [] },
+      sockets: { perHost: 2, localAddress: null, timeoutMs: 10_000 },
+    })
+    await Promise.all(Array.from({ length: 20 }, () => get(upstream, url)))
+    expect(proxy.connections()).toBe(2)
+  })
+
   test('that is not there is named as unreachable', async () => {
     const proxy = await startProxy()
     await proxy.close()
