@@ -1,4 +1,4 @@
-import type { Component } from './components.ts'
+import type { Component, OpenSlot } from './components.ts'
 import { firstSelection, pruned, type Selection } from './first-selection.ts'
 import { minimise, type SoftLiterals } from './minimise.ts'
 import { compareCosts, costOf, type Cost } from './objective.ts'
@@ -32,7 +32,6 @@ export function optimumOf(component: Component, isSingle: readonly boolean[], ma
   const paid = [surelyExtra(component), 0, 0]
   for (const [level, soft] of levels.entries()) {
     const { cost, reached } = minimise(sat, soft(), maxSteps, consider)
-    globalThis.PROF?.push([level, cost, sat.steps, performance.now(),globalThis.CORES,globalThis.LITS])
     if (level < paid.length) paid[level] = (paid[level] as number) + cost
     if (!reached) return { selection: best, optimal: false, ...bounds(paid), steps: sat.steps }
   }
@@ -59,17 +58,43 @@ function encode(component: Component, sat: Sat, isSingle: readonly boolean[], fi
   const others: SoftLiterals = new Map()
   const names: SoftLiterals = new Map()
   const counts = slots.map(({ from, to }) => countsOf(sat, from, to))
-  slots.forEach(({ base, least }, slot) => {
+  for (const slot of neighbouring(component)) {
+    const { base, least } = slots[slot] as OpenSlot
     const spared = sparedCopies(base, least)
     const atLeast = counts[slot] as readonly Literal[]
     for (const literal of atLeast.slice(spared)) (isSingle[slot] === true ? singles : others).set(literal ^ 1, 1)
     if (base === 0 && least === 0) names.set((atLeast[0] as Literal) ^ 1, 1)
-  })
+  }
   return [() => singles, () => others, () => names, () => movesAndAges(component, sat, counts)]
 }
 
 function surelyExtra({ slots }: Component): number {
   return slots.reduce((sum, { base, least }) => sum + (base > 0 ? least : Math.max(0, least - 1)), 0)
+}
+
+/** Slots in an order in which those that demand each other are near each other, which keeps the solver's way back short. */
+function neighbouring({ slots, slotOf, needs, choices }: Component): number[] {
+  const near = slots.map(() => new Set<number>())
+  needs.forEach((ids, owner) => {
+    for (const id of ids) {
+      const [from, to] = [slotOf[owner] as number, slotOf[choices[id]?.[0] as number] as number]
+      near[from]?.add(to)
+      near[to]?.add(from)
+    }
+  })
+  const order: number[] = []
+  const seen = new Set<number>()
+  const visit = (slot: number): void => {
+    const stack = [slot]
+    for (let at = stack.pop(); at !== undefined; at = stack.pop()) {
+      if (seen.has(at)) continue
+      seen.add(at)
+      order.push(at)
+      stack.push(...(near[at] ?? []))
+    }
+  }
+  slots.forEach((_, slot) => visit(slot))
+  return order
 }
 
 /** So many of a slot's open candidates cost nothing at levels 1 and 2, or are sure to be paid for. */

@@ -10,8 +10,7 @@ export interface Minimum {
   readonly reached: boolean
 }
 
-/** Attempts at making a core smaller are cut off early: a core is of use as it is. */
-const TRIM_STEPS = 2_000
+/** Cores above this are not made smaller literal by literal: that takes as many attempts as they have literals. */
 const TRIMMED_CORE = 24
 
 /**
@@ -35,23 +34,41 @@ export function minimise(sat: Sat, soft: SoftLiterals, limit: number, onModel: (
     relax(sat, core, least, soft)
   }
 
-  for (const literal of soft.keys()) if (sat.fixed(literal) === -1) pay([literal])
+  for (const literal of [...soft.keys()]) if (sat.fixed(literal) === -1) pay([literal])
   let threshold = nextThreshold(soft, Infinity)
   for (;;) {
-    const assumed = [...soft].flatMap(([literal, weight]) => (weight >= threshold && sat.fixed(literal) !== 1 ? [literal] : []))
-    const verdict = sat.solve(assumed, limit)
+    const { cores, verdict } = disjointCores(sat, soft, threshold, limit)
+    if (verdict === 'satisfiable') onModel()
+    for (const core of cores) pay(trimmed(sat, core, limit))
     if (verdict === 'limit') return { cost, reached: false }
-    if (verdict === 'unsatisfiable') {
-      if (sat.core.length === 0) throw new Error('the clauses contradict each other')
-      pay(trimmed(sat, sat.core, limit))
-      continue
-    }
-    onModel()
+    if (cores.length > 0) continue
     threshold = nextThreshold(soft, threshold)
     if (threshold === 0) break
   }
   for (const literal of soft.keys()) sat.addClause([literal])
   return { cost, reached: true }
+}
+
+/**
+ * Cores without a common literal, until what is left of the assumptions holds. The literals of a core are only left
+ * out: as long as no clause is added, the solver keeps what it concluded from those before them.
+ */
+function disjointCores(
+  sat: Sat,
+  soft: SoftLiterals,
+  threshold: number,
+  limit: number,
+): { readonly cores: readonly (readonly Literal[])[]; readonly verdict: 'satisfiable' | 'limit' } {
+  let assumed = [...soft].flatMap(([literal, weight]) => (weight >= threshold && sat.fixed(literal) !== 1 ? [literal] : []))
+  const cores: (readonly Literal[])[] = []
+  for (;;) {
+    const verdict = sat.solve(assumed, limit)
+    if (verdict !== 'unsatisfiable') return { cores, verdict }
+    const core = new Set(sat.core)
+    if (core.size === 0) throw new Error('the clauses contradict each other')
+    cores.push(sat.core)
+    assumed = assumed.filter((literal) => !core.has(literal))
+  }
 }
 
 /** The heaviest weight below the last threshold, or half of it: few rounds even where all weights differ. */
@@ -61,19 +78,14 @@ function nextThreshold(soft: SoftLiterals, last: number): number {
   return heaviest <= 1 ? heaviest : Math.ceil(heaviest / 2)
 }
 
-/** A smaller core, if one is found quickly. */
+/** A smaller core, if mere propagation finds one. */
 function trimmed(sat: Sat, core: readonly Literal[], limit: number): readonly Literal[] {
-  if (core.length < 2) return core
+  if (core.length < 2 || core.length > TRIMMED_CORE) return core
   let best = core
-  for (;;) {
-    if (sat.solve(best, Math.min(limit, sat.steps + TRIM_STEPS)) !== 'unsatisfiable' || sat.core.length >= best.length) break
-    best = sat.core
-  }
-  if (best.length > TRIMMED_CORE) return best
-  for (const literal of best) {
+  for (const literal of core) {
+    if (!best.includes(literal) || best.length === 1) continue
     const without = best.filter((other) => other !== literal)
-    if (!best.includes(literal) || without.length === 0) continue
-    if (sat.solve(without, Math.min(limit, sat.steps + TRIM_STEPS)) === 'unsatisfiable') best = sat.core
+    if (sat.refutes(without, limit)) best = sat.core
   }
   return best
 }

@@ -39,6 +39,8 @@ export class Sat {
   readonly #trail: Literal[] = []
   readonly #levelStarts: number[] = []
   #propagated = 0
+  /** The assumptions of the last call; level i + 1 is the i-th of them. */
+  #assumed: readonly Literal[] = []
   readonly #queue: ActivityQueue = new ActivityQueue()
 
   /** @param phase the value to try first */
@@ -69,7 +71,16 @@ export class Sat {
 
   /** @param limit of `steps` in all, not for this call */
   solve(assumptions: readonly Literal[], limit: number): Verdict {
-    this.#backtrack(0)
+    return this.#search(assumptions, limit, true)
+  }
+
+  /** True if the assumptions contradict each other in a way that needs no search; `core` is then set. */
+  refutes(assumptions: readonly Literal[], limit: number): boolean {
+    return this.#search(assumptions, limit, false) === 'unsatisfiable'
+  }
+
+  #search(assumptions: readonly Literal[], limit: number, decides: boolean): Verdict {
+    this.#keepCommon(assumptions)
     this.core = []
     if (!this.#consistent) return 'unsatisfiable'
     let restarts = 0
@@ -88,7 +99,7 @@ export class Sat {
       if (this.steps > limit) return 'limit'
       if (untilRestart <= 0) {
         untilRestart = RESTART_INTERVAL * luby(++restarts)
-        this.#backtrack(0)
+        this.#backtrack(assumptions.length)
         continue
       }
       const level = this.#levelStarts.length
@@ -102,6 +113,7 @@ export class Sat {
         if (this.#value(assumed) === 0) this.#assign(assumed, NO_REASON)
         continue
       }
+      if (!decides) return 'limit'
       const variable = this.#nextOpen()
       if (variable < 0) {
         this.model = Uint8Array.from({ length: this.variables }, (_, v) => (this.#values[2 * v] === 1 ? 1 : 0))
@@ -110,6 +122,15 @@ export class Sat {
       this.#levelStarts.push(this.#trail.length)
       this.#assign(2 * variable + (this.#phases[variable] === 1 ? 0 : 1), NO_REASON)
     }
+  }
+
+  /** Goes back to the last level that this call and the previous one have in common. */
+  #keepCommon(assumptions: readonly Literal[]): void {
+    const most = Math.min(this.#levelStarts.length, this.#assumed.length, assumptions.length)
+    let common = 0
+    while (common < most && this.#assumed[common] === assumptions[common]) common++
+    this.#backtrack(common)
+    this.#assumed = assumptions
   }
 
   #value(literal: Literal): number {
