@@ -39,6 +39,7 @@ export async function readPnpmLockfile(input: LockfileInput): Promise<ReadLockfi
     warnings.push(...findings.warnings)
     services.push({ path, linked: false, requirements: requirementsOf(document, importer, path, places, input) })
   }
+  services.push(...copiedDirectories(document, places, input))
   const patched = Object.keys(document.patchedDependencies).sort()
   if (patched.length > 0) warnings.push(`${input.path} patches ${patched.join(', ')}: polder does not apply patches yet`)
   return { services, pins: pinsOf(document, places, input), stale, warnings, inputs: workspaceFile(input) }
@@ -91,10 +92,32 @@ function requirementsOf(document: PnpmDocument, importer: string, path: string, 
     // Links of an importer lead from the importer, all others from the lockfile.
     const target = entry === undefined ? null : targetOf(name, entry.version, places, path, input)
     if (entry !== undefined && target === null) throw invalidLockfile(input.path, `"${name}" of ${path} is ${entry.version}, but there is no such snapshot`)
-    const range = specifier.startsWith('workspace:') ? null : rangeOf(catalogSpecifier(document, name, specifier), input.ranges)
-    return { name, kind, specifier, range, locked: target }
+    return { name, kind, specifier, range: rangeIn(document, name, specifier, input), locked: target }
   })
   return byName(requirements)
+}
+
+/** The directories of `file:` dependencies: pnpm copies them, and locks what they require. */
+function copiedDirectories(document: PnpmDocument, places: Places, input: LockfileInput): ReadService[] {
+  const services = new Map<string, ReadService>()
+  for (const [depPath, { dependencies, optionalDependencies }] of Object.entries(document.snapshots)) {
+    const place = places.get(withoutSuffix(depPath))
+    if (place === undefined || 'package' in place || services.has(place.workspace)) continue
+    const path = place.workspace
+    const { manifest } = requireManifest(input.manifests, path, `${input.path} has it as ${depPath}`)
+    const locked = new Map([...Object.entries(dependencies ?? {}), ...Object.entries(optionalDependencies ?? {})])
+    const requirements = declaredRequirements({ ...manifest, devDependencies: {} }).map(({ name, kind, specifier }): Requirement => {
+      const version = locked.get(name)
+      const target = version === undefined ? null : targetOf(name, version, places, input.directory, input)
+      return { name, kind, specifier, range: rangeIn(document, name, specifier, input), locked: target }
+    })
+    services.set(path, { path, linked: true, requirements: byName(requirements) })
+  }
+  return [...services.values()]
+}
+
+function rangeIn(document: PnpmDocument, name: string, specifier: string, { ranges }: LockfileInput): string | null {
+  return specifier.startsWith('workspace:') ? null : rangeOf(catalogSpecifier(document, name, specifier), ranges)
 }
 
 /** `catalog:` and `catalog:NAME` are what the lockfile recorded for them. */

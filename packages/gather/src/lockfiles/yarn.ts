@@ -1,3 +1,5 @@
+import { posix } from 'node:path'
+
 import { integrityFromHex, type Integrity, type PackageId, splitPackageId } from '@polder/spec'
 import { escapePath, globSync } from 'tinyglobby'
 import { z } from 'zod'
@@ -82,7 +84,9 @@ function resolutionsOf({ json }: ManifestFile): Resolution[] {
     if (typeof range !== 'string' || name === undefined) return []
     const above = names.pop()
     if (above === undefined || (above === '**' && names.length === 0)) return [{ name, parent: null, partial: false, range }]
-    return [{ name, parent: above === '**' ? null : above, partial: true, range }]
+    // `parent/name` and `**/parent/name` name the parent and no more; longer paths only some of its places.
+    const partial = above === '**' || names.some((part) => part !== '**')
+    return [{ name, parent: above === '**' ? null : above, partial, range }]
   })
 }
 
@@ -102,27 +106,30 @@ function workspacesOf({ json }: ManifestFile, { root, directory, manifests }: Lo
 }
 
 function requirementOf({ name, kind, specifier }: Declared, service: string, lock: YarnLock): Requirement {
-  const { input } = lock
-  const range = rangeOf(specifier, input.ranges)
   const overridden = lock.resolutions.find((resolution) => resolution.name === name && resolution.parent === null && !resolution.partial)
-  const pattern = overridden === undefined ? `${name}@${specifier}` : `${name}@${overridden.range}`
-  const peer = kind === 'peer' || kind === 'optionalPeer'
-  const locked = directoryTarget(name, specifier, service, lock) ?? entryTarget(pattern, lock) ?? entryTarget(`${name}@${specifier}`, lock)
+  const locked =
+    (overridden === undefined ? null : entryTarget(`${name}@${overridden.range}`, lock)) ?? targetFrom(service, name, specifier, lock)
   // yarn 1 never installs peers for anybody.
-  return { name, kind, specifier, range, locked: peer && locked !== null && !('workspace' in locked) ? null : locked }
+  const missing = (kind === 'peer' || kind === 'optionalPeer') && locked !== null && 'package' in locked
+  return { name, kind, specifier, range: rangeOf(specifier, lock.input.ranges), locked: missing ? null : locked }
 }
 
-/** `link:`, directories given as `file:` or as a path, and workspaces whose version fits. */
-function directoryTarget(name: string, specifier: string, from: string, { workspaces, document, input }: YarnLock): Target | null {
+/** What `name: specifier` means in a manifest that lies in `from`: a directory, a workspace, or an entry. */
+function targetFrom(from: string, name: string, specifier: string, lock: YarnLock): Target | null {
+  const { document, input, workspaces } = lock
   const link = /^(?:link:|file:)(.*)$/.exec(specifier)?.[1] ?? (/^\.{1,2}\//.test(specifier) ? specifier : undefined)
-  const entry = document.get(`${name}@${specifier}`)
   if (link !== undefined) {
+    const path = resolveInRepository(from, link, `the dependency "${name}" of ${from}`)
+    // yarn writes the paths of a workspace's members as if they were the root's.
+    const relative = posix.relative(input.directory, path)
+    const pattern = [specifier, `file:${relative}`, `file:./${relative}`].map((text) => `${name}@${text}`).find((text) => document.get(text)?.resolved !== undefined)
     // A packed tarball has a URL in the lockfile; a directory has none.
-    if (entry?.resolved !== undefined || /\.(?:tgz|tar\.gz|tar)$/i.test(link)) return null
-    return { workspace: resolveInRepository(from, link, `the dependency "${name}" of ${from}`) }
+    if (pattern !== undefined) return entryTarget(pattern, lock)
+    return /\.(?:tgz|tar\.gz|tar)$/i.test(link) ? null : { workspace: path }
   }
+  const found = entryTarget(`${name}@${specifier}`, lock)
   const workspace = workspaces.get(name)
-  if (workspace === undefined || entry !== undefined) return null
+  if (found !== null || workspace === undefined) return found
   const range = rangeOf(specifier, input.ranges)
   return range !== null && (range === '*' || input.ranges.satisfies(workspace.version, range)) ? { workspace: workspace.path } : null
 }
@@ -156,7 +163,7 @@ function edgeTargets(owner: string, name: string, specifier: string, lock: YarnL
   const matching = lock.resolutions.filter((resolution) => resolution.name === name && (resolution.parent === null || resolution.parent === owner))
   const overrides = matching.flatMap(({ range }) => entryTarget(`${name}@${range}`, lock) ?? [])
   if (overrides.length > 0 && matching.some(({ partial }) => !partial)) return overrides
-  const own = entryTarget(`${name}@${specifier}`, lock) ?? directoryTarget(name, specifier, lock.input.directory, lock)
+  const own = targetFrom(lock.input.directory, name, specifier, lock)
   return own === null ? overrides : [own, ...overrides]
 }
 

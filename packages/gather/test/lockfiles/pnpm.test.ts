@@ -225,6 +225,14 @@ describe('sources', () => {
     expect(error.details.hint).toContain('move it into the repository')
   })
 
+  test('a copied directory is a service, with what the lockfile chose for it', async () => {
+    const rest = `packages:\n  a@file:lib:\n    resolution: {directory: lib, type: directory}\n${registry('b@1.2.0')}snapshots:\n  a@file:lib: { dependencies: { b: 1.2.0 } }\n  b@1.2.0: {}\n`
+    const result = await gathered({ ...single('file:lib', 'file:lib', rest), 'lib/package.json': { name: 'a', dependencies: { b: '^1' }, devDependencies: { c: '^1' } } })
+    expect(service(result, 'lib').requirements).toEqual([{ name: 'b', kind: 'prod', specifier: '^1', range: '^1', locked: { package: 'b@1.2.0' } }])
+    expect([...result.pins.keys()]).toEqual(['b@1.2.0'])
+    expect(result.warnings).toEqual([])
+  })
+
   test('a linked directory that no lockfile knows is a service all the same', async () => {
     const files = { ...single('link:lib', 'link:lib', ''), 'lib/package.json': { name: 'a', dependencies: { b: '^1', c: 'link:../c' } }, 'c/package.json': {} }
     const result = await gathered(files)

@@ -73,10 +73,10 @@ describe('resolutions', () => {
     expect(result.warnings).toEqual([])
   })
 
-  test('one for a parent counts below it only, and beside what the pattern says', async () => {
+  test('one for a parent counts below it only', async () => {
     const result = await gathered(
       project(
-        { dependencies: { a: '^1', c: '^1' }, resolutions: { 'a/b': '2.0.0', '**/@s/d': '3.0.0' } },
+        { dependencies: { a: '^1', b: '^1', c: '^1' }, resolutions: { 'a/b': '2.0.0', '**/@s/d': '3.0.0' } },
         entry(['@s/d@3.0.0'], '3.0.0') +
           entry(['a@^1'], '1.0.0', { dependencies: { b: '^1' } }) +
           entry(['b@2.0.0'], '2.0.0') +
@@ -84,8 +84,19 @@ describe('resolutions', () => {
           entry(['c@^1'], '1.0.0', { dependencies: { b: '^1', '@s/d': '^1' } }),
       ),
     )
-    expect(edges(result, 'a@1.0.0')).toEqual({ b: ['b@1.0.0', 'b@2.0.0'] })
+    expect(edges(result, 'a@1.0.0')).toEqual({ b: ['b@2.0.0'] })
     expect(edges(result, 'c@1.0.0')).toEqual({ '@s/d': ['@s/d@3.0.0'], b: ['b@1.0.0'] })
+    expect(requirement(result, '.', 'b').locked).toEqual({ package: 'b@1.0.0' })
+  })
+
+  test('one for a longer path may count, beside what the pattern says', async () => {
+    const result = await gathered(
+      project(
+        { dependencies: { a: '^1' }, resolutions: { 'x/**/b': '2.0.0', 'x/a/c': '2.0.0' } },
+        entry(['a@^1'], '1.0.0', { dependencies: { b: '^1', c: '^1' } }) + ['b', 'c'].map((name) => entry([`${name}@2.0.0`], '2.0.0') + entry([`${name}@^1`], '1.0.0')).join(''),
+      ),
+    )
+    expect(edges(result, 'a@1.0.0')).toEqual({ b: ['b@1.0.0', 'b@2.0.0'], c: ['c@1.0.0', 'c@2.0.0'] })
   })
 })
 
@@ -103,6 +114,18 @@ describe('workspaces and directories', () => {
     expect(result.services.map(({ path }) => path)).toEqual(['.', 'packages/api', 'packages/lib', 'packages/web'])
     expect(requirement(result, 'packages/web', 'lib')).toMatchObject({ range: '^1.0.0', locked: { workspace: 'packages/lib' } })
     expect(requirement(result, 'packages/api', 'lib')).toMatchObject({ locked: { package: 'lib@2.0.0' } })
+  })
+
+  test('the paths of a member are found where yarn wrote them, seen from the root', async () => {
+    const entries = `"packed@file:vendor/p.tgz":\n  version "1.0.0"\n  resolved "file:vendor/p.tgz#${SHA1}"\n\n"copied@file:copied":\n  version "1.0.0"\n\n`
+    const result = await gathered(
+      project({ private: true, workspaces: ['packages/*'] }, entries, {
+        'packages/web/package.json': { name: 'web', dependencies: { packed: 'file:../../vendor/p.tgz', copied: 'file:../../copied' } },
+        'copied/package.json': { name: 'copied' },
+      }),
+    )
+    expect(requirement(result, 'packages/web', 'packed').locked).toEqual({ package: 'packed@file:vendor/p.tgz' })
+    expect(requirement(result, 'packages/web', 'copied').locked).toEqual({ workspace: 'copied' })
   })
 
   test('link: and file: directories are services of the repository', async () => {

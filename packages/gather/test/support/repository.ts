@@ -8,7 +8,7 @@ import { onTestFinished } from 'vitest'
 import type { Gathered, GatheredService, Pin, Requirement } from '../../src/gathered.ts'
 import { gather, parseConfig } from '../../src/index.ts'
 
-/** File → text, or a value that is written as JSON. */
+/** File → text, bytes, or a value that is written as JSON. */
 export type Files = Readonly<Record<string, unknown>>
 
 /** A repository in a temporary directory that goes when the test is over. */
@@ -22,7 +22,7 @@ export function repository(files: Files): string {
 export function write(root: string, files: Files): void {
   for (const [path, content] of Object.entries(files)) {
     mkdirSync(dirname(join(root, path)), { recursive: true })
-    writeFileSync(join(root, path), typeof content === 'string' ? content : JSON.stringify(content))
+    writeFileSync(join(root, path), typeof content === 'string' || content instanceof Uint8Array ? content : JSON.stringify(content))
   }
 }
 
