@@ -1,5 +1,4 @@
-export type { NpmConfig } from './npm-config.ts'
 export { readNpmConfig } from './npmrc.ts'
 export { readPinned } from './pinned.ts'
-export type { PinnedPackage, PinRequest } from './pin.ts'
-export { syncPins, type SyncOptions, type SyncProgress, type SyncReport } from './sync.ts'
+export type { PinRequest } from './pin.ts'
+export { syncPins, type SyncReport } from './sync.ts'

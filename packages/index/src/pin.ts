@@ -17,7 +17,7 @@ export interface PinRequest {
 }
 
 /** Where the artifact comes from. `path` is relative to the repository, POSIX. */
-export type PinSource =
+type PinSource =
   | { readonly kind: 'registry' }
   | { readonly kind: 'tarball'; readonly url: string }
   | { readonly kind: 'file'; readonly path: string }

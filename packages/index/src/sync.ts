@@ -30,6 +30,7 @@ export interface SyncProgress {
   readonly bytes: number
 }
 
+/** What a sync brought, and what it could not. */
 export interface SyncReport {
   readonly pinned: Map<PackageId, PinnedPackage>
   /** How many artifacts came, how many were in the store already, and the bytes of those that came. */

@@ -16,7 +16,7 @@ export interface Upstream {
   close(): Promise<void>
 }
 
-export interface DownloadRequest {
+interface DownloadRequest {
   readonly url: string
   /** The registry on whose behalf it is asked: its credentials go to its host, wherever on it the URL is. */
   readonly registry?: string

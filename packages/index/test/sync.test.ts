@@ -475,7 +475,7 @@ test('two syncs of the same pins at once both succeed', async () => {
 })
 
 test('killed in the middle, the next sync fetches only what is missing', async () => {
-  registry = await start({ delayMs: 20 })
+  registry = await start({ delayMs: 40 })
   const pins = Array.from({ length: 120 }, (_, index) =>
     pin(registry.serve(`p${index}`, '1.0.0', { files: { 'index.js': `// ${index}\n`.repeat(500) } })),
   )
