@@ -1,10 +1,9 @@
-import { readFileSync } from 'node:fs'
-
 import { PolderError } from '@polder/spec'
 import { Command, CommanderError, Option } from 'commander'
 
 import { createOutput, type Output, type OutputFlags } from './output.ts'
 import { printError } from './print-error.ts'
+import { polderVersion } from './version.ts'
 
 /** Runs the command line and gives the exit code. Each command's own code is loaded when it is asked for. */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -39,7 +38,7 @@ function commandLine(perform: Perform): Command {
   const cwd = process.cwd()
   const program = new Command('polder')
     .description('One flattened environment and one pinned index for every service of a monorepo.')
-    .version(version(), '-V, --version')
+    .version(polderVersion(), '-V, --version')
     .exitOverride()
     .enablePositionalOptions()
     .configureOutput({ outputError: () => undefined })
@@ -84,8 +83,7 @@ function commandLine(perform: Perform): Command {
   command(program, 'run', 'run a script of a service, or from the root of every service that has it')
     .option('--service <service>', 'of this service (may be given several times)', append, [])
     .argument('<script>')
-    .argument('[args...]')
-    .passThroughOptions()
+    .argument('[args...]', 'passed on to the script; those that begin with a dash go behind --')
     .action((script: string, args: string[], flags: OutputFlags & { service: string[] }) =>
       perform(flags, async (output) => (await import('./commands/run.ts')).run(cwd, script, args, flags.service, output)),
     )
@@ -131,19 +129,12 @@ function commandLine(perform: Perform): Command {
   )
 
   const store = program.command('store').description('the store that all checkouts share')
-  command(store, 'gc', 'remove what no checkout uses; safe beside a running install')
-    .option('--artifacts', 'remove artifacts that no remaining environment was made of, too', false)
-    .action((flags: OutputFlags & { artifacts: boolean }) =>
-      perform(flags, async (output) => (await import('./commands/store-gc.ts')).storeGc(output, flags.artifacts)),
-    )
+  command(store, 'gc', 'remove environments and trees that no checkout uses; safe beside a running install').action((flags: OutputFlags) =>
+    perform(flags, async (output) => (await import('./commands/store-gc.ts')).storeGc(output)),
+  )
   return program
 }
 
 function append(value: string, previous: readonly string[]): string[] {
   return [...previous, value]
-}
-
-function version(): string {
-  const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
-  return manifest.version
 }

@@ -2,3 +2,4 @@ export { type Config, configSchema, findRoot, parseConfig, readConfig } from './
 export { gather } from './gather.ts'
 export type { Gathered, GatheredService, Input, LockedEdge, Pin, Requirement, RequirementKind, Source, Target } from './gathered.ts'
 export { proposeConfig, type Proposal } from './init.ts'
+export { digestInput } from './inputs.ts'

@@ -1,0 +1,46 @@
+import { join } from 'node:path'
+import { existsSync, readdirSync } from 'node:fs'
+
+import { findRoot } from '@polder/gather'
+import { parseLock } from '@polder/lock'
+import { readState } from '@polder/realise'
+import { openStore, readRoots, storeHome } from '@polder/store'
+
+import { LOCK_FILE, readLockText, type Checkout } from '../checkout.ts'
+import { count, type Output } from '../output.ts'
+import { changedInputs, isCurrent } from './install.ts'
+
+/** `polder status`: where the checkout stands, in five lines. Changes nothing. */
+export function status(cwd: string, output: Output): number {
+  const root = findRoot(cwd)
+  const lockText = readLockText(root)
+  const checkout: Checkout | null = lockText === null ? null : { root, lockText, lock: parseLock(lockText, LOCK_FILE) }
+  const changed = checkout === null ? [] : changedInputs(checkout)
+  const state = readState(root)
+  const current = checkout !== null && isCurrent(state, checkout)
+  const services = Object.keys(checkout?.lock.npm.services ?? {})
+  const packages = Object.keys(checkout?.lock.npm.packages ?? {}).length
+  const splits = Object.keys(checkout?.lock.npm.splits ?? {}).length
+  const present = state !== undefined && (state.environmentPath === null || existsSync(state.environmentPath))
+  const store = openStore(storeHome(process.env))
+  const environments = readdirSync(join(store.home, 'envs')).length
+  const checkouts = readRoots(store).length
+
+  const lockLine = checkout === null ? output.bad('missing: run `polder lock`') : changed.length === 0 ? output.good('up to date') : output.bad(`out of date (${changed.join(', ')}): run \`polder lock\``)
+  const installedLine =
+    state === undefined ? output.bad('nothing: run `polder install`') : current && present ? output.good(`current, ${state.layout}`) : output.bad('not what is locked: run `polder install`')
+  output.line(`repository   ${root}, ${count(services.length, 'service')}`)
+  output.line(`lock         ${lockLine}`)
+  output.line(`environment  ${count(packages, 'package')}, ${splits === 0 ? 'nothing split' : `${count(splits, 'name')} split`}${state === undefined ? '' : `, ${state.environment.slice(0, 12)}`}`)
+  output.line(`installed    ${installedLine}${(state?.notBuilt.length ?? 0) > 0 ? `, ${count(state?.notBuilt.length ?? 0, 'package')} not built` : ''}`)
+  output.line(`store        ${store.home}, ${count(environments, 'environment')} for ${count(checkouts, 'checkout')}`)
+  output.result({
+    root,
+    services,
+    lock: { found: checkout !== null, upToDate: checkout !== null && changed.length === 0, changed },
+    environment: { id: state?.environment ?? null, present },
+    installed: { layout: state?.layout ?? null, current },
+    store: { home: store.home, environments, checkouts },
+  })
+  return 0
+}
