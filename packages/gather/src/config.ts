@@ -94,7 +94,7 @@ export function parseConfig(text: string): Config {
   const document = parseDocument(text, { lineCounter: lines })
   const [broken] = document.errors
   if (broken !== undefined) throw invalid([{ offset: broken.pos[0], message: broken.message.split('\n')[0]?.replace(/ at line \d+, column \d+:?$/, '') ?? '' }], lines)
-  const parsed = SCHEMA.safeParse(document.toJS() ?? {})
+  const parsed = SCHEMA.safeParse(valueOf(document) ?? {})
   if (!parsed.success) throw invalid(parsed.error.issues.flatMap((issue) => mistakes(issue, document)), lines)
   const { services, exclude, platforms, policy, layout, index } = parsed.data
   return {
@@ -110,6 +110,15 @@ export function parseConfig(text: string): Config {
 /** The JSON schema of `polder.yaml`, published as `docs/schema/polder.schema.json` (JSON Schema 2020-12). */
 export function configSchema(): object {
   return { ...z.toJSONSchema(SCHEMA, { io: 'input' }), title: 'polder.yaml' }
+}
+
+/** Aliases that multiply each other are refused by the library. */
+function valueOf(document: Document): unknown {
+  try {
+    return document.toJS()
+  } catch (cause) {
+    throw new PolderError('CONFIG_INVALID', `${CONFIG_FILE}: ${(cause as Error).message}`, { path: CONFIG_FILE, cause })
+  }
 }
 
 interface Mistake {

@@ -82,7 +82,7 @@ export function discover(manifests: Manifests, config: Pick<Config, 'services' |
 function directoriesOf(pattern: string, root: string): string[] {
   const cleaned = pattern.replace(/^\.\/(?=.)/, '').replace(/(?<=.)\/$/, '')
   if (cleaned === '.') return ['.']
-  const found = globSync(`${cleaned}/package.json`, { cwd: root, ignore: ['**/node_modules/**'], dot: true, expandDirectories: false, followSymbolicLinks: false })
+  const found = globSync(`${cleaned}/package.json`, { cwd: root, ignore: ['**/node_modules/**'], dot: false, expandDirectories: false, followSymbolicLinks: false })
   if (found.length > 0) return found.map((file) => directoryOf(file))
   throw new PolderError('SERVICE_UNKNOWN', `"${pattern}" in "services" of polder.yaml matches no directory with a package.json`, {
     path: 'polder.yaml',

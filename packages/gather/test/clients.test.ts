@@ -40,7 +40,7 @@ async function locked(command: string, args: readonly string[], files: (registry
     '@s/scoped': '1',
     vendored: 'file:../../vendor/v.tgz',
     directory: 'file:../../directory',
-    remote: remote.startsWith('http') ? remote : new URL(remote, registry.url).href,
+    remote,
   }
   const root = repository({
     '.npmrc': `registry=${registry.url}\n`,

@@ -77,6 +77,13 @@ index: { allowWeakIntegrity: [zeta, "@scope/alpha"] }
     expect(error.message).toMatch(/^polder\.yaml:3:1: Flow sequence in block collection must be/)
   })
 
+  test('aliases that multiply each other are refused', async () => {
+    const bomb = ['exclude: &a [x, x]', ...['b', 'c', 'd', 'e', 'f', 'g', 'h'].map((name, index) => `${name}: &${name} [${Array(9).fill(`*${'abcdefg'[index] ?? ''}`).join(', ')}]`)]
+    const error = await refusal(() => parseConfig(bomb.join('\n')))
+    expect(error.code).toBe('CONFIG_INVALID')
+    expect(error.message).toMatch(/^polder\.yaml: Excessive alias count/)
+  })
+
   test('a key that is written twice is refused', async () => {
     expect((await refusal(() => parseConfig('layout: linked\nlayout: linked\n'))).message).toBe('polder.yaml:2:1: Map keys must be unique')
   })

@@ -1,4 +1,4 @@
-import { type Manifest, manifestFromJson, type PackageId, splitPackageId } from '@polder/spec'
+import { compareText, type Manifest, manifestFromJson, type PackageId, splitPackageId } from '@polder/spec'
 
 import type { Requirement, Source, Target } from '../gathered.ts'
 import { requireManifest } from '../manifests.ts'
@@ -34,24 +34,26 @@ export function readNpmLockfile(input: LockfileInput): ReadLockfile {
   const pins: ReadPin[] = []
   const stale: Stale[] = []
   for (const [place, node] of tree) {
-    if (node.kind === 'directory') {
-      const { manifest } = requireManifest(input.manifests, node.path, `${input.path} has it as ${place === '' ? 'its root' : 'a workspace or link'}`)
-      stale.push(...findStale(node.path, manifest, node.manifest))
-      const requirements = requirementsOf(place, manifest, tree, input)
-      services.push({ path: node.path, linked: place !== '' && (!hasWorkspaces || place.startsWith('..')), requirements })
-      for (const { name, kind, specifier, locked } of requirements) {
-        if (locked === null && (kind === 'prod' || kind === 'dev')) stale.push({ service: node.path, name, manifest: specifier, lock: null })
-      }
-    } else if (node.kind === 'pin') {
-      pins.push({ ...node.pin, ...edgesOf(place, node.manifest, tree, input.path) })
+    if (node.kind === 'pin') pins.push({ ...node.pin, ...edgesOf(place, node.manifest, tree, input.path) })
+    if (node.kind !== 'directory' && node.kind !== 'copy') continue
+    const { manifest } = requireManifest(input.manifests, node.path, `${input.path} has it as ${place === '' ? 'its root' : place}`)
+    // npm installs nothing for a link that leads out of the project, and no development dependencies for a copy.
+    const foreign = node.kind === 'copy' || place.startsWith('../')
+    const requirements = requirementsOf(place, foreign ? { ...manifest, devDependencies: {} } : manifest, tree, input)
+    services.push({ path: node.path, linked: foreign || (place !== '' && !hasWorkspaces), requirements })
+    if (foreign) continue
+    stale.push(...findStale(node.path, manifest, node.manifest))
+    for (const { name, kind, specifier, locked } of requirements) {
+      if (locked === null && (kind === 'prod' || kind === 'dev')) stale.push({ service: node.path, name, manifest: specifier, lock: null })
     }
   }
   return { services, pins, stale, warnings: [], inputs: [] }
 }
 
-/** A directory of the repository, a candidate, a link to another place, or what came inside a package. */
+/** A directory of the repository, a copy of one, a candidate, a link to another place, or what came inside a package. */
 type Node =
   | { readonly kind: 'directory'; readonly path: string; readonly manifest: Manifest }
+  | { readonly kind: 'copy'; readonly path: string }
   | { readonly kind: 'pin'; readonly pin: Omit<ReadPin, 'edges' | 'absent'>; readonly manifest: Manifest }
   | { readonly kind: 'link'; readonly path: string }
   | { readonly kind: 'bundled' }
@@ -60,7 +62,8 @@ type Tree = ReadonlyMap<string, Node>
 
 function placeAll(document: NpmDocument, input: LockfileInput): Tree {
   const tree = new Map<string, Node>()
-  for (const [place, entry] of Object.entries(document.packages)) tree.set(place, nodeAt(place, entry, input))
+  // Sorted, because the first of several copies of a directory speaks for it.
+  for (const [place, entry] of Object.entries(document.packages).sort(([a], [b]) => compareText(a, b))) tree.set(place, nodeAt(place, entry, input))
   if (tree.get('')?.kind !== 'directory') throw invalidLockfile(input.path, 'it has no entry for its own directory')
   return tree
 }
@@ -77,9 +80,9 @@ function nodeAt(place: string, entry: NpmEntry, input: LockfileInput): Node {
   if (entry.inBundle === true && entry.resolved === undefined && entry.integrity === undefined) return { kind: 'bundled' }
   const name = checkedName(entry.name ?? installName, input.path)
   const { resolved, version } = entry
-  // With `install-links`, npm packs a directory instead of linking it; for us it is the directory all the same.
+  // With `install-links`, npm packs a directory instead of linking it.
   if (resolved?.startsWith('file:') && !/\.(?:tgz|tar\.gz|tar)$/i.test(resolved)) {
-    return { kind: 'link', path: resolveInRepository(input.directory, resolved.slice('file:'.length), `the dependency "${installName}" in ${input.path}`) }
+    return { kind: 'copy', path: resolveInRepository(input.directory, resolved.slice('file:'.length), `the dependency "${installName}" in ${input.path}`) }
   }
   const manifest = manifestOf()
   const { id, source } = identify(name, version, resolved, input)
@@ -144,7 +147,7 @@ function nodeFrom(place: string, name: string, tree: Tree): Node | undefined {
 function findFrom(place: string, name: string, tree: Tree): Target | null {
   const node = nodeFrom(place, name, tree)
   if (node?.kind === 'pin') return { package: node.pin.id }
-  return node?.kind === 'link' ? { workspace: node.path } : null
+  return node?.kind === 'link' || node?.kind === 'copy' ? { workspace: node.path } : null
 }
 
 function isBundledAt(place: string, name: string, tree: Tree): boolean {

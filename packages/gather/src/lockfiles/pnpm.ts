@@ -1,4 +1,4 @@
-import { type PackageId, PolderError, splitPackageId } from '@polder/spec'
+import { compareText, type PackageId, PolderError, splitPackageId } from '@polder/spec'
 
 import type { Requirement, Source, Target } from '../gathered.ts'
 import { readManifest, requireManifest } from '../manifests.ts'
@@ -100,7 +100,8 @@ function requirementsOf(document: PnpmDocument, importer: string, path: string, 
 /** The directories of `file:` dependencies: pnpm copies them, and locks what they require. */
 function copiedDirectories(document: PnpmDocument, places: Places, input: LockfileInput): ReadService[] {
   const services = new Map<string, ReadService>()
-  for (const [depPath, { dependencies, optionalDependencies }] of Object.entries(document.snapshots)) {
+  // Sorted, because the first of several contexts of peers speaks for the directory.
+  for (const [depPath, { dependencies, optionalDependencies }] of Object.entries(document.snapshots).sort(([a], [b]) => compareText(a, b))) {
     const place = places.get(withoutSuffix(depPath))
     if (place === undefined || 'package' in place || services.has(place.workspace)) continue
     const path = place.workspace

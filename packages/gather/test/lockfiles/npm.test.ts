@@ -176,6 +176,38 @@ describe('workspaces and links', () => {
     expect(service(result, 'lib').lockfile).toBe('lib/package-lock.json')
   })
 
+  test('what a link out of the project requires is not for its lockfile to know', async () => {
+    const manifest = { dependencies: { lib: 'file:../lib' } }
+    const result = await gathered({
+      'web/package.json': manifest,
+      'web/package-lock.json': {
+        lockfileVersion: 3,
+        packages: { '': manifest, '../lib': { dependencies: { a: '^1' }, devDependencies: { b: '^1' } }, 'node_modules/lib': { resolved: '../lib', link: true } },
+      },
+      'lib/package.json': { name: 'lib', dependencies: { a: '^1' }, devDependencies: { b: '^1' } },
+    })
+    expect(service(result, 'lib').requirements).toEqual([{ name: 'a', kind: 'prod', specifier: '^1', range: '^1', locked: null }])
+    expect(result.warnings).toEqual(['web/package-lock.json links to lib without locking what it requires: a'])
+  })
+
+  test('a directory that npm packed (install-links) is a service, with what it has at its place', async () => {
+    const manifest = { dependencies: { lib: 'file:../lib' } }
+    const result = await gathered({
+      'web/package.json': manifest,
+      'web/package-lock.json': {
+        lockfileVersion: 3,
+        packages: {
+          '': manifest,
+          'node_modules/lib': { version: '1.0.0', resolved: 'file:../lib', dependencies: { a: '^1' } },
+          'node_modules/lib/node_modules/a': registry('1.0.0'),
+        },
+      },
+      'lib/package.json': { name: 'lib', version: '1.0.0', dependencies: { a: '^1' }, devDependencies: { b: '^1' } },
+    })
+    expect(requirement(result, 'web', 'lib').locked).toEqual({ workspace: 'lib' })
+    expect(service(result, 'lib').requirements).toEqual([{ name: 'a', kind: 'prod', specifier: '^1', range: '^1', locked: { package: 'a@1.0.0' } }])
+  })
+
   test('a link out of the repository is refused', async () => {
     const manifest = { dependencies: { lib: 'file:../lib' } }
     const error = await failure(project(manifest, { 'node_modules/lib': { resolved: '../lib', link: true } }))
