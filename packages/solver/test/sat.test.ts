@@ -1,0 +1,55 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+
+import { Sat } from '../src/sat.ts'
+
+const VARIABLES = 8
+const literal = fc.integer({ min: 0, max: 2 * VARIABLES - 1 })
+const clauses = fc.array(fc.array(literal, { minLength: 1, maxLength: 4 }), { maxLength: 45 })
+
+test('a series of questions under assumptions is answered as a truth table answers it, with models and cores', () => {
+  fc.assert(
+    fc.property(fc.array(fc.tuple(clauses, fc.uniqueArray(literal, { maxLength: 5, selector: (lit) => lit >> 1 })), { maxLength: 5 }), (rounds) => {
+      const sat = new Sat()
+      for (let i = 0; i < VARIABLES; i++) sat.newVariable()
+      const all: number[][] = []
+      for (const [more, assumptions] of rounds) {
+        // A clause with a literal and its negation says nothing; the solver's callers never make one.
+        for (const clause of more.filter((each) => !each.some((lit) => each.includes(lit ^ 1)))) {
+          all.push(clause)
+          sat.addClause(clause)
+        }
+        const verdict = sat.solve(assumptions, Infinity)
+        expect(verdict).toBe(isSatisfiable(all, assumptions) ? 'satisfiable' : 'unsatisfiable')
+        if (verdict === 'satisfiable') {
+          expect([...all, ...assumptions.map((lit) => [lit])].every((clause) => clause.some((lit) => (sat.model[lit >> 1] ?? 0) === ((lit & 1) ^ 1)))).toBe(true)
+        } else {
+          expect(assumptions).toEqual(expect.arrayContaining(sat.core))
+          expect(isSatisfiable(all, sat.core)).toBe(false)
+        }
+      }
+    }),
+    { numRuns: 1000, seed: 1 },
+  )
+})
+
+test('a question that needs search ends at its limit, and can be asked again', () => {
+  const sat = new Sat()
+  // Seven pigeons, six holes.
+  const at = Array.from({ length: 7 }, () => Array.from({ length: 6 }, () => 2 * sat.newVariable()))
+  for (const holes of at) sat.addClause(holes)
+  for (let hole = 0; hole < 6; hole++) {
+    for (let a = 0; a < 7; a++) for (let b = 0; b < a; b++) sat.addClause([(at[a]?.[hole] ?? 0) ^ 1, (at[b]?.[hole] ?? 0) ^ 1])
+  }
+  expect(sat.solve([], sat.steps + 500)).toBe('limit')
+  expect(sat.solve([], Infinity)).toBe('unsatisfiable')
+  expect(sat.core).toEqual([])
+})
+
+function isSatisfiable(all: readonly (readonly number[])[], assumptions: readonly number[]): boolean {
+  for (let bits = 0; bits < 2 ** VARIABLES; bits++) {
+    const holds = (lit: number): boolean => ((bits >> (lit >> 1)) & 1) === ((lit & 1) ^ 1)
+    if (assumptions.every(holds) && all.every((clause) => clause.some(holds))) return true
+  }
+  return false
+}
