@@ -1,5 +1,5 @@
-export { type Config, configSchema, findRoot, parseConfig, readConfig } from './config.ts'
+export { configSchema, findRoot, parseConfig, readConfig } from './config.ts'
 export { gather } from './gather.ts'
-export type { Gathered, GatheredService, Input, LockedEdge, Pin, Requirement, RequirementKind, Source, Target } from './gathered.ts'
-export { proposeConfig, type Proposal } from './init.ts'
+export type { Gathered, GatheredService, LockedEdge, Pin, Requirement, RequirementKind, Target } from './gathered.ts'
+export { proposeConfig } from './init.ts'
 export { digestInput } from './inputs.ts'
