@@ -1,5 +1,6 @@
 import { isErrno, parseManifest, PolderError, type Manifest } from '@polder/spec'
-import { Parser, type ReadEntry } from 'tar'
+import { Parser } from 'tar/parse'
+import type { ReadEntry } from 'tar/read-entry'
 import { gunzipSync } from 'node:zlib'
 
 import { ArchivePaths, LIMITS, packagePath, staysInside } from './archive-paths.ts'
@@ -124,7 +125,7 @@ function parseTar(tar: Buffer, label: string, onEntry: (entry: ReadEntry) => voi
   const parser = new Parser({ strict: true, zstd: false, brotli: false })
   parser.on('error', (error: unknown) => (failure ??= error))
   parser.on('ignoredEntry', (entry: ReadEntry) => {
-    failure ??= refusal(label, `its entry ${JSON.stringify(entry.path)} is a ${entry.meta ? 'header that is too long' : String(entry.type)}`)
+    throw refusal(label, `its entry ${JSON.stringify(entry.path)} is ${entry.meta ? 'a header of more than a megabyte' : `of an unknown type (${entry.header.typeKey})`}`)
   })
   parser.on('entry', onEntry)
   let ended = false

@@ -4,10 +4,10 @@ import { join } from 'node:path'
 
 import { TEMPORARY } from './atomic-write.ts'
 import { artifactPath, type Store } from './content-path.ts'
-import { ENVIRONMENT_MARKER, readEnvironment } from './environments.ts'
+import { ENVIRONMENT_MARKER, environmentTrees } from './environments.ts'
 import { whileUnused } from './leases.ts'
+import { GARBAGE, temporaryPath } from './publish.ts'
 import { readRoots, rootPath, type Root } from './roots.ts'
-import { GARBAGE, temporaryPath } from './temporary.ts'
 import { writeFailure } from './write-failure.ts'
 
 /** Ten minutes. */
@@ -33,7 +33,7 @@ export interface GarbageReport {
   readonly trees: readonly string[]
   /** As paths below `artifacts/`. */
   readonly artifacts: readonly string[]
-  /** Leftovers of killed processes. */
+  /** Leftovers of killed processes and quarantined artifacts. */
   readonly leftovers: number
   /** Of trees and artifacts; environments are links to the trees' files. */
   readonly bytes: number
@@ -72,7 +72,7 @@ export async function collectGarbage(store: Store, options: CollectOptions): Pro
     if (decided === undefined) return { ...garbage, busy: true }
     removals = decided.result
     await remove(removals, options.onProgress)
-    rmSync(aside, { recursive: true, force: true })
+    removeTree(aside)
   } catch (error) {
     throw writeFailure(error, 'collecting garbage', store.home)
   }
@@ -93,7 +93,7 @@ function setAside(store: Store, aside: string, options: CollectOptions, garbage:
   for (const id of options.keep?.trees ?? []) usedTrees.add(id)
   collectTrees(store, usedTrees, cutoff, garbage, move)
   if (options.keep?.artifacts !== undefined) collectArtifacts(store, options.keep.artifacts, cutoff, garbage, move)
-  collectLeftovers(store, cutoff, garbage, move)
+  collectLeftovers(store, aside, cutoff, garbage, move)
   return removals
 }
 
@@ -127,22 +127,13 @@ function collectEnvironments(store: Store, used: ReadonlySet<string>, cutoff: nu
   for (const id of readdirSync(join(store.home, 'envs')).sort()) {
     const path = join(store.home, 'envs', id)
     if (used.has(id) || isYounger(join(path, ENVIRONMENT_MARKER), cutoff)) {
-      for (const tree of treesOf(store, id)) trees.add(tree)
+      for (const tree of environmentTrees(store, id)) trees.add(tree)
       continue
     }
     move(path, `environment ${id}`)
     garbage.environments.push(id)
   }
   return trees
-}
-
-function treesOf(store: Store, id: string): readonly string[] {
-  try {
-    return readEnvironment(store, id).trees
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return []
-    throw error
-  }
 }
 
 function collectTrees(store: Store, used: ReadonlySet<string>, cutoff: number, garbage: Garbage, move: (path: string, label: string) => void): void {
@@ -182,7 +173,7 @@ function collectArtifacts(store: Store, keep: Iterable<Integrity>, cutoff: numbe
   }
 }
 
-function collectLeftovers(store: Store, cutoff: number, garbage: Garbage, move: (path: string, label: string) => void): void {
+function collectLeftovers(store: Store, aside: string, cutoff: number, garbage: Garbage, move: (path: string, label: string) => void): void {
   const leftover = (path: string): void => {
     move(path, 'leftovers')
     garbage.leftovers += 1
@@ -190,7 +181,11 @@ function collectLeftovers(store: Store, cutoff: number, garbage: Garbage, move: 
   for (const name of readdirSync(join(store.home, 'tmp')).sort()) {
     const path = join(store.home, 'tmp', name)
     // A collection that is deleting at this moment loses its files to us, which is what it wants.
-    if (name.startsWith(`${GARBAGE}-`) ? !name.startsWith(`${GARBAGE}-${process.pid}-`) : !isYounger(path, cutoff)) leftover(path)
+    if (name.startsWith(`${GARBAGE}-`) ? path !== aside : !isYounger(path, cutoff)) leftover(path)
+  }
+  for (const name of readdirSync(join(store.home, 'quarantine'))) {
+    const path = join(store.home, 'quarantine', name)
+    if (!isYounger(path, cutoff)) leftover(path)
   }
   for (const name of readdirSync(join(store.home, 'roots'))) {
     const path = join(store.home, 'roots', name)
@@ -206,8 +201,17 @@ function isYounger(path: string, cutoff: number): boolean {
 
 async function remove(removals: readonly Removal[], onProgress: CollectOptions['onProgress']): Promise<void> {
   for (const [index, { path, label }] of removals.entries()) {
-    rmSync(path, { recursive: true, force: true })
+    removeTree(path)
     onProgress?.({ done: index + 1, total: removals.length, label })
     await new Promise((resolve) => setImmediate(resolve))
+  }
+}
+
+/** Another collection may be deleting the same. */
+function removeTree(path: string): void {
+  try {
+    rmSync(path, { recursive: true, force: true })
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT', 'ENOTEMPTY')) throw error
   }
 }

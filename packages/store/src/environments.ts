@@ -1,10 +1,8 @@
-import { isErrno } from '@polder/spec'
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { syncDirectory } from './atomic-write.ts'
 import { environmentPath, type Store } from './content-path.ts'
-import { syncTemporary, temporaryPath } from './temporary.ts'
+import { publish, temporaryPath } from './publish.ts'
 import { writeFailure } from './write-failure.ts'
 
 /** In every environment: it is complete (the file is written last), and which trees its files are links to. */
@@ -17,21 +15,31 @@ export interface EnvironmentMarker {
   readonly [key: string]: unknown
 }
 
-/** One `stat`. */
+/**
+ * One `stat`.
+ * @throws PolderError `STORE_LAYOUT` for an id that is no plain file name
+ */
 export function hasEnvironment(store: Store, id: string): boolean {
   return existsSync(join(environmentPath(store, id), ENVIRONMENT_MARKER))
 }
 
-/** @throws whatever reading it throws: ask {@link hasEnvironment} first */
-export function readEnvironment(store: Store, id: string): EnvironmentMarker {
-  return JSON.parse(readFileSync(join(environmentPath(store, id), ENVIRONMENT_MARKER), 'utf8')) as EnvironmentMarker
+/** The trees of an environment that is there; none if its marker cannot be read, so that it keeps nothing. */
+export function environmentTrees(store: Store, id: string): readonly string[] {
+  try {
+    const marker = JSON.parse(readFileSync(join(store.home, 'envs', id, ENVIRONMENT_MARKER), 'utf8')) as Partial<EnvironmentMarker> | null
+    return Array.isArray(marker?.trees) ? marker.trees.map(String) : []
+  } catch {
+    return []
+  }
 }
 
 /**
  * Makes an environment: `build` fills a new directory, which then appears under its name complete or not at all.
  * If another process was first, theirs is used and ours is dropped. One that is there already is not built again.
- * @returns where it is
- * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`; what `build` throws (system errors as one of these two)
+ * Hold a lease around it ({@link withLease}), until its root is recorded.
+ * @param marker becomes `.polder-environment.json`
+ * @returns where the environment is
+ * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`; what `build` throws, with a system error as one of these two
  */
 export async function publishEnvironment(
   store: Store,
@@ -45,22 +53,12 @@ export async function publishEnvironment(
   try {
     mkdirSync(directory)
     await build(directory)
-    writeFileSync(join(directory, ENVIRONMENT_MARKER), JSON.stringify({ format: 1, ...marker }), { mode: 0o444 })
-    syncTemporary(store)
-    publish(directory, path)
-    syncDirectory(join(store.home, 'envs'))
+    writeFileSync(join(directory, ENVIRONMENT_MARKER), JSON.stringify({ ...marker, format: 1 }), { mode: 0o444 })
+    publish(store, [{ from: directory, to: path }], ENVIRONMENT_MARKER)
   } catch (error) {
     throw writeFailure(error, `making the environment ${id}`, store.home)
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }
   return path
-}
-
-function publish(from: string, to: string): void {
-  try {
-    renameSync(from, to)
-  } catch (error) {
-    if (!isErrno(error, 'ENOTEMPTY', 'EEXIST')) throw error
-  }
 }

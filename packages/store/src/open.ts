@@ -1,5 +1,5 @@
 import { isErrno, PolderError } from '@polder/spec'
-import { mkdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { isAbsolute, join, resolve } from 'node:path'
 
@@ -28,9 +28,7 @@ export function storeHome(env: Readonly<Record<string, string | undefined>>): st
 export function openStore(home: string): Store {
   const path = join(home, 'layout')
   const found = readLayout(path)
-  if (found === undefined) {
-    create(home, path)
-  } else if (found !== LAYOUT) {
+  if (found !== undefined && found !== LAYOUT) {
     throw new PolderError('STORE_LAYOUT', `${home} has store layout ${JSON.stringify(found.slice(0, 20))}; this polder knows ${LAYOUT}`, {
       path: home,
       found: found.slice(0, 20),
@@ -38,6 +36,8 @@ export function openStore(home: string): Store {
       hint: 'use the polder that made it, or set POLDER_HOME to another directory',
     })
   }
+  createDirectories(home)
+  if (found === undefined) atomicWrite(path, `${LAYOUT}\n`)
   return { home }
 }
 
@@ -46,16 +46,20 @@ function readLayout(path: string): string | undefined {
     return readFileSync(path, 'utf8').trim()
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return undefined
-    throw writeFailure(error, 'opening the store', path)
+    if (!isErrno(error, 'ENOTDIR')) throw writeFailure(error, 'opening the store', path)
+    throw new PolderError('STORE_LAYOUT', `${path} cannot be: something on its way is a file`, { path, cause: error, hint: 'set POLDER_HOME to a directory' })
   }
 }
 
-/** The layout file comes last: where it is, the directories are. */
-function create(home: string, layout: string): void {
-  try {
-    for (const directory of DIRECTORIES) mkdirSync(join(home, directory), { recursive: true })
-  } catch (error) {
-    throw writeFailure(error, 'creating the store', home)
+/** Those that are there are not touched, for a store on a read-only file system. */
+function createDirectories(home: string): void {
+  for (const directory of DIRECTORIES) {
+    const path = join(home, directory)
+    if (existsSync(path)) continue
+    try {
+      mkdirSync(path, { recursive: true })
+    } catch (error) {
+      throw writeFailure(error, 'creating the store', path)
+    }
   }
-  atomicWrite(layout, `${LAYOUT}\n`)
 }

@@ -1,12 +1,11 @@
 import { isErrno, PolderError, type Integrity } from '@polder/spec'
-import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { readArchive } from './archive.ts'
-import { syncDirectory } from './atomic-write.ts'
+import { readArchive, type Archive } from './archive.ts'
 import { treeId, treePath, type Store } from './content-path.ts'
+import { publish, temporaryPath, type Publication } from './publish.ts'
 import { artifactMissing, hasArtifact, readArtifact } from './read.ts'
-import { syncTemporary, temporaryPath } from './temporary.ts'
 import { writeFailure } from './write-failure.ts'
 import { writeTree } from './write-tree.ts'
 
@@ -41,11 +40,14 @@ export interface Progress {
   readonly label: string
 }
 
+/** What realising reads of a tree; written last, so where it is, the tree is complete. */
+const LIST = 'files.json'
+
 /** What is published in one go; a crash loses at most this much work. */
 const BATCH_BYTES = 256 * 1024 * 1024
 
 export function hasTree(store: Store, integrity: Integrity): boolean {
-  return existsSync(join(treePath(store, treeId(integrity)), 'files.json'))
+  return existsSync(join(treePath(store, treeId(integrity)), LIST))
 }
 
 /**
@@ -57,7 +59,7 @@ export function readTree(store: Store, integrity: Integrity): Tree {
   const directory = treePath(store, id)
   let text: string
   try {
-    text = readFileSync(join(directory, 'files.json'), 'utf8')
+    text = readFileSync(join(directory, LIST), 'utf8')
   } catch (error) {
     if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw error
     throw new PolderError('ARTIFACT_MISSING', `the tree ${id} is not in the store`, { path: directory, hint: 'run `polder install` to unpack it' })
@@ -68,9 +70,10 @@ export function readTree(store: Store, integrity: Integrity): Tree {
 
 /**
  * Unpacks those artifacts that are not unpacked yet. A tree appears under its name complete or not at all; being
- * killed loses the current batch only, and several processes may unpack the same artifacts at once.
- * @throws PolderError `ARTIFACT_MISSING` (all that are missing, before anything is written), `ARTIFACT_CORRUPT`,
- *   `ARCHIVE_REFUSED`, `DISK_FULL`, `STORE_UNWRITABLE`
+ * killed loses the current batch only, and several processes may unpack the same artifacts at once. What one refused
+ * or damaged artifact keeps from being installed does not keep the others from being unpacked.
+ * @throws PolderError `ARTIFACT_MISSING` (all that are missing, before anything is written), `ARTIFACT_CORRUPT` and
+ *   `ARCHIVE_REFUSED` (the first, further ones in `details.others`), `DISK_FULL`, `STORE_UNWRITABLE`
  */
 export async function unpackTrees(
   store: Store,
@@ -78,55 +81,70 @@ export async function unpackTrees(
   { onProgress }: { readonly onProgress?: (progress: Progress) => void } = {},
 ): Promise<void> {
   const missing = missingTrees(store, wanted)
-  for (let start = 0; start < missing.length; ) start = await unpackBatch(store, missing, start, onProgress)
+  const failures: PolderError[] = []
+  for (let start = 0; start < missing.length; ) start = await unpackBatch(store, missing, start, failures, onProgress)
+  throwAll(failures)
 }
 
 function missingTrees(store: Store, wanted: readonly WantedTree[]): readonly WantedTree[] {
   const byId = new Map<string, WantedTree>()
   for (const tree of wanted) if (!hasTree(store, tree.integrity)) byId.set(treeId(tree.integrity), tree)
   const missing = [...byId.values()]
-  const [first, ...others] = missing.filter(({ integrity }) => !hasArtifact(store, integrity)).map(({ integrity, label }) => artifactMissing(integrity, label))
-  if (first !== undefined) throw new PolderError(first.code, first.message, { ...first.details, others })
+  throwAll(missing.filter(({ integrity }) => !hasArtifact(store, integrity)).map(({ integrity, label }) => artifactMissing(integrity, label)))
   return missing
 }
 
 /** @returns the index of the first tree that is not in this batch */
-async function unpackBatch(store: Store, missing: readonly WantedTree[], start: number, onProgress?: (progress: Progress) => void): Promise<number> {
+async function unpackBatch(
+  store: Store,
+  missing: readonly WantedTree[],
+  start: number,
+  failures: PolderError[],
+  onProgress?: (progress: Progress) => void,
+): Promise<number> {
   const batch = temporaryPath(store, 'trees')
-  const ids: string[] = []
+  const publications: Publication[] = []
   let next = start
   try {
     for (let bytes = 0; next < missing.length && bytes < BATCH_BYTES; next++) {
-      const { integrity, label, bin } = missing[next] as WantedTree
-      const id = treeId(integrity)
-      const archive = readArchive(readArtifact(store, integrity, label), label)
-      try {
-        bytes += writeTree(join(batch, id), archive, bin)
-      } catch (error) {
-        throw writeFailure(error, `unpacking ${label}`, store.home)
+      const wanted = missing[next] as WantedTree
+      const id = treeId(wanted.integrity)
+      const archive = readOrRecord(store, wanted, failures)
+      if (archive !== undefined) {
+        bytes += writing(store, wanted.label, () => writeTree(join(batch, id), archive, wanted.bin))
+        publications.push({ from: join(batch, id), to: treePath(store, id) })
       }
-      ids.push(id)
-      onProgress?.({ done: next + 1, total: missing.length, label })
+      onProgress?.({ done: next + 1, total: missing.length, label: wanted.label })
       await breathe()
     }
-    syncTemporary(store)
-    for (const id of ids) publish(join(batch, id), treePath(store, id))
-    syncDirectory(join(store.home, 'trees'))
-  } catch (error) {
-    throw writeFailure(error, 'unpacking', store.home)
+    writing(store, 'packages', () => publish(store, publications, LIST))
   } finally {
     rmSync(batch, { recursive: true, force: true })
   }
   return next
 }
 
-/** If another process was first, its tree is as good as ours. */
-function publish(from: string, to: string): void {
+function readOrRecord(store: Store, { integrity, label }: WantedTree, failures: PolderError[]): Archive | undefined {
   try {
-    renameSync(from, to)
+    return readArchive(readArtifact(store, integrity, label), label)
   } catch (error) {
-    if (!isErrno(error, 'ENOTEMPTY', 'EEXIST')) throw error
+    if (!(error instanceof PolderError)) throw error
+    failures.push(error)
+    return undefined
   }
+}
+
+function writing<T>(store: Store, what: string, write: () => T): T {
+  try {
+    return write()
+  } catch (error) {
+    throw writeFailure(error, `unpacking ${what}`, store.home)
+  }
+}
+
+function throwAll([first, ...others]: readonly PolderError[]): void {
+  if (first === undefined) return
+  throw others.length === 0 ? first : new PolderError(first.code, first.message, { ...first.details, others })
 }
 
 /** Lets timers, signals and the progress display have their turn. */

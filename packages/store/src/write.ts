@@ -4,7 +4,7 @@ import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
 import { artifactPath, type Store } from './content-path.ts'
-import { temporaryPath } from './temporary.ts'
+import { temporaryPath } from './publish.ts'
 import { writeFailure } from './write-failure.ts'
 
 /** What an artifact must be for {@link writeArtifact} to keep it. */
