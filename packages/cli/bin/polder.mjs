@@ -3,6 +3,7 @@
 // Plain JavaScript on purpose: stripping types costs as much time again as Node's own start. A second `polder install`
 // is decided here, from `.polder/state.json` and one `stat` a file, before anything else is loaded.
 import { readFileSync, statSync } from 'node:fs'
+import { enableCompileCache } from 'node:module'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 
@@ -10,6 +11,8 @@ const started = performance.now()
 const [command, ...flags] = process.argv.slice(2)
 const environment = command === 'install' ? upToDate(flags) : undefined
 if (environment === undefined) {
+  // What was compiled (and stripped of its types) once is not compiled again. In the store, where nobody else writes.
+  enableCompileCache(join(storeHome(), 'compile-cache'))
   const { main } = await import('../src/main.ts')
   process.exitCode = await main(process.argv.slice(2))
 } else if (flags.includes('--json')) {
