@@ -21,7 +21,7 @@ test.for([
 ] as const)('the problem %s has its proven optimum of %i candidates, every split certified', async ([name, optimum], { skip }) => {
   const file = join(folder, `${name}.json.gz`)
   skip(!existsSync(file), `${file} is absent; set POLDER_PROBLEMS to the folder of the problems`)
-  const problem = compileProblemFile(readProblemFile(file))
+  const { problem } = compileProblemFile(readProblemFile(file))
   const solution = solveFewest(problem)
   expect(faultsOf(problem, solution)).toEqual([])
   expect(solution.optimal).toBe(true)

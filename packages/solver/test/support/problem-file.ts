@@ -26,19 +26,25 @@ export function readProblemFile(path: string): ProblemFile {
   return file as ProblemFile
 }
 
+export interface CompiledProblem {
+  readonly problem: Problem
+  /** Per owner its service, or its `name@version`, and what it declares. */
+  readonly owners: readonly { readonly label: string; readonly edges: readonly Edge[] }[]
+}
+
 /**
  * Ranges become sets of candidates. An edge that no candidate satisfies constrains nothing. Peer edges are hard;
  * optional peers constrain only where `optionalPeers` makes them hard too.
  */
-export function compileProblemFile(file: ProblemFile, { optionalPeers = false }: { readonly optionalPeers?: boolean } = {}): Problem {
+export function compileProblemFile(file: ProblemFile, { optionalPeers = false }: { readonly optionalPeers?: boolean } = {}): CompiledProblem {
   const ranges = new RangeCache()
   const names = Object.keys(file.packages).sort(compareText)
   const slots = new Map(names.map((name, slot) => [name, slot]))
   const versions = names.map((name) => Object.keys(file.packages[name] ?? {}).sort((a, b) => ranges.compare(a, b)))
   const allowedOf = new Map<string, readonly number[]>()
-  let owner = -1
-  const compile = (edges: readonly Edge[]): Demand[] => {
-    owner++
+  const owners: { label: string; edges: readonly Edge[] }[] = []
+  const compile = (label: string, edges: readonly Edge[]): Demand[] => {
+    const owner = owners.push({ label, edges }) - 1
     return edges.flatMap(([kind, name, range]) => {
       const slot = slots.get(name)
       if (slot === undefined || (kind === 'peerOpt' && !optionalPeers)) return []
@@ -51,13 +57,16 @@ export function compileProblemFile(file: ProblemFile, { optionalPeers = false }:
       return allowed.length === 0 ? [] : [{ slot, allowed, owner }]
     })
   }
-  return {
+  const problem: Problem = {
     names,
     versions,
-    roots: file.services.flatMap(({ edges }) => compile(edges)),
-    demands: names.map((name, slot) => (versions[slot] ?? []).map((version) => compile(file.packages[name]?.[version]?.edges ?? []))),
+    roots: file.services.flatMap(({ name, edges }) => compile(name, edges)),
+    demands: names.map((name, slot) =>
+      (versions[slot] ?? []).map((version) => compile(`${name}@${version}`, file.packages[name]?.[version]?.edges ?? [])),
+    ),
     lockedCount: names.map((name, slot) => (versions[slot] ?? []).map((version) => file.lockedCount?.[`${name}@${version}`] ?? 0)),
   }
+  return { problem, owners }
 }
 
 /** An alias names its target (`npm:string-width@^4.2.0`, `react@^17.0.2`); the candidates are the target's versions. */

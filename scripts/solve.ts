@@ -1,0 +1,67 @@
+// scripts/solve FILE.json[.gz] [--peers] [--json]
+//
+// Solves the problem in FILE for the fewest versions and prints one line of JSON; times are of a warm run, in
+// milliseconds. Without --json the splits follow on standard error, each with its certificate. --peers makes
+// optional peers hard; other peers always are.
+import { parseArgs } from 'node:util'
+
+import { certificatesOf } from '../packages/solver/src/certificate.ts'
+import { solveFewest, type Certificate, type Solution } from '../packages/solver/src/index.ts'
+import { compileProblemFile, readProblemFile, type CompiledProblem } from '../packages/solver/test/support/problem-file.ts'
+
+const WARM_RUNS = 5
+
+try {
+  main()
+} catch (error) {
+  console.error(`solve: ${error instanceof Error ? error.message : String(error)}`)
+  process.exitCode = 1
+}
+
+function main(): void {
+  const { values, positionals } = parseArgs({ allowPositionals: true, options: { peers: { type: 'boolean' }, json: { type: 'boolean' } } })
+  const [path] = positionals
+  if (path === undefined || positionals.length > 1) throw new Error('usage: scripts/solve FILE.json[.gz] [--peers] [--json]')
+  const file = readProblemFile(path)
+  const [compiled, compileMs] = warm(() => compileProblemFile(file, { optionalPeers: values.peers === true }))
+  const [solution, solveMs] = warm(() => solveFewest(compiled.problem))
+  const [, explainMs] = warm(() => certificatesOf(compiled.problem, solution.selected))
+  console.log(JSON.stringify({ ...figuresOf(solution), compileMs, solveMs, explainMs, peakMb: Math.round(process.resourceUsage().maxRSS / 1024) }))
+  if (values.json !== true) for (const certificate of solution.certificates) console.error(sentence(compiled, certificate))
+}
+
+/** The result, and the median time of some runs after the first. */
+function warm<T>(run: () => T): [T, number] {
+  let result = run()
+  const times: number[] = []
+  for (let i = 0; i < WARM_RUNS; i++) {
+    const start = performance.now()
+    result = run()
+    times.push(performance.now() - start)
+  }
+  times.sort((a, b) => a - b)
+  return [result, Math.round((times[WARM_RUNS >> 1] ?? 0) * 10) / 10]
+}
+
+function figuresOf({ selected, optimal, lowerBound }: Solution): Readonly<Record<string, number | boolean>> {
+  const copies = selected.map((candidates) => candidates.length).filter((count) => count > 0)
+  const total = copies.reduce((sum, count) => sum + count, 0)
+  return {
+    total,
+    names: copies.length,
+    splitNames: copies.filter((count) => count > 1).length,
+    extraCopies: total - copies.length,
+    optimal,
+    lowerBound: lowerBound.total,
+  }
+}
+
+function sentence({ problem, owners }: CompiledProblem, { slot, demands, proven }: Certificate): string {
+  const name = problem.names[slot] ?? ''
+  const lines = demands.map(({ candidate, count, owner }) => {
+    const range = owners[owner]?.edges.find((edge) => edge[1] === name)?.[2] ?? ''
+    const others = count > 1 ? ` and ${count - 1} more` : ''
+    return `  ${problem.versions[slot]?.[candidate]}  needed by ${owners[owner]?.label} (${range})${others}`
+  })
+  return [`${name} is kept at ${demands.length} versions`, ...lines, ...(proven ? ['  No version satisfies two of these.'] : [])].join('\n')
+}
