@@ -21,7 +21,10 @@ export function closureOf(
 ): Closure {
   const services = new Set<string>()
   const packages = new Set<PackageId>()
-  const queue: { readonly target: Target; readonly from: string | undefined }[] = start.map((workspace) => ({ target: { workspace }, from: undefined }))
+  const queue: { readonly target: Target; readonly from: string | undefined }[] = start.map((workspace) => ({
+    target: { workspace },
+    from: undefined,
+  }))
   for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
     const { target, from } = next
     if ('workspace' in target) {
@@ -29,13 +32,16 @@ export function closureOf(
       services.add(target.workspace)
       const { requirements, lockfile } = serviceAt(target.workspace, from)
       for (const { kind, locked } of requirements) {
-        if (locked !== null && !(hard && (kind === 'optional' || kind === 'optionalPeer'))) queue.push({ target: locked, from: lockfile })
+        if (locked !== null && !(hard && (kind === 'optional' || kind === 'optionalPeer')))
+          queue.push({ target: locked, from: lockfile })
       }
     } else if (!packages.has(target.package)) {
       packages.add(target.package)
       const draft = drafts.get(target.package)
       for (const targets of draft?.edges.values() ?? []) {
-        for (const edge of targets.values()) if (!(hard && edge.optional)) queue.push({ target: edge.target, from: draft?.lockfiles.values().next().value })
+        for (const edge of targets.values())
+          if (!(hard && edge.optional))
+            queue.push({ target: edge.target, from: draft?.lockfiles.values().next().value })
       }
     }
   }

@@ -31,12 +31,22 @@ const inside = z
   .string()
   .min(1)
   .refine((path) => !path.startsWith('/') && !path.split('/').includes('..'), 'must stay inside the repository')
-const platform = z.string().refine((name) => parsePlatform(name) !== undefined, 'is no platform; platforms look like linux-x64-glibc or darwin-arm64')
+const platform = z
+  .string()
+  .refine(
+    (name) => parsePlatform(name) !== undefined,
+    'is no platform; platforms look like linux-x64-glibc or darwin-arm64',
+  )
 const packageName = z.string().refine(isPackageName, 'is no package name')
 
 const SCHEMA = z
   .strictObject({
-    services: z.array(inside).describe('The directories of the services, as paths or globs. Without it, every directory with a lockfile is one.').optional(),
+    services: z
+      .array(inside)
+      .describe(
+        'The directories of the services, as paths or globs. Without it, every directory with a lockfile is one.',
+      )
+      .optional(),
     exclude: z.array(inside).describe('Globs of directories to leave out.').default([]),
     platforms: z
       .array(platform)
@@ -44,16 +54,26 @@ const SCHEMA = z
       .describe('The platforms to lock for, such as linux-x64-glibc, linux-arm64-musl or darwin-arm64.')
       .default([...DEFAULT_PLATFORMS]),
     policy: z
-      .strictObject({ versions: z.enum(['fewest']).describe('"fewest": as few versions of each package as the ranges allow.').default('fewest') })
+      .strictObject({
+        versions: z
+          .enum(['fewest'])
+          .describe('"fewest": as few versions of each package as the ranges allow.')
+          .default('fewest'),
+      })
       .describe('How versions are chosen.')
       .default({ versions: 'fewest' }),
     layout: z
       .enum(['linked', 'self-contained'])
-      .describe('"linked": node_modules links into an environment that checkouts share. "self-contained": everything is inside the checkout.')
+      .describe(
+        '"linked": node_modules links into an environment that checkouts share. "self-contained": everything is inside the checkout.',
+      )
       .default('linked'),
     index: z
       .strictObject({
-        allowWeakIntegrity: z.array(packageName).describe('Packages to accept although their lockfile has no hash for them.').default([]),
+        allowWeakIntegrity: z
+          .array(packageName)
+          .describe('Packages to accept although their lockfile has no hash for them.')
+          .default([]),
       })
       .describe('The local index.')
       .default({ allowWeakIntegrity: [] }),
@@ -83,7 +103,10 @@ export function readConfig(root: string): Config {
     text = readFileSync(join(root, CONFIG_FILE), 'utf8')
   } catch (cause) {
     if (!isErrno(cause, 'ENOENT')) throw cause
-    throw new PolderError('CONFIG_NOT_FOUND', `no ${CONFIG_FILE} in ${root}`, { path: root, hint: 'run `polder init` at the root of the repository' })
+    throw new PolderError('CONFIG_NOT_FOUND', `no ${CONFIG_FILE} in ${root}`, {
+      path: root,
+      hint: 'run `polder init` at the root of the repository',
+    })
   }
   return parseConfig(text)
 }
@@ -93,9 +116,22 @@ export function parseConfig(text: string): Config {
   const lines = new LineCounter()
   const document = parseDocument(text, { lineCounter: lines })
   const [broken] = document.errors
-  if (broken !== undefined) throw invalid([{ offset: broken.pos[0], message: broken.message.split('\n')[0]?.replace(/ at line \d+, column \d+:?$/, '') ?? '' }], lines)
+  if (broken !== undefined)
+    throw invalid(
+      [
+        {
+          offset: broken.pos[0],
+          message: broken.message.split('\n')[0]?.replace(/ at line \d+, column \d+:?$/, '') ?? '',
+        },
+      ],
+      lines,
+    )
   const parsed = SCHEMA.safeParse(valueOf(document) ?? {})
-  if (!parsed.success) throw invalid(parsed.error.issues.flatMap((issue) => mistakes(issue, document)), lines)
+  if (!parsed.success)
+    throw invalid(
+      parsed.error.issues.flatMap((issue) => mistakes(issue, document)),
+      lines,
+    )
   const { services, exclude, platforms, policy, layout, index } = parsed.data
   return {
     services: services ?? null,
@@ -130,12 +166,18 @@ interface Mistake {
 function mistakes(issue: z.core.$ZodIssue, document: Document): Mistake[] {
   const where = issue.path.join('.')
   if (issue.code !== 'unrecognized_keys') {
-    return [{ offset: offsetOf(document, issue.path), message: `${where === '' ? 'the document' : where}: ${issue.message.replace(/^Invalid input: /, '')}` }]
+    return [
+      {
+        offset: offsetOf(document, issue.path),
+        message: `${where === '' ? 'the document' : where}: ${issue.message.replace(/^Invalid input: /, '')}`,
+      },
+    ]
   }
   const known = keysAt(issue.path)
   return issue.keys.map((key) => {
     const nearest = [...known].sort((a, b) => distance(key, a) - distance(key, b) || compareText(a, b))[0]
-    const near = nearest !== undefined && distance(key.toLowerCase(), nearest.toLowerCase()) <= Math.max(2, nearest.length / 3)
+    const near =
+      nearest !== undefined && distance(key.toLowerCase(), nearest.toLowerCase()) <= Math.max(2, nearest.length / 3)
     return {
       offset: keyOffset(document, issue.path, key),
       message: `unknown key "${where === '' ? key : `${where}.${key}`}"`,
@@ -146,7 +188,8 @@ function mistakes(issue: z.core.$ZodIssue, document: Document): Mistake[] {
 
 function keysAt(path: readonly PropertyKey[]): readonly string[] {
   let schema: unknown = z.toJSONSchema(SCHEMA, { io: 'input' })
-  for (const key of path) schema = (schema as { properties?: Record<PropertyKey, unknown> } | undefined)?.properties?.[key]
+  for (const key of path)
+    schema = (schema as { properties?: Record<PropertyKey, unknown> } | undefined)?.properties?.[key]
   return Object.keys((schema as { properties?: object } | undefined)?.properties ?? {}).sort(compareText)
 }
 
@@ -173,9 +216,15 @@ function invalid(found: readonly Mistake[], lines: LineCounter): PolderError {
       const { line, col } = lines.linePos(offset)
       return { message: `${CONFIG_FILE}:${Math.max(line, 1)}:${Math.max(col, 1)}: ${message}`, hint }
     })
-    .map(({ message, hint }) => new PolderError('CONFIG_INVALID', message, { path: CONFIG_FILE, ...(hint === undefined ? {} : { hint }) }))
+    .map(
+      ({ message, hint }) =>
+        new PolderError('CONFIG_INVALID', message, { path: CONFIG_FILE, ...(hint === undefined ? {} : { hint }) }),
+    )
   const [first, ...others] = errors
-  return new PolderError('CONFIG_INVALID', first?.message ?? `${CONFIG_FILE} is invalid`, { ...first?.details, ...(others.length === 0 ? {} : { others }) })
+  return new PolderError('CONFIG_INVALID', first?.message ?? `${CONFIG_FILE} is invalid`, {
+    ...first?.details,
+    ...(others.length === 0 ? {} : { others }),
+  })
 }
 
 function sortedUnique(values: readonly string[]): string[] {

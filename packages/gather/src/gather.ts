@@ -43,7 +43,9 @@ export async function gather(root: string, config: Config): Promise<Gathered> {
     }
     return service
   }
-  const start = [...claims.values()].filter(({ service }) => !service.linked && (wanted === null || wanted(service.path))).map(({ service }) => service.path)
+  const start = [...claims.values()]
+    .filter(({ service }) => !service.linked && (wanted === null || wanted(service.path)))
+    .map(({ service }) => service.path)
   if (start.length === 0) {
     throw new PolderError('NO_SERVICES', `there is no service in ${root}`, {
       path: root,
@@ -52,7 +54,9 @@ export async function gather(root: string, config: Config): Promise<Gathered> {
   }
   const closure = closureOf(start.sort(compareText), drafts, serviceAt, false)
   const required = closureOf([...closure.services], drafts, serviceAt, true)
-  const used = read.filter(({ location }) => [...closure.services].some((path) => services.get(path)?.lockfile === location.path))
+  const used = read.filter(({ location }) =>
+    [...closure.services].some((path) => services.get(path)?.lockfile === location.path),
+  )
   throwStale(read, closure)
   const pins = new Map<PackageId, Pin>()
   for (const id of [...closure.packages].sort(compareText)) {
@@ -66,7 +70,14 @@ export async function gather(root: string, config: Config): Promise<Gathered> {
     services: [...services.values()].sort((a, b) => compareText(a.path, b.path)),
     pins,
     inputs: inputsOf(used, closure, pins, manifests),
-    warnings: [...new Set([...warnings, ...ignored, ...unlocked, ...used.flatMap((one) => [...one.content.warnings, ...gaps(one, closure)])])].sort(compareText),
+    warnings: [
+      ...new Set([
+        ...warnings,
+        ...ignored,
+        ...unlocked,
+        ...used.flatMap((one) => [...one.content.warnings, ...gaps(one, closure)]),
+      ]),
+    ].sort(compareText),
   }
 }
 
@@ -82,7 +93,11 @@ interface Claim {
   readonly lockfile: string
 }
 
-function throwUnknown(members: ReadonlyMap<string, string>, claims: ReadonlyMap<string, Claim>, lockfiles: readonly LockfileLocation[]): void {
+function throwUnknown(
+  members: ReadonlyMap<string, string>,
+  claims: ReadonlyMap<string, Claim>,
+  lockfiles: readonly LockfileLocation[],
+): void {
   for (const [directory, holder] of members) {
     if (claims.has(directory)) continue
     const lockfile = lockfiles.find((location) => location.directory === holder)?.path ?? holder
@@ -116,8 +131,15 @@ async function readAll(
       ignored.push(`${path} is ignored: ${directory} is part of the workspace that ${owner.lockfile} locks`)
       continue
     }
-    const bytes = readFileSync(join(manifests.root, path))
-    const input: LockfileInput = { root: manifests.root, path, directory, text: bytes.toString('utf8').replace(/^\uFEFF/, ''), manifests, ranges }
+    const bytes = readBytes(manifests.root, path)
+    const input: LockfileInput = {
+      root: manifests.root,
+      path,
+      directory,
+      text: bytes.toString('utf8').replace(/^\uFEFF/, ''),
+      manifests,
+      ranges,
+    }
     const content = await (await READERS[kind]())(input)
     read.push({ location, bytes, content })
     for (const service of content.services) {
@@ -126,9 +148,18 @@ async function readAll(
   }
   // A directory that is only linked to belongs to its own lockfile, if it has one.
   for (const { location, content } of read) {
-    for (const service of content.services) if (!claims.has(service.path)) claims.set(service.path, { service, lockfile: location.path })
+    for (const service of content.services)
+      if (!claims.has(service.path)) claims.set(service.path, { service, lockfile: location.path })
   }
   return { read, claims, ignored }
+}
+
+function readBytes(root: string, path: string): Buffer {
+  try {
+    return readFileSync(join(root, path))
+  } catch (cause) {
+    throw new PolderError('LOCKFILE_INVALID', `${path} cannot be read: ${(cause as Error).message}`, { path, cause })
+  }
 }
 
 function claimed({ service, lockfile }: Claim, manifests: Manifests): GatheredService {
@@ -139,11 +170,16 @@ function claimed({ service, lockfile }: Claim, manifests: Manifests): GatheredSe
 /** A directory that is linked to but that no lockfile knows: what it requires can be anything that is locked. */
 function linkedDirectory(path: string, lockfile: string, manifests: Manifests, ranges: RangeCache): GatheredService {
   const { manifest } = requireManifest(manifests, path, `${lockfile} links to it`)
-  const requirements = declaredRequirements({ ...manifest, devDependencies: {} }).map(({ name, kind, specifier }): Requirement => {
-    const link = /^(?:link|file):(?!.*\.(?:tgz|tar\.gz|tar)$)(.*)$/i.exec(specifier)?.[1]
-    const locked = link === undefined ? null : { workspace: resolveInRepository(path, link, `the dependency "${name}" of ${path}`) }
-    return { name, kind, specifier, range: rangeOf(specifier, ranges), locked }
-  })
+  const requirements = declaredRequirements({ ...manifest, devDependencies: {} }).map(
+    ({ name, kind, specifier }): Requirement => {
+      const link = /^(?:link|file):(?!.*\.(?:tgz|tar\.gz|tar)$)(.*)$/i.exec(specifier)?.[1]
+      const locked =
+        link === undefined
+          ? null
+          : { workspace: resolveInRepository(path, link, `the dependency "${name}" of ${path}`) }
+      return { name, kind, specifier, range: rangeOf(specifier, ranges), locked }
+    },
+  )
   return { path, manifest, lockfile, requirements }
 }
 
@@ -156,19 +192,30 @@ function openRequirements({ path, lockfile, requirements }: GatheredService): st
 function gaps({ location, content }: Read, closure: Closure): string[] {
   return content.pins
     .filter(({ id, absent }) => absent.length > 0 && closure.packages.has(id))
-    .map(({ id, absent }) => `${location.path} locks ${id} without what it requires: ${[...absent].sort(compareText).join(', ')}`)
+    .map(
+      ({ id, absent }) =>
+        `${location.path} locks ${id} without what it requires: ${[...absent].sort(compareText).join(', ')}`,
+    )
 }
 
 function throwStale(read: readonly Read[], closure: Closure): void {
   const findings = read.flatMap(({ location, content }) =>
-    content.stale.filter(({ service }) => closure.services.has(service)).map((stale: Stale) => ({ ...stale, lockfile: location.path, kind: location.kind })),
+    content.stale
+      .filter(({ service }) => closure.services.has(service))
+      .map((stale: Stale) => ({ ...stale, lockfile: location.path, kind: location.kind })),
   )
   if (findings.length > 0) throw staleError(findings)
 }
 
 function throwWithoutHash(pins: ReadonlyMap<PackageId, Pin>, { index }: Config): void {
   const errors = [...pins.values()]
-    .filter(({ integrity, source, name }) => integrity === null && source.kind !== 'file' && source.kind !== 'git' && !index.allowWeakIntegrity.includes(name))
+    .filter(
+      ({ integrity, source, name }) =>
+        integrity === null &&
+        source.kind !== 'file' &&
+        source.kind !== 'git' &&
+        !index.allowWeakIntegrity.includes(name),
+    )
     .map(({ id, name, lockfiles }) => {
       return new PolderError('INTEGRITY_MISSING', `${lockfiles.join(' and ')} has no hash for ${id}`, {
         spec: id,
@@ -177,10 +224,16 @@ function throwWithoutHash(pins: ReadonlyMap<PackageId, Pin>, { index }: Config):
       })
     })
   const [first, ...others] = errors
-  if (first !== undefined) throw new PolderError(first.code, first.message, { ...first.details, ...(others.length === 0 ? {} : { others }) })
+  if (first !== undefined)
+    throw new PolderError(first.code, first.message, { ...first.details, ...(others.length === 0 ? {} : { others }) })
 }
 
-function inputsOf(used: readonly Read[], closure: Closure, pins: ReadonlyMap<PackageId, Pin>, manifests: Manifests): Input[] {
+function inputsOf(
+  used: readonly Read[],
+  closure: Closure,
+  pins: ReadonlyMap<PackageId, Pin>,
+  manifests: Manifests,
+): Input[] {
   const { root } = manifests
   const digests = new Map<string, string | null>([[CONFIG_FILE, digestInput(root, CONFIG_FILE)]])
   for (const { location, bytes, content } of used) {

@@ -1,4 +1,11 @@
-import { algorithmOf, compareText, type Integrity, type PackageId, type PlatformCondition, PolderError } from '@polder/spec'
+import {
+  algorithmOf,
+  compareText,
+  type Integrity,
+  type PackageId,
+  type PlatformCondition,
+  PolderError,
+} from '@polder/spec'
 
 import type { LockedEdge, Pin, Target } from './gathered.ts'
 import type { ReadPin } from './lockfiles/reader.ts'
@@ -28,7 +35,14 @@ export function mergePins(drafts: Map<PackageId, Draft>, pins: readonly ReadPin[
   for (const pin of pins) {
     let draft = drafts.get(pin.id)
     if (draft === undefined) {
-      draft = { first: pin, lockfiles: new Set(), integrity: null, condition: {}, deprecated: undefined, edges: new Map() }
+      draft = {
+        first: pin,
+        lockfiles: new Set(),
+        integrity: null,
+        condition: {},
+        deprecated: undefined,
+        edges: new Map(),
+      }
       drafts.set(pin.id, draft)
     }
     draft.lockfiles.add(lockfile)
@@ -49,7 +63,10 @@ export function pinOf({ first, lockfiles, integrity, condition, deprecated, edge
     reference,
     integrity: integrity?.value ?? null,
     source,
-    edges: sortedEntries(edges).map(([edge, targets]): LockedEdge => ({ name: edge, targets: sortedEntries(targets).map(([, { target }]) => target) })),
+    edges: sortedEntries(edges).map(([edge, targets]): LockedEdge => ({
+      name: edge,
+      targets: sortedEntries(targets).map(([, { target }]) => target),
+    })),
     lockfiles: [...lockfiles].sort(compareText),
     optional,
     ...condition,
@@ -58,7 +75,11 @@ export function pinOf({ first, lockfiles, integrity, condition, deprecated, edge
 }
 
 function conditionOf({ os, cpu, libc }: PlatformCondition): PlatformCondition {
-  return { ...(os === undefined ? {} : { os }), ...(cpu === undefined ? {} : { cpu }), ...(libc === undefined ? {} : { libc }) }
+  return {
+    ...(os === undefined ? {} : { os }),
+    ...(cpu === undefined ? {} : { cpu }),
+    ...(libc === undefined ? {} : { libc }),
+  }
 }
 
 function addIntegrity(draft: Draft, { id, integrity }: ReadPin, lockfile: string): void {

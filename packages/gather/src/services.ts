@@ -49,14 +49,26 @@ export function discover(manifests: Manifests, config: Pick<Config, 'services' |
   if (config.services === null) {
     const files = globSync(
       Object.keys(LOCKFILES).map((name) => `**/${name}`),
-      { cwd: manifests.root, ignore: [...NEVER, ...config.exclude], dot: false, expandDirectories: false, followSymbolicLinks: false },
+      {
+        cwd: manifests.root,
+        ignore: [...NEVER, ...config.exclude],
+        dot: false,
+        expandDirectories: false,
+        followSymbolicLinks: false,
+      },
     )
     const directories = [...new Set(files.map((file) => directoryOf(file)))].filter(kept)
     // The root of a pnpm workspace is the one place that may do without a package.json.
-    const isRoot = (directory: string): boolean => readManifest(manifests, directory) !== null || existsSync(join(manifests.root, directory, 'pnpm-workspace.yaml'))
+    const isRoot = (directory: string): boolean =>
+      readManifest(manifests, directory) !== null || existsSync(join(manifests.root, directory, 'pnpm-workspace.yaml'))
     const [locked, orphaned] = partition(directories.sort(compareText), isRoot)
     const warnings = orphaned.map((directory) => `${directory} has a lockfile but no package.json and is left out`)
-    return { lockfiles: locate(locked, manifests), wanted: config.exclude.length === 0 ? null : kept, members: new Map(), warnings }
+    return {
+      lockfiles: locate(locked, manifests),
+      wanted: config.exclude.length === 0 ? null : kept,
+      members: new Map(),
+      warnings,
+    }
   }
   const named = config.services.flatMap((pattern) => directoriesOf(pattern, manifests.root)).filter(kept)
   const holders = new Set<string>()
@@ -75,26 +87,43 @@ export function discover(manifests: Manifests, config: Pick<Config, 'services' |
     for (const holder of above) holders.add(holder)
   }
   const whole = new Set(named.filter((directory) => !members.has(directory)))
-  const wanted = (directory: string): boolean => kept(directory) && (members.has(directory) || ancestry(directory).some((above) => whole.has(above)))
+  const wanted = (directory: string): boolean =>
+    kept(directory) && (members.has(directory) || ancestry(directory).some((above) => whole.has(above)))
   return { lockfiles: locate([...holders], manifests), wanted, members, warnings: [] }
 }
 
 function directoriesOf(pattern: string, root: string): string[] {
   const cleaned = pattern.replace(/^\.\/(?=.)/, '').replace(/(?<=.)\/$/, '')
   if (cleaned === '.') return ['.']
-  const found = globSync(`${cleaned}/package.json`, { cwd: root, ignore: ['**/node_modules/**'], dot: false, expandDirectories: false, followSymbolicLinks: false })
-  if (found.length > 0) return found.map((file) => directoryOf(file))
-  throw new PolderError('SERVICE_UNKNOWN', `"${pattern}" in "services" of polder.yaml matches no directory with a package.json`, {
-    path: 'polder.yaml',
-    found: pattern,
-    hint: 'paths are relative to polder.yaml; `polder init` lists the services it finds',
+  const found = globSync(`${cleaned}/package.json`, {
+    cwd: root,
+    ignore: ['**/node_modules/**'],
+    dot: false,
+    expandDirectories: false,
+    followSymbolicLinks: false,
   })
+  if (found.length > 0) return found.map((file) => directoryOf(file))
+  throw new PolderError(
+    'SERVICE_UNKNOWN',
+    `"${pattern}" in "services" of polder.yaml matches no directory with a package.json`,
+    {
+      path: 'polder.yaml',
+      found: pattern,
+      hint: 'paths are relative to polder.yaml; `polder init` lists the services it finds',
+    },
+  )
 }
 
 function excludedDirectories(root: string, exclude: readonly string[]): ReadonlySet<string> {
   if (exclude.length === 0) return new Set()
   const patterns = exclude.map((pattern) => pattern.replace(/^\.\/(?=.)/, '').replace(/\/(?:\*\*)?$/, ''))
-  const found = globSync(patterns, { cwd: root, ignore: [...NEVER], onlyDirectories: true, expandDirectories: false, followSymbolicLinks: false })
+  const found = globSync(patterns, {
+    cwd: root,
+    ignore: [...NEVER],
+    onlyDirectories: true,
+    expandDirectories: false,
+    followSymbolicLinks: false,
+  })
   return new Set(found.map((directory) => directory.replace(/\/$/, '')))
 }
 
@@ -115,14 +144,19 @@ function lockfileNames(root: string, directory: string): string[] {
 function choose(directory: string, manifests: Manifests): LockfileLocation {
   const names = lockfileNames(manifests.root, directory)
   const kinds = [...new Set(names.map((name) => LOCKFILES[name]))]
-  const client = /^[a-z]+/.exec(String(readManifest(manifests, directory)?.json['packageManager'] ?? ''))?.[0]
+  const field = readManifest(manifests, directory)?.json['packageManager']
+  const client = typeof field === 'string' ? /^[a-z]+/.exec(field)?.[0] : undefined
   const name = kinds.length === 1 ? names[0] : names.find((candidate) => LOCKFILES[candidate] === client)
   const kind = name === undefined ? undefined : LOCKFILES[name]
   if (name !== undefined && kind !== undefined) return { path: inDirectory(directory, name), directory, kind }
-  throw new PolderError('LOCKFILE_INVALID', `${directory} has lockfiles of different clients: ${names.map((file) => inDirectory(directory, file)).join(' and ')}`, {
-    path: directory,
-    hint: 'delete those that are out of use, or name the client in the "packageManager" field of its package.json',
-  })
+  throw new PolderError(
+    'LOCKFILE_INVALID',
+    `${directory} has lockfiles of different clients: ${names.map((file) => inDirectory(directory, file)).join(' and ')}`,
+    {
+      path: directory,
+      hint: 'delete those that are out of use, or name the client in the "packageManager" field of its package.json',
+    },
+  )
 }
 
 function partition<T>(list: readonly T[], test: (item: T) => boolean): [T[], T[]] {

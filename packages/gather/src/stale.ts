@@ -11,7 +11,9 @@ const MEND: Readonly<Record<LockfileKind, string>> = {
 }
 
 /** One error for all that is stale: the first finding, with the others in its details. */
-export function staleError(findings: readonly (Stale & { readonly lockfile: string; readonly kind: LockfileKind })[]): PolderError {
+export function staleError(
+  findings: readonly (Stale & { readonly lockfile: string; readonly kind: LockfileKind })[],
+): PolderError {
   const errors = [...findings]
     .sort((a, b) => compareText(a.service, b.service) || compareText(a.name, b.name))
     .map(({ service, name, manifest, lock, lockfile, kind }) => {
@@ -25,10 +27,19 @@ export function staleError(findings: readonly (Stale & { readonly lockfile: stri
       })
     })
   const [first, ...others] = errors
-  return new PolderError('LOCKFILE_STALE', first?.message ?? 'a lockfile is stale', { ...first?.details, ...(others.length === 0 ? {} : { others }) })
+  return new PolderError('LOCKFILE_STALE', first?.message ?? 'a lockfile is stale', {
+    ...first?.details,
+    ...(others.length === 0 ? {} : { others }),
+  })
 }
 
-function describe(service: string, name: string, manifest: string | null, lock: string | null, lockfile: string): string {
+function describe(
+  service: string,
+  name: string,
+  manifest: string | null,
+  lock: string | null,
+  lockfile: string,
+): string {
   const who = service === '.' ? 'the package.json of the root' : `${service}/package.json`
   if (lock === null) return `${who} requires "${name}" as "${manifest}", which ${lockfile} does not lock`
   if (manifest === null) return `${lockfile} locks "${name}" as "${lock}", which ${who} does not require`

@@ -12,7 +12,12 @@ import { edges, type Files, pin, repository, requirement } from './support/repos
 const TOOLS = join(import.meta.dirname, '../../../tools/node_modules/.bin')
 
 /** What the client locks in a workspace that has a little of everything. */
-async function locked(command: string, args: readonly string[], files: (registry: string) => Files, workspaceRange: string): Promise<Gathered> {
+async function locked(
+  command: string,
+  args: readonly string[],
+  files: (registry: string) => Files,
+  workspaceRange: string,
+): Promise<Gathered> {
   const registry = await startRegistry()
   onTestFinished(() => registry.close())
   registry.serve('react', '17.0.2')
@@ -45,13 +50,24 @@ async function locked(command: string, args: readonly string[], files: (registry
   const root = repository({
     '.npmrc': `registry=${registry.url}\n`,
     'packages/web/package.json': { name: 'web', version: '1.0.0', dependencies },
-    'packages/lib/package.json': { name: 'lib', version: '1.2.0', peerDependencies: { react: '>=17' }, devDependencies: { react: '^17' } },
+    'packages/lib/package.json': {
+      name: 'lib',
+      version: '1.2.0',
+      peerDependencies: { react: '>=17' },
+      devDependencies: { react: '^17' },
+    },
     'directory/package.json': { name: 'directory', version: '1.0.0', dependencies: { ansi: '^2' } },
     'vendor/v.tgz': Buffer.from(bytes),
     ...files(registry.url),
   })
   const home = repository({ '.npmrc': '' })
-  const env = { PATH: `${TOOLS}${delimiter}${process.env['PATH'] ?? ''}`, HOME: home, XDG_CACHE_HOME: home, npm_config_cache: join(home, 'npm'), CI: '1' }
+  const env = {
+    PATH: `${TOOLS}${delimiter}${process.env['PATH'] ?? ''}`,
+    HOME: home,
+    XDG_CACHE_HOME: home,
+    npm_config_cache: join(home, 'npm'),
+    CI: '1',
+  }
   await promisify(execFile)(command, args, { cwd: root, env })
   return gather(root, parseConfig(''))
 }
@@ -66,8 +82,13 @@ function expectAll(result: Gathered): void {
   expect(web('old')).toEqual({ package: 'chalk@4.1.2' })
   expect(web('react')).toEqual({ package: 'react@18.3.1' })
   expect(web('vendored')).toEqual({ package: 'vendored@file:vendor/v.tgz' })
-  expect(web('remote')).toMatchObject({ package: expect.stringMatching(/^vendored@http:.*\/other\/remote\.tgz$/) as string })
-  expect(requirement(result, 'packages/lib', 'react')).toMatchObject({ kind: 'dev', locked: { package: 'react@17.0.2' } })
+  expect(web('remote')).toMatchObject({
+    package: expect.stringMatching(/^vendored@http:.*\/other\/remote\.tgz$/) as string,
+  })
+  expect(requirement(result, 'packages/lib', 'react')).toMatchObject({
+    kind: 'dev',
+    locked: { package: 'react@17.0.2' },
+  })
   expect(requirement(result, 'directory', 'ansi').locked).toEqual({ package: 'ansi@2.0.0' })
   expect(edges(result, 'dom@18.0.0')).toEqual({ react: ['react@18.3.1'] })
   expect(edges(result, 'chalk@4.1.2')).toEqual({ ansi: ['ansi@1.0.0'] })
@@ -92,7 +113,12 @@ describe('a lockfile that the real client made', () => {
 
   test('is read: npm', async () => {
     const files = (): Files => ({
-      'package.json': { name: 'root', workspaces: ['packages/*'], dependencies: { chalk: '^5.0.0' }, overrides: { '@s/scoped': { ansi: '1.0.0' } } },
+      'package.json': {
+        name: 'root',
+        workspaces: ['packages/*'],
+        dependencies: { chalk: '^5.0.0' },
+        overrides: { '@s/scoped': { ansi: '1.0.0' } },
+      },
     })
     expectAll(await locked('npm', ['install', '--package-lock-only', '--no-audit', '--no-fund'], files, '^1.0.0'))
   })

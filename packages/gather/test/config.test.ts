@@ -78,14 +78,24 @@ index: { allowWeakIntegrity: [zeta, "@scope/alpha"] }
   })
 
   test('aliases that multiply each other are refused', async () => {
-    const bomb = ['exclude: &a [x, x]', ...['b', 'c', 'd', 'e', 'f', 'g', 'h'].map((name, index) => `${name}: &${name} [${Array(9).fill(`*${'abcdefg'[index] ?? ''}`).join(', ')}]`)]
+    const bomb = [
+      'exclude: &a [x, x]',
+      ...['b', 'c', 'd', 'e', 'f', 'g', 'h'].map(
+        (name, index) =>
+          `${name}: &${name} [${Array(9)
+            .fill(`*${'abcdefg'[index] ?? ''}`)
+            .join(', ')}]`,
+      ),
+    ]
     const error = await refusal(() => parseConfig(bomb.join('\n')))
     expect(error.code).toBe('CONFIG_INVALID')
     expect(error.message).toMatch(/^polder\.yaml: Excessive alias count/)
   })
 
   test('a key that is written twice is refused', async () => {
-    expect((await refusal(() => parseConfig('layout: linked\nlayout: linked\n'))).message).toBe('polder.yaml:2:1: Map keys must be unique')
+    expect((await refusal(() => parseConfig('layout: linked\nlayout: linked\n'))).message).toBe(
+      'polder.yaml:2:1: Map keys must be unique',
+    )
   })
 
   test('the key __proto__ is an unknown key and nothing else', async () => {
@@ -113,7 +123,7 @@ index: { allowWeakIntegrity: [zeta, "@scope/alpha"] }
 describe('the published schema', () => {
   test('is the one that the code validates with', () => {
     const published = readFileSync(join(import.meta.dirname, '../../../docs/schema/polder.schema.json'), 'utf8')
-    expect(published).toBe(`${JSON.stringify(configSchema(), null, 2)}\n`)
+    expect(JSON.parse(published)).toEqual(configSchema())
   })
 
   test('accepts what polder accepts and refuses an unknown key', () => {

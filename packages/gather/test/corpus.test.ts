@@ -26,8 +26,13 @@ function counts({ pins }: Gathered): { names: number; multiple: number } {
 /** Everything that anything leads to is a pin or a service. */
 function expectClosed({ services, pins }: Gathered): void {
   const known = new Set<string>([...pins.keys(), ...services.map(({ path }) => `link:${path}`)])
-  const targets = [...services.flatMap(({ requirements }) => requirements.map(({ locked }) => locked)), ...[...pins.values()].flatMap((one) => one.edges.flatMap((edge) => edge.targets))]
-  const lost = targets.filter((target) => target !== null && !known.has('package' in target ? target.package : `link:${target.workspace}`))
+  const targets = [
+    ...services.flatMap(({ requirements }) => requirements.map(({ locked }) => locked)),
+    ...[...pins.values()].flatMap((one) => one.edges.flatMap((edge) => edge.targets)),
+  ]
+  const lost = targets.filter(
+    (target) => target !== null && !known.has('package' in target ? target.package : `link:${target.workspace}`),
+  )
   expect(lost).toEqual([])
   expect([...pins.keys()]).toEqual([...pins.keys()].sort())
 }
@@ -40,8 +45,14 @@ describe('real repositories', () => {
     expect(result.warnings).toEqual([])
     expectClosed(result)
     expect(edges(result, '@vitejs/plugin-vue@6.0.8')['vue']).toEqual(['link:packages/vue'])
-    expect(requirement(result, 'packages/vue-compat', 'vue')).toMatchObject({ kind: 'peer', locked: { workspace: 'packages/vue' } })
-    expect(requirement(result, 'packages/compiler-core', 'entities')).toMatchObject({ specifier: 'catalog:', range: '^7.0.1' })
+    expect(requirement(result, 'packages/vue-compat', 'vue')).toMatchObject({
+      kind: 'peer',
+      locked: { workspace: 'packages/vue' },
+    })
+    expect(requirement(result, 'packages/compiler-core', 'entities')).toMatchObject({
+      specifier: 'catalog:',
+      range: '^7.0.1',
+    })
   })
 
   test('langfuse: overrides, patches, aliases and catalogs', async (context) => {
@@ -54,13 +65,26 @@ describe('real repositories', () => {
     ])
     expectClosed(result)
     expect(requirement(result, '.', 'ts7')).toMatchObject({ range: '^7.0.2', locked: { package: 'typescript@7.0.2' } })
-    expect(requirement(result, 'ee', 'typescript')).toMatchObject({ range: '^6.0.2', locked: { package: '@typescript/typescript6@6.0.2' } })
-    expect(pin(result, '@tailwindcss/oxide-linux-x64-musl@4.2.2')).toMatchObject({ os: ['linux'], cpu: ['x64'], libc: ['musl'], optional: true })
+    expect(requirement(result, 'ee', 'typescript')).toMatchObject({
+      range: '^6.0.2',
+      locked: { package: '@typescript/typescript6@6.0.2' },
+    })
+    expect(pin(result, '@tailwindcss/oxide-linux-x64-musl@4.2.2')).toMatchObject({
+      os: ['linux'],
+      cpu: ['x64'],
+      libc: ['musl'],
+      optional: true,
+    })
   })
 
   test('aks-store-demo: four projects of npm', async (context) => {
     const result = await gather(corpus('aks-store-demo', context), parseConfig(''))
-    expect(result.services.map(({ path }) => path)).toEqual(['src/order-service', 'src/store-admin', 'src/store-front', 'tests'])
+    expect(result.services.map(({ path }) => path)).toEqual([
+      'src/order-service',
+      'src/store-admin',
+      'src/store-front',
+      'tests',
+    ])
     expect(counts(result)).toEqual({ names: 818, multiple: 211 })
     expect(result.warnings).toEqual([])
     expectClosed(result)
@@ -83,12 +107,16 @@ describe('real repositories', () => {
       ['schemas', 'schemas/yarn.lock'],
     ])
     expect(counts(result)).toEqual({ names: 1576, multiple: 615 })
-    expect(result.warnings).toEqual(['experimenter/experimenter/reporting/reporting-ui has a lockfile but no package.json and is left out'])
+    expect(result.warnings).toEqual([
+      'experimenter/experimenter/reporting/reporting-ui has a lockfile but no package.json and is left out',
+    ])
     expectClosed(result)
   })
 
   test('experimenter: the one project whose lockfile has no package.json cannot be named', async (context) => {
-    const error = await refusal(() => gather(corpus('experimenter', context), parseConfig('services: ["experimenter/experimenter/reporting/*"]')))
+    const error = await refusal(() =>
+      gather(corpus('experimenter', context), parseConfig('services: ["experimenter/experimenter/reporting/*"]')),
+    )
     expect(error.code).toBe('SERVICE_UNKNOWN')
   })
 })

@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs'
+import { rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 
 import fc from 'fast-check'
@@ -7,15 +7,26 @@ import { describe, expect, test } from 'vitest'
 import type { Gathered } from '../src/gathered.ts'
 import { gather, parseConfig } from '../src/index.ts'
 import { digestInput } from '../src/inputs.ts'
-import { edges, failure, type Files, gathered, hash, pin, repository, write } from './support/repository.ts'
+import { edges, failure, type Files, gathered, hash, pin, repository, write, refusal } from './support/repository.ts'
 
-type Entry = { version: string; integrity?: string; dependencies?: Record<string, string>; os?: readonly string[]; deprecated?: string }
+type Entry = {
+  version: string
+  integrity?: string
+  dependencies?: Record<string, string>
+  os?: readonly string[]
+  deprecated?: string
+}
 
 /** A project of npm that requires and has these packages. */
 function npm(directory: string, packages: Readonly<Record<string, Entry>>): Files {
   const root = { name: directory, dependencies: Object.fromEntries(Object.keys(packages).map((name) => [name, '*'])) }
-  const places = Object.fromEntries(Object.entries(packages).map(([name, entry]) => [`node_modules/${name}`, { integrity: hash(), ...entry }]))
-  return { [`${directory}/package.json`]: root, [`${directory}/package-lock.json`]: { lockfileVersion: 3, packages: { '': root, ...places } } }
+  const places = Object.fromEntries(
+    Object.entries(packages).map(([name, entry]) => [`node_modules/${name}`, { integrity: hash(), ...entry }]),
+  )
+  return {
+    [`${directory}/package.json`]: root,
+    [`${directory}/package-lock.json`]: { lockfileVersion: 3, packages: { '': root, ...places } },
+  }
 }
 
 describe('pins of several lockfiles', () => {
@@ -24,20 +35,33 @@ describe('pins of several lockfiles', () => {
       ...npm('b', { a: { version: '1.0.0', dependencies: { c: '*' }, deprecated: 'old' }, c: { version: '2.0.0' } }),
       ...npm('a', { a: { version: '1.0.0', dependencies: { c: '*' }, os: ['linux'] }, c: { version: '1.0.0' } }),
     })
-    expect(pin(result, 'a@1.0.0')).toMatchObject({ lockfiles: ['a/package-lock.json', 'b/package-lock.json'], os: ['linux'], deprecated: 'old' })
+    expect(pin(result, 'a@1.0.0')).toMatchObject({
+      lockfiles: ['a/package-lock.json', 'b/package-lock.json'],
+      os: ['linux'],
+      deprecated: 'old',
+    })
     expect(edges(result, 'a@1.0.0')).toEqual({ c: ['c@1.0.0', 'c@2.0.0'] })
   })
 
   test('keep the strongest hash', async () => {
     const sha1 = `sha1-${'b'.repeat(27)}=`
-    for (const [first, second] of [[sha1, hash()], [hash(), sha1]] as const) {
-      const result = await gathered({ ...npm('a', { a: { version: '1.0.0', integrity: first } }), ...npm('b', { a: { version: '1.0.0', integrity: second } }) })
+    for (const [first, second] of [
+      [sha1, hash()],
+      [hash(), sha1],
+    ] as const) {
+      const result = await gathered({
+        ...npm('a', { a: { version: '1.0.0', integrity: first } }),
+        ...npm('b', { a: { version: '1.0.0', integrity: second } }),
+      })
       expect(pin(result, 'a@1.0.0').integrity).toBe(hash())
     }
   })
 
   test('with different hashes are a conflict that names both lockfiles', async () => {
-    const error = await failure({ ...npm('a', { a: { version: '1.0.0', integrity: hash('a') } }), ...npm('b', { a: { version: '1.0.0', integrity: hash('b') } }) })
+    const error = await failure({
+      ...npm('a', { a: { version: '1.0.0', integrity: hash('a') } }),
+      ...npm('b', { a: { version: '1.0.0', integrity: hash('b') } }),
+    })
     expect(error.code).toBe('PIN_CONFLICT')
     expect(error.message).toBe('a@1.0.0 has two different hashes, in a/package-lock.json and b/package-lock.json')
     expect(error.details).toMatchObject({ wanted: hash('a'), found: hash('b') })
@@ -49,13 +73,25 @@ describe('all failures of a kind', () => {
     const files = { ...npm('a', { x: { version: '1.0.0' } }), ...npm('b', { x: { version: '1.0.0' } }) }
     const error = await failure({ ...files, 'a/package.json': { dependencies: { x: '^9' } }, 'b/package.json': {} })
     expect([error, ...(error.details.others ?? [])].map(({ message, details }) => [message, details.hint])).toEqual([
-      ['a/package.json requires "x" as "^9", but a/package-lock.json locked it as "*"', 'run `npm install --package-lock-only` in a'],
-      ['b/package-lock.json locks "x" as "*", which b/package.json does not require', 'run `npm install --package-lock-only` in b'],
+      [
+        'a/package.json requires "x" as "^9", but a/package-lock.json locked it as "*"',
+        'run `npm install --package-lock-only` in a',
+      ],
+      [
+        'b/package-lock.json locks "x" as "*", which b/package.json does not require',
+        'run `npm install --package-lock-only` in b',
+      ],
     ])
   })
 
   test('pins without a hash are in one error', async () => {
-    const error = await failure(npm('a', { x: { version: '1.0.0', integrity: '' }, y: { version: '1.0.0', integrity: '' }, z: { version: '1.0.0' } }))
+    const error = await failure(
+      npm('a', {
+        x: { version: '1.0.0', integrity: '' },
+        y: { version: '1.0.0', integrity: '' },
+        z: { version: '1.0.0' },
+      }),
+    )
     expect(error.code).toBe('INTEGRITY_MISSING')
     expect([error, ...(error.details.others ?? [])].map(({ details }) => details.spec)).toEqual(['x@1.0.0', 'y@1.0.0'])
   })
@@ -64,6 +100,14 @@ describe('all failures of a kind', () => {
     const error = await failure({ ...npm('a', {}), 'a/package.json': '{' })
     expect(error.code).toBe('MANIFEST_INVALID')
     expect(error.message).toMatch(/^a\/package\.json is not JSON: /)
+  })
+
+  test('a lockfile that cannot be read is named', async () => {
+    const root = repository({ 'a/package.json': {}, 'target/file': '' })
+    symlinkSync(join(root, 'target'), join(root, 'a/yarn.lock'))
+    const error = await refusal(() => gather(root, parseConfig('services: [a]')))
+    expect(error.code).toBe('LOCKFILE_INVALID')
+    expect(error.message).toMatch(/^a\/yarn\.lock cannot be read: EISDIR/)
   })
 
   test('a hash that is none is named', async () => {
@@ -100,7 +144,10 @@ test('the order in which services and files come about never changes the result'
       const shuffled = Object.entries(files)
         .map((file) => ({ file, rank: random.next().value as number }))
         .sort((one, other) => one.rank - other.rank)
-        .map(({ file: [path, content] }): [string, unknown] => [path, path.endsWith('package-lock.json') ? reversed(content) : content])
+        .map(({ file: [path, content] }): [string, unknown] => [
+          path,
+          path.endsWith('package-lock.json') ? reversed(content) : content,
+        ])
       expect(await plain(Object.fromEntries(shuffled))).toEqual(await plain(files))
     }),
     { numRuns: 60 },
@@ -119,7 +166,11 @@ async function plain(files: Files): Promise<string> {
   write(root, files)
   try {
     const { services, pins, inputs, warnings }: Gathered = await gather(root, parseConfig(''))
-    return JSON.stringify({ services, pins: [...pins], inputs: inputs.filter(({ path }) => !path.endsWith('package-lock.json')), warnings }, null, 1)
+    return JSON.stringify(
+      { services, pins: [...pins], inputs: inputs.filter(({ path }) => !path.endsWith('package-lock.json')), warnings },
+      null,
+      1,
+    )
   } finally {
     rmSync(join(root), { recursive: true, force: true })
   }

@@ -9,14 +9,24 @@ import { repository, write } from './support/repository.ts'
 test('a file is digested whole', () => {
   const root = repository({ 'a/yarn.lock': 'x' })
   // echo -n x | sha256sum
-  expect(digestInput(root, 'a/yarn.lock')).toBe('sha256-2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881')
+  expect(digestInput(root, 'a/yarn.lock')).toBe(
+    'sha256-2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881',
+  )
   expect(digestInput(root, 'a/none')).toBeNull()
 })
 
 test('only the fields of a package.json that shape dependencies count, in any order', () => {
   const root = repository({ 'package.json': { name: 'a', version: '1.0.0', dependencies: { b: '^1', c: '^2' } } })
   const before = digestInput(root, 'package.json')
-  write(root, { 'package.json': { scripts: { test: 'x' }, dependencies: { c: '^2', b: '^1' }, version: '1.0.0', name: 'a', description: 'new' } })
+  write(root, {
+    'package.json': {
+      scripts: { test: 'x' },
+      dependencies: { c: '^2', b: '^1' },
+      version: '1.0.0',
+      name: 'a',
+      description: 'new',
+    },
+  })
   expect(digestInput(root, 'package.json')).toBe(before)
 })
 
@@ -52,6 +62,8 @@ test('the nearest root is found without loading anything but Node', () => {
     await import(process.argv[1])
     console.log(JSON.stringify(loaded.filter((url) => !url.startsWith('node:'))))`
   const entry = new URL('../src/inputs.ts', import.meta.url).href
-  const loaded = JSON.parse(execFileSync(process.execPath, ['--input-type=module', '-e', script, entry], { encoding: 'utf8' })) as string[]
+  const loaded = JSON.parse(
+    execFileSync(process.execPath, ['--input-type=module', '-e', script, entry], { encoding: 'utf8' }),
+  ) as string[]
   expect(loaded).toEqual([entry])
 })

@@ -8,7 +8,10 @@ import { failure, type Files, gathered, repository, service } from './support/re
 
 /** A project of npm without dependencies. */
 function npm(directory: string): Files {
-  return { [`${directory}/package.json`]: { name: 'x' }, [`${directory}/package-lock.json`]: { lockfileVersion: 3, packages: { '': { name: 'x' } } } }
+  return {
+    [`${directory}/package.json`]: { name: 'x' },
+    [`${directory}/package-lock.json`]: { lockfileVersion: 3, packages: { '': { name: 'x' } } },
+  }
 }
 
 async function paths(files: Files, config = ''): Promise<string[]> {
@@ -17,7 +20,14 @@ async function paths(files: Files, config = ''): Promise<string[]> {
 
 describe('discovery', () => {
   test('finds every directory with a lockfile, but not in node_modules, .git or other dot directories', async () => {
-    const files = { ...npm('services/b'), ...npm('services/a'), ...npm('a/node_modules/x'), ...npm('.git/x'), ...npm('.cache/x'), ...npm('deep/er/and/deeper') }
+    const files = {
+      ...npm('services/b'),
+      ...npm('services/a'),
+      ...npm('a/node_modules/x'),
+      ...npm('.git/x'),
+      ...npm('.cache/x'),
+      ...npm('deep/er/and/deeper'),
+    }
     expect(await paths(files)).toEqual(['deep/er/and/deeper', 'services/a', 'services/b'])
   })
 
@@ -48,7 +58,12 @@ describe('discovery', () => {
 
 describe('services by name', () => {
   test('are paths and globs', async () => {
-    expect(await paths({ ...npm('services/a'), ...npm('services/b'), ...npm('web'), ...npm('other') }, 'services: [services/*, ./web/]')).toEqual(['services/a', 'services/b', 'web'])
+    expect(
+      await paths(
+        { ...npm('services/a'), ...npm('services/b'), ...npm('web'), ...npm('other') },
+        'services: [services/*, ./web/]',
+      ),
+    ).toEqual(['services/a', 'services/b', 'web'])
   })
 
   test('one that matches nothing is an error', async () => {
@@ -72,7 +87,11 @@ describe('services by name', () => {
 })
 
 describe('two lockfiles in one directory', () => {
-  const both = { 'a/package.json': { name: 'x' }, 'a/package-lock.json': { lockfileVersion: 3, packages: { '': { name: 'x' } } }, 'a/yarn.lock': '# yarn lockfile v1\n' }
+  const both = {
+    'a/package.json': { name: 'x' },
+    'a/package-lock.json': { lockfileVersion: 3, packages: { '': { name: 'x' } } },
+    'a/yarn.lock': '# yarn lockfile v1\n',
+  }
 
   test('are refused by name', async () => {
     const error = await failure(both)
@@ -82,7 +101,10 @@ describe('two lockfiles in one directory', () => {
   })
 
   test('are one if the manifest names the client', async () => {
-    const result = await gathered({ ...both, 'a/package.json': { name: 'x', packageManager: 'yarn@1.22.22+sha512.abc' } })
+    const result = await gathered({
+      ...both,
+      'a/package.json': { name: 'x', packageManager: 'yarn@1.22.22+sha512.abc' },
+    })
     expect(service(result, 'a').lockfile).toBe('a/yarn.lock')
   })
 })

@@ -36,7 +36,11 @@ export function readNpmLockfile(input: LockfileInput): ReadLockfile {
   for (const [place, node] of tree) {
     if (node.kind === 'pin') pins.push({ ...node.pin, ...edgesOf(place, node.manifest, tree, input.path) })
     if (node.kind !== 'directory' && node.kind !== 'copy') continue
-    const { manifest } = requireManifest(input.manifests, node.path, `${input.path} has it as ${place === '' ? 'its root' : place}`)
+    const { manifest } = requireManifest(
+      input.manifests,
+      node.path,
+      `${input.path} has it as ${place === '' ? 'its root' : place}`,
+    )
     // npm installs nothing for a link that leads out of the project, and no development dependencies for a copy.
     const foreign = node.kind === 'copy' || place.startsWith('../')
     const requirements = requirementsOf(place, foreign ? { ...manifest, devDependencies: {} } : manifest, tree, input)
@@ -44,7 +48,8 @@ export function readNpmLockfile(input: LockfileInput): ReadLockfile {
     if (foreign) continue
     stale.push(...findStale(node.path, manifest, node.manifest))
     for (const { name, kind, specifier, locked } of requirements) {
-      if (locked === null && (kind === 'prod' || kind === 'dev')) stale.push({ service: node.path, name, manifest: specifier, lock: null })
+      if (locked === null && (kind === 'prod' || kind === 'dev'))
+        stale.push({ service: node.path, name, manifest: specifier, lock: null })
     }
   }
   return { services, pins, stale, warnings: [], inputs: [] }
@@ -63,7 +68,8 @@ type Tree = ReadonlyMap<string, Node>
 function placeAll(document: NpmDocument, input: LockfileInput): Tree {
   const tree = new Map<string, Node>()
   // Sorted, because the first of several copies of a directory speaks for it.
-  for (const [place, entry] of Object.entries(document.packages).sort(([a], [b]) => compareText(a, b))) tree.set(place, nodeAt(place, entry, input))
+  for (const [place, entry] of Object.entries(document.packages).sort(([a], [b]) => compareText(a, b)))
+    tree.set(place, nodeAt(place, entry, input))
   if (tree.get('')?.kind !== 'directory') throw invalidLockfile(input.path, 'it has no entry for its own directory')
   return tree
 }
@@ -71,18 +77,34 @@ function placeAll(document: NpmDocument, input: LockfileInput): Tree {
 function nodeAt(place: string, entry: NpmEntry, input: LockfileInput): Node {
   const manifestOf = (): Manifest => manifestFromJson(entry, `${input.path} (${place === '' ? 'the root' : place})`)
   const start = place.lastIndexOf('node_modules/')
-  if (start < 0) return { kind: 'directory', path: resolveInRepository(input.directory, place === '' ? '.' : place, `${input.path}`), manifest: manifestOf() }
+  if (start < 0)
+    return {
+      kind: 'directory',
+      path: resolveInRepository(input.directory, place === '' ? '.' : place, `${input.path}`),
+      manifest: manifestOf(),
+    }
   const installName = checkedName(place.slice(start + 'node_modules/'.length), input.path)
   if (entry.link === true) {
-    return { kind: 'link', path: resolveInRepository(input.directory, entry.resolved ?? '', `the link "${installName}" in ${input.path}`) }
+    return {
+      kind: 'link',
+      path: resolveInRepository(input.directory, entry.resolved ?? '', `the link "${installName}" in ${input.path}`),
+    }
   }
   // npm also marks what the root itself bundles, which is installed like everything else and so has a hash or a URL.
-  if (entry.inBundle === true && entry.resolved === undefined && entry.integrity === undefined) return { kind: 'bundled' }
+  if (entry.inBundle === true && entry.resolved === undefined && entry.integrity === undefined)
+    return { kind: 'bundled' }
   const name = checkedName(entry.name ?? installName, input.path)
   const { resolved, version } = entry
   // With `install-links`, npm packs a directory instead of linking it.
   if (resolved?.startsWith('file:') && !/\.(?:tgz|tar\.gz|tar)$/i.test(resolved)) {
-    return { kind: 'copy', path: resolveInRepository(input.directory, resolved.slice('file:'.length), `the dependency "${installName}" in ${input.path}`) }
+    return {
+      kind: 'copy',
+      path: resolveInRepository(
+        input.directory,
+        resolved.slice('file:'.length),
+        `the dependency "${installName}" in ${input.path}`,
+      ),
+    }
   }
   const manifest = manifestOf()
   const { id, source } = identify(name, version, resolved, input)
@@ -105,7 +127,12 @@ function nodeAt(place: string, entry: NpmEntry, input: LockfileInput): Node {
 }
 
 /** `resolved` is left out on request (npm's `omit-lockfile-registry-resolved`), for the registry's packages only. */
-function identify(name: string, version: string | undefined, resolved: string | undefined, input: LockfileInput): { id: PackageId; source: Source } {
+function identify(
+  name: string,
+  version: string | undefined,
+  resolved: string | undefined,
+  input: LockfileInput,
+): { id: PackageId; source: Source } {
   if (resolved === undefined || (version !== undefined && isRegistryTarball(resolved, name, version))) {
     if (version === undefined) throw invalidLockfile(input.path, `"${name}" has neither a version nor a source`)
     return { id: checkedId(name, version, input.path), source: { kind: 'registry' } }
@@ -156,11 +183,14 @@ function isBundledAt(place: string, name: string, tree: Tree): boolean {
 
 /** npm copies the manifest into the lockfile, so the two are compared as manifests. */
 function findStale(service: string, manifest: Manifest, locked: Manifest): Stale[] {
-  const [now, then] = [manifest, locked].map((one) => new Map(declaredRequirements(one).map(({ name, specifier }) => [name, specifier])))
+  const [now, then] = [manifest, locked].map(
+    (one) => new Map(declaredRequirements(one).map(({ name, specifier }) => [name, specifier])),
+  )
   const names = new Set([...(now?.keys() ?? []), ...(then?.keys() ?? [])])
-  return [...names]
-    // What the manifest alone has is missing from the tree as well, and reported as that.
-    .filter((name) => then?.has(name) && now?.get(name) !== then.get(name))
-    .map((name) => ({ service, name, manifest: now?.get(name) ?? null, lock: then?.get(name) ?? null }))
+  return (
+    [...names]
+      // What the manifest alone has is missing from the tree as well, and reported as that.
+      .filter((name) => then?.has(name) && now?.get(name) !== then.get(name))
+      .map((name) => ({ service, name, manifest: now?.get(name) ?? null, lock: then?.get(name) ?? null }))
+  )
 }
-

@@ -14,10 +14,12 @@ export interface PnpmDocument {
   readonly pnpmfileChecksum?: string | undefined
   readonly importers: Readonly<Record<string, PnpmImporter>>
   readonly packages: Readonly<Record<string, PnpmPackage>>
-  readonly snapshots: Readonly<Record<string, { readonly dependencies?: Texts | undefined; readonly optionalDependencies?: Texts | undefined }>>
+  readonly snapshots: Readonly<
+    Record<string, { readonly dependencies?: Texts | undefined; readonly optionalDependencies?: Texts | undefined }>
+  >
 }
 
-export interface PnpmImporter {
+interface PnpmImporter {
   readonly dependencies?: PnpmDependencies | undefined
   readonly devDependencies?: PnpmDependencies | undefined
   readonly optionalDependencies?: PnpmDependencies | undefined
@@ -25,7 +27,7 @@ export interface PnpmImporter {
 
 type PnpmDependencies = Readonly<Record<string, { readonly specifier: string; readonly version: string }>>
 
-export interface PnpmPackage {
+interface PnpmPackage {
   readonly resolution?: PnpmResolution | undefined
   readonly os?: readonly string[] | undefined
   readonly cpu?: readonly string[] | undefined
@@ -58,13 +60,26 @@ const DOCUMENT: z.ZodType<PnpmDocument> = z.looseObject({
   patchedDependencies: z.record(z.string(), z.unknown()).default({}),
   ignoredOptionalDependencies: z.array(z.string()).default([]),
   pnpmfileChecksum: text,
-  importers: z.record(z.string(), z.looseObject({ dependencies, devDependencies: dependencies, optionalDependencies: dependencies })).default({}),
+  importers: z
+    .record(
+      z.string(),
+      z.looseObject({ dependencies, devDependencies: dependencies, optionalDependencies: dependencies }),
+    )
+    .default({}),
   packages: z
     .record(
       z.string(),
       z.looseObject({
         resolution: z
-          .looseObject({ type: text, integrity: text, tarball: text, directory: text, repo: text, commit: text, path: text })
+          .looseObject({
+            type: text,
+            integrity: text,
+            tarball: text,
+            directory: text,
+            repo: text,
+            commit: text,
+            path: text,
+          })
           .optional(),
         os: conditions,
         cpu: conditions,
@@ -74,7 +89,9 @@ const DOCUMENT: z.ZodType<PnpmDocument> = z.looseObject({
       }),
     )
     .default({}),
-  snapshots: z.record(z.string(), z.looseObject({ dependencies: texts.optional(), optionalDependencies: texts.optional() })).default({}),
+  snapshots: z
+    .record(z.string(), z.looseObject({ dependencies: texts.optional(), optionalDependencies: texts.optional() }))
+    .default({}),
 })
 
 const MEND = 'pnpm install'

@@ -23,11 +23,20 @@ export function readCatalogs(input: LockfileInput): Catalogs {
   const [path] = workspaceFile(input)
   if (path === undefined) return null
   const parsed = WORKSPACE.safeParse(parseWorkspace(path, input) ?? {})
-  if (!parsed.success) throw invalidLockfile(path, `${parsed.error.issues[0]?.path.join('.') ?? ''}: ${parsed.error.issues[0]?.message ?? 'is not as expected'}`)
+  if (!parsed.success)
+    throw invalidLockfile(
+      path,
+      `${parsed.error.issues[0]?.path.join('.') ?? ''}: ${parsed.error.issues[0]?.message ?? 'is not as expected'}`,
+    )
   const { catalog, catalogs } = parsed.data
   const all = Object.entries(catalogs ?? {})
   if (catalog) all.push(['default', catalog])
-  return new Map(all.map(([name, entries]) => [name, new Map(Object.entries(entries ?? {}).map(([key, value]) => [key, String(value)]))]))
+  return new Map(
+    all.map(([name, entries]) => [
+      name,
+      new Map(Object.entries(entries ?? {}).map(([key, value]) => [key, String(value)])),
+    ]),
+  )
 }
 
 const specifiers = z.record(z.string(), z.union([z.string(), z.number()])).nullish()
@@ -46,7 +55,13 @@ function parseWorkspace(path: string, { root }: LockfileInput): unknown {
  * after overrides and hooks, so a difference that an override explains is none, and one beside a pnpmfile is only
  * worth a warning.
  */
-export function findPnpmStale(document: PnpmDocument, importer: string, service: string, catalogs: Catalogs, input: LockfileInput): Findings {
+export function findPnpmStale(
+  document: PnpmDocument,
+  importer: string,
+  service: string,
+  catalogs: Catalogs,
+  input: LockfileInput,
+): Findings {
   const { manifest } = requireManifest(input.manifests, service, `${input.path} has it as an importer`)
   const entry = document.importers[importer]
   const locked = new Map<string, string>()
@@ -64,6 +79,7 @@ export function findPnpmStale(document: PnpmDocument, importer: string, service:
     // Peers are only there with pnpm's autoInstallPeers, and only those that no other importer had to provide.
     if (lock === null && (kind === 'peer' || kind === 'optionalPeer')) continue
     if (lock === null && kind === 'optional' && ignoredOptional(document, name)) continue
+    if (lock === null && specifier.startsWith('link:')) continue
     if (overridden(document, name, lock)) continue
     stale.push({ service, name, manifest: specifier, lock })
   }
@@ -71,7 +87,10 @@ export function findPnpmStale(document: PnpmDocument, importer: string, service:
   if (document.pnpmfileChecksum === undefined) return { stale, warnings: [] }
   return {
     stale: [],
-    warnings: stale.map(({ name }) => `${input.path} differs from ${service} in "${name}"; its pnpmfile may have changed it, and polder does not run pnpmfiles`),
+    warnings: stale.map(
+      ({ name }) =>
+        `${input.path} differs from ${service} in "${name}"; its pnpmfile may have changed it, and polder does not run pnpmfiles`,
+    ),
   }
 }
 
@@ -99,12 +118,25 @@ function overridden(document: PnpmDocument, name: string, lock: string | null): 
   })
 }
 
-function staleCatalog(document: PnpmDocument, service: string, name: string, specifier: string, catalogs: Catalogs): Stale[] {
+function staleCatalog(
+  document: PnpmDocument,
+  service: string,
+  name: string,
+  specifier: string,
+  catalogs: Catalogs,
+): Stale[] {
   if (catalogs === null || !specifier.startsWith('catalog:')) return []
   const catalog = specifier.slice('catalog:'.length).trim() || 'default'
   const manifest = catalogs.get(catalog)?.get(name) ?? null
   const entries = Object.hasOwn(document.catalogs, catalog) ? document.catalogs[catalog] : undefined
   const lock = (entries !== undefined && Object.hasOwn(entries, name) ? entries[name]?.specifier : undefined) ?? null
   if (manifest === lock || overridden(document, name, lock)) return []
-  return [{ service, name, manifest: `${specifier} (${manifest ?? 'nothing'})`, lock: lock === null ? null : `${specifier} (${lock})` }]
+  return [
+    {
+      service,
+      name,
+      manifest: `${specifier} (${manifest ?? 'nothing'})`,
+      lock: lock === null ? null : `${specifier} (${lock})`,
+    },
+  ]
 }

@@ -41,7 +41,8 @@ export async function readPnpmLockfile(input: LockfileInput): Promise<ReadLockfi
   }
   services.push(...copiedDirectories(document, places, input))
   const patched = Object.keys(document.patchedDependencies).sort()
-  if (patched.length > 0) warnings.push(`${input.path} patches ${patched.join(', ')}: polder does not apply patches yet`)
+  if (patched.length > 0)
+    warnings.push(`${input.path} patches ${patched.join(', ')}: polder does not apply patches yet`)
   return { services, pins: pinsOf(document, places, input), stale, warnings, inputs: workspaceFile(input) }
 }
 
@@ -62,7 +63,9 @@ function locate(document: PnpmDocument, input: LockfileInput): Places {
     if (places.has(key)) continue
     const { name, reference } = splitPackageId(key)
     const resolution = Object.hasOwn(document.packages, key) ? document.packages[key]?.resolution : undefined
-    const directory = resolution?.directory ?? (isInjectedDirectory(reference, resolution) ? reference.slice('file:'.length) : undefined)
+    const directory =
+      resolution?.directory ??
+      (isInjectedDirectory(reference, resolution) ? reference.slice('file:'.length) : undefined)
     places.set(
       key,
       directory === undefined
@@ -84,14 +87,25 @@ function referenceOf(reference: string, key: string, input: LockfileInput): stri
   return `file:${resolveInRepository(input.directory, reference.slice('file:'.length), `${key} in ${input.path}`)}`
 }
 
-function requirementsOf(document: PnpmDocument, importer: string, path: string, places: Places, input: LockfileInput): Requirement[] {
+function requirementsOf(
+  document: PnpmDocument,
+  importer: string,
+  path: string,
+  places: Places,
+  input: LockfileInput,
+): Requirement[] {
   const locked = document.importers[importer]
   const { manifest } = requireManifest(input.manifests, path, `${input.path} has it as an importer`)
   const requirements = declaredRequirements(manifest).map(({ name, kind, specifier }): Requirement => {
-    const entry = [locked?.optionalDependencies, locked?.dependencies, locked?.devDependencies].find((block) => block && Object.hasOwn(block, name))?.[name]
+    const entry = [locked?.optionalDependencies, locked?.dependencies, locked?.devDependencies].find(
+      (block) => block && Object.hasOwn(block, name),
+    )?.[name]
     // Links of an importer lead from the importer, all others from the lockfile.
-    const target = entry === undefined ? null : targetOf(name, entry.version, places, path, input)
-    if (entry !== undefined && target === null) throw invalidLockfile(input.path, `"${name}" of ${path} is ${entry.version}, but there is no such snapshot`)
+    // With pnpm's excludeLinksFromLockfile they are in the manifest alone.
+    const version = entry?.version ?? (specifier.startsWith('link:') ? specifier : undefined)
+    const target = version === undefined ? null : targetOf(name, version, places, path, input)
+    if (version !== undefined && target === null)
+      throw invalidLockfile(input.path, `"${name}" of ${path} is ${version}, but there is no such snapshot`)
     return { name, kind, specifier, range: rangeIn(document, name, specifier, input), locked: target }
   })
   return byName(requirements)
@@ -101,17 +115,21 @@ function requirementsOf(document: PnpmDocument, importer: string, path: string, 
 function copiedDirectories(document: PnpmDocument, places: Places, input: LockfileInput): ReadService[] {
   const services = new Map<string, ReadService>()
   // Sorted, because the first of several contexts of peers speaks for the directory.
-  for (const [depPath, { dependencies, optionalDependencies }] of Object.entries(document.snapshots).sort(([a], [b]) => compareText(a, b))) {
+  for (const [depPath, { dependencies, optionalDependencies }] of Object.entries(document.snapshots).sort(([a], [b]) =>
+    compareText(a, b),
+  )) {
     const place = places.get(withoutSuffix(depPath))
     if (place === undefined || 'package' in place || services.has(place.workspace)) continue
     const path = place.workspace
     const { manifest } = requireManifest(input.manifests, path, `${input.path} has it as ${depPath}`)
     const locked = new Map([...Object.entries(dependencies ?? {}), ...Object.entries(optionalDependencies ?? {})])
-    const requirements = declaredRequirements({ ...manifest, devDependencies: {} }).map(({ name, kind, specifier }): Requirement => {
-      const version = locked.get(name)
-      const target = version === undefined ? null : targetOf(name, version, places, input.directory, input)
-      return { name, kind, specifier, range: rangeIn(document, name, specifier, input), locked: target }
-    })
+    const requirements = declaredRequirements({ ...manifest, devDependencies: {} }).map(
+      ({ name, kind, specifier }): Requirement => {
+        const version = locked.get(name)
+        const target = version === undefined ? null : targetOf(name, version, places, input.directory, input)
+        return { name, kind, specifier, range: rangeIn(document, name, specifier, input), locked: target }
+      },
+    )
     services.set(path, { path, linked: true, requirements: byName(requirements) })
   }
   return [...services.values()]
@@ -129,10 +147,22 @@ function catalogSpecifier(document: PnpmDocument, name: string, specifier: strin
   return (entries !== undefined && Object.hasOwn(entries, name) ? entries[name]?.specifier : undefined) ?? specifier
 }
 
-function targetOf(name: string, version: string, places: Places, directory: string, input: LockfileInput): Target | null {
+function targetOf(
+  name: string,
+  version: string,
+  places: Places,
+  directory: string,
+  input: LockfileInput,
+): Target | null {
   const depPath = depPathOf(name, version)
   if (depPath === null) {
-    return { workspace: resolveInRepository(directory, version.slice('link:'.length), `the dependency "${name}" of ${directory} in ${input.path}`) }
+    return {
+      workspace: resolveInRepository(
+        directory,
+        version.slice('link:'.length),
+        `the dependency "${name}" of ${directory} in ${input.path}`,
+      ),
+    }
   }
   return places.get(withoutSuffix(depPath)) ?? null
 }
@@ -149,10 +179,14 @@ function pinsOf(document: PnpmDocument, places: Places, input: LockfileInput): R
     const optionalPeers = locked.peerDependenciesMeta ?? {}
     const edges: ReadEdge[] = []
     const absent: string[] = []
-    for (const [block, optional] of [[snapshot.dependencies, false], [snapshot.optionalDependencies, true]] as const) {
+    for (const [block, optional] of [
+      [snapshot.dependencies, false],
+      [snapshot.optionalDependencies, true],
+    ] as const) {
       for (const [dependency, version] of Object.entries(block ?? {})) {
         const target = targetOf(checkedName(dependency, input.path), version, places, input.directory, input)
-        const isOptional = optional || (Object.hasOwn(optionalPeers, dependency) && optionalPeers[dependency]?.optional === true)
+        const isOptional =
+          optional || (Object.hasOwn(optionalPeers, dependency) && optionalPeers[dependency]?.optional === true)
         if (target !== null) edges.push({ name: dependency, target, optional: isOptional })
         else if (!isOptional) absent.push(dependency)
       }
@@ -175,7 +209,12 @@ function pinsOf(document: PnpmDocument, places: Places, input: LockfileInput): R
   return pins
 }
 
-function sourceOf(id: PackageId, reference: string, resolution: PnpmResolution | undefined, { path }: LockfileInput): Source {
+function sourceOf(
+  id: PackageId,
+  reference: string,
+  resolution: PnpmResolution | undefined,
+  { path }: LockfileInput,
+): Source {
   if (reference.startsWith('file:')) return { kind: 'file', path: reference.slice('file:'.length) }
   const unsupported = (what: string): PolderError =>
     new PolderError('SOURCE_UNSUPPORTED', `${path} takes ${id} from ${what}, which polder does not read yet`, {
@@ -185,7 +224,8 @@ function sourceOf(id: PackageId, reference: string, resolution: PnpmResolution |
     })
   if (resolution?.path !== undefined) throw unsupported(`the directory ${resolution.path} of a repository`)
   if (resolution?.type === 'git') {
-    if (resolution.repo === undefined || !/^[0-9a-f]{40}(?:[0-9a-f]{24})?$/.test(resolution.commit ?? '')) throw invalidLockfile(path, `${id} names no git commit`)
+    if (resolution.repo === undefined || !/^[0-9a-f]{40}(?:[0-9a-f]{24})?$/.test(resolution.commit ?? ''))
+      throw invalidLockfile(path, `${id} names no git commit`)
     return { kind: 'git', url: resolution.repo, commit: resolution.commit ?? '' }
   }
   if (resolution?.type !== undefined) throw unsupported(`a resolution of type "${resolution.type}"`)
@@ -194,4 +234,3 @@ function sourceOf(id: PackageId, reference: string, resolution: PnpmResolution |
   if (/^https?:\/\/[^/]/.test(resolution?.tarball ?? '')) return { kind: 'tarball', url: resolution?.tarball ?? '' }
   throw unsupported(`"${resolution?.tarball ?? reference}"`)
 }
-

@@ -101,8 +101,13 @@ export function checkedName(name: string, path: string): string {
 
 /** The reference becomes part of ids and messages: one line of visible characters. */
 export function checkedId(name: string, reference: string, path: string): PackageId {
-  if (/^[\x21-\x7e][\x20-\x7e]*$/.test(reference) && reference.length < 2048) return packageId(checkedName(name, path), reference)
-  throw new PolderError('LOCKFILE_INVALID', `${path}: ${JSON.stringify(reference.slice(0, 100))} is no version of ${name}`, { path, spec: name })
+  if (/^[^\s\p{C}][^\p{C}]*$/u.test(reference) && reference.length < 2048)
+    return packageId(checkedName(name, path), reference)
+  throw new PolderError(
+    'LOCKFILE_INVALID',
+    `${path}: ${JSON.stringify(reference.slice(0, 100))} is no version of ${name}`,
+    { path, spec: name },
+  )
 }
 
 /** The strongest hash of an SRI text; null for none. */
@@ -111,7 +116,12 @@ export function lockedIntegrity(text: string | undefined, id: string, path: stri
   try {
     return strongestIntegrity(text)
   } catch (cause) {
-    throw new PolderError('LOCKFILE_INVALID', `${path}: the integrity "${text}" of ${id} is no hash`, { path, spec: id, found: text, cause })
+    throw new PolderError('LOCKFILE_INVALID', `${path}: the integrity "${text}" of ${id} is no hash`, {
+      path,
+      spec: id,
+      found: text,
+      cause,
+    })
   }
 }
 
@@ -123,16 +133,21 @@ export function sourceOfUrl(url: string, id: string, input: LockfileInput): Sour
   }
   const [address = '', fragment = ''] = url.split('#')
   if (isGitUrl(url)) {
-    if (!/^[0-9a-f]{40}(?:[0-9a-f]{24})?$/.test(fragment)) throw invalidLockfile(input.path, `${id} is pinned to ${url}, which names no commit`)
+    if (!/^[0-9a-f]{40}(?:[0-9a-f]{24})?$/.test(fragment))
+      throw invalidLockfile(input.path, `${id} is pinned to ${url}, which names no commit`)
     return { kind: 'git', url: address, commit: fragment }
   }
   if (/^https?:\/\/[^/]/.test(url)) return { kind: 'tarball', url: address }
-  throw new PolderError('SOURCE_UNSUPPORTED', `${input.path} takes ${id} from ${url}, which is no source that polder knows`, {
-    path: input.path,
-    spec: id,
-    found: url,
-    hint: 'registry packages, http(s) tarballs, files in the repository and git commits are',
-  })
+  throw new PolderError(
+    'SOURCE_UNSUPPORTED',
+    `${input.path} takes ${id} from ${url}, which is no source that polder knows`,
+    {
+      path: input.path,
+      spec: id,
+      found: url,
+      hint: 'registry packages, http(s) tarballs, files in the repository and git commits are',
+    },
+  )
 }
 
 /** `git+https:`, `git:` and `ssh:` URLs, and what ends in `.git` with a commit as its fragment. */

@@ -33,12 +33,16 @@ export async function readYarnDocument(input: LockfileInput): Promise<YarnDocume
   refuseConflictMarkers(input, MEND)
   if (/^__metadata:/m.test(text)) {
     const version = /^ {2}version: *"?(\d+)/m.exec(text)?.[1] ?? 'unknown'
-    throw new PolderError('LOCKFILE_VERSION', `${path} is a lockfile of yarn 2 or newer (version ${version}), which polder does not read yet`, {
-      path,
-      found: version,
-      wanted: '1',
-      hint: 'polder reads yarn.lock version 1, package-lock.json and pnpm-lock.yaml',
-    })
+    throw new PolderError(
+      'LOCKFILE_VERSION',
+      `${path} is a lockfile of yarn 2 or newer (version ${version}), which polder does not read yet`,
+      {
+        path,
+        found: version,
+        wanted: '1',
+        hint: 'polder reads yarn.lock version 1, package-lock.json and pnpm-lock.yaml',
+      },
+    )
   }
   const { parse } = await import('@yarnpkg/lockfile')
   let object: unknown
@@ -53,7 +57,11 @@ export async function readYarnDocument(input: LockfileInput): Promise<YarnDocume
     let entry = parsed.get(raw)
     if (entry === undefined) {
       const result = ENTRY.safeParse(raw)
-      if (!result.success) throw invalidLockfile(path, `"${pattern}": ${result.error.issues[0]?.path.join('.') ?? ''} ${result.error.issues[0]?.message ?? ''}`)
+      if (!result.success)
+        throw invalidLockfile(
+          path,
+          `"${pattern}": ${result.error.issues[0]?.path.join('.') ?? ''} ${result.error.issues[0]?.message ?? ''}`,
+        )
       entry = result.data
       parsed.set(raw, entry)
     }

@@ -52,7 +52,8 @@ export async function readYarnLockfile(input: LockfileInput): Promise<ReadLockfi
     for (const { name, kind, specifier, locked } of requirements) {
       if (locked !== null && 'workspace' in locked) all.add(locked.workspace)
       // yarn locks what a copied directory (`file:`) requires, and not what a linked one does.
-      if (locked === null && !linked && (kind === 'prod' || kind === 'dev')) stale.push({ service: path, name, manifest: specifier, lock: null })
+      if (locked === null && !linked && (kind === 'prod' || kind === 'dev'))
+        stale.push({ service: path, name, manifest: specifier, lock: null })
     }
   }
   return { services, pins: pinsOf(lock), stale, warnings: [], inputs: [] }
@@ -83,7 +84,8 @@ function resolutionsOf({ json }: ManifestFile): Resolution[] {
     const name = names.pop()
     if (typeof range !== 'string' || name === undefined) return []
     const above = names.pop()
-    if (above === undefined || (above === '**' && names.length === 0)) return [{ name, parent: null, partial: false, range }]
+    if (above === undefined || (above === '**' && names.length === 0))
+      return [{ name, parent: null, partial: false, range }]
     // `parent/name` and `**/parent/name` name the parent and no more; longer paths only some of its places.
     const partial = above === '**' || names.some((part) => part !== '**')
     return [{ name, parent: above === '**' ? null : above, partial, range }]
@@ -92,23 +94,32 @@ function resolutionsOf({ json }: ManifestFile): Resolution[] {
 
 function workspacesOf({ json }: ManifestFile, { root, directory, manifests }: LockfileInput): string[] {
   const list = z.array(z.string())
-  const parsed = z.union([list, z.looseObject({ packages: list.optional() }).transform(({ packages }) => packages ?? [])]).safeParse(json['workspaces'])
+  const parsed = z
+    .union([list, z.looseObject({ packages: list.optional() }).transform(({ packages }) => packages ?? [])])
+    .safeParse(json['workspaces'])
   const patterns = (parsed.data ?? []).map((pattern) => pattern.replace(/^\.\//, '').replace(/\/$/, ''))
   if (patterns.length === 0) return []
   const prefix = directory === '.' ? '' : `${escapePath(directory)}/`
   const found = globSync(
-    patterns.map((pattern) => (pattern.startsWith('!') ? `!${prefix}${pattern.slice(1)}/package.json` : `${prefix}${pattern}/package.json`)),
+    patterns.map((pattern) =>
+      pattern.startsWith('!') ? `!${prefix}${pattern.slice(1)}/package.json` : `${prefix}${pattern}/package.json`,
+    ),
     { cwd: root, ignore: ['**/node_modules/**'], expandDirectories: false, followSymbolicLinks: false },
   )
   const directories = found.map((path) => resolveInRepository('.', directoryOf(path), `a workspace of ${directory}`))
   // Nameless ones are no packages to yarn.
-  return directories.filter((path) => path !== directory && readManifest(manifests, path)?.manifest.name !== undefined).sort()
+  return directories
+    .filter((path) => path !== directory && readManifest(manifests, path)?.manifest.name !== undefined)
+    .sort()
 }
 
 function requirementOf({ name, kind, specifier }: Declared, service: string, lock: YarnLock): Requirement {
-  const overridden = lock.resolutions.find((resolution) => resolution.name === name && resolution.parent === null && !resolution.partial)
+  const overridden = lock.resolutions.find(
+    (resolution) => resolution.name === name && resolution.parent === null && !resolution.partial,
+  )
   const locked =
-    (overridden === undefined ? null : entryTarget(`${name}@${overridden.range}`, lock)) ?? targetFrom(service, name, specifier, lock)
+    (overridden === undefined ? null : entryTarget(`${name}@${overridden.range}`, lock)) ??
+    targetFrom(service, name, specifier, lock)
   // yarn 1 never installs peers for anybody.
   const missing = (kind === 'peer' || kind === 'optionalPeer') && locked !== null && 'package' in locked
   return { name, kind, specifier, range: rangeOf(specifier, lock.input.ranges), locked: missing ? null : locked }
@@ -122,7 +133,9 @@ function targetFrom(from: string, name: string, specifier: string, lock: YarnLoc
     const path = resolveInRepository(from, link, `the dependency "${name}" of ${from}`)
     // yarn writes the paths of a workspace's members as if they were the root's.
     const relative = posix.relative(input.directory, path)
-    const pattern = [specifier, `file:${relative}`, `file:./${relative}`].map((text) => `${name}@${text}`).find((text) => document.get(text)?.resolved !== undefined)
+    const pattern = [specifier, `file:${relative}`, `file:./${relative}`]
+      .map((text) => `${name}@${text}`)
+      .find((text) => document.get(text)?.resolved !== undefined)
     // A packed tarball has a URL in the lockfile; a directory has none.
     if (pattern !== undefined) return entryTarget(pattern, lock)
     return /\.(?:tgz|tar\.gz|tar)$/i.test(link) ? null : { workspace: path }
@@ -131,7 +144,9 @@ function targetFrom(from: string, name: string, specifier: string, lock: YarnLoc
   const workspace = workspaces.get(name)
   if (found !== null || workspace === undefined) return found
   const range = rangeOf(specifier, input.ranges)
-  return range !== null && (range === '*' || input.ranges.satisfies(workspace.version, range)) ? { workspace: workspace.path } : null
+  return range !== null && (range === '*' || input.ranges.satisfies(workspace.version, range))
+    ? { workspace: workspace.path }
+    : null
 }
 
 function entryTarget(pattern: string, lock: YarnLock): Target | null {
@@ -148,7 +163,10 @@ function pinsOf(lock: YarnLock): ReadPin[] {
     const edges: ReadEdge[] = []
     const absent: string[] = []
     const optionalNames = new Set(Object.keys(entry.optionalDependencies ?? {}))
-    for (const [dependency, specifier] of [...Object.entries(entry.dependencies ?? {}), ...Object.entries(entry.optionalDependencies ?? {})]) {
+    for (const [dependency, specifier] of [
+      ...Object.entries(entry.dependencies ?? {}),
+      ...Object.entries(entry.optionalDependencies ?? {}),
+    ]) {
       const optional = optionalNames.has(dependency)
       const targets = edgeTargets(name, checkedName(dependency, lock.input.path), specifier, lock)
       for (const target of targets) edges.push({ name: dependency, target, optional })
@@ -160,7 +178,9 @@ function pinsOf(lock: YarnLock): ReadPin[] {
 }
 
 function edgeTargets(owner: string, name: string, specifier: string, lock: YarnLock): Target[] {
-  const matching = lock.resolutions.filter((resolution) => resolution.name === name && (resolution.parent === null || resolution.parent === owner))
+  const matching = lock.resolutions.filter(
+    (resolution) => resolution.name === name && (resolution.parent === null || resolution.parent === owner),
+  )
   const overrides = matching.flatMap(({ range }) => entryTarget(`${name}@${range}`, lock) ?? [])
   if (overrides.length > 0 && matching.some(({ partial }) => !partial)) return overrides
   const own = targetFrom(lock.input.directory, name, specifier, lock)
@@ -200,11 +220,17 @@ function identifyEntry(pattern: string, entry: YarnEntry, input: LockfileInput):
   }
   const git = isGitUrl(resolved)
   const source = sourceOfUrl(git ? resolved : url, pattern, input)
-  return { id: checkedId(name, source.kind === 'file' ? `file:${source.path}` : git ? resolved : url, path), source, integrity }
+  return {
+    id: checkedId(name, source.kind === 'file' ? `file:${source.path}` : git ? resolved : url, path),
+    source,
+    integrity,
+  }
 }
 
 /** The fragment of a tarball's URL is its sha1; that of a git URL a commit. */
 function sha1Of(resolved: string | undefined): Integrity | null {
   const fragment = resolved?.split('#')[1]
-  return resolved === undefined || fragment === undefined || isGitUrl(resolved) || !/^[0-9a-f]{40}$/.test(fragment) ? null : integrityFromHex('sha1', fragment)
+  return resolved === undefined || fragment === undefined || isGitUrl(resolved) || !/^[0-9a-f]{40}$/.test(fragment)
+    ? null
+    : integrityFromHex('sha1', fragment)
 }

@@ -6,10 +6,18 @@ type Entries = Readonly<Record<string, Record<string, unknown>>>
 
 /** A repository with one npm project: its manifest, and the lockfile's `packages` besides the root. */
 function project(manifest: Record<string, unknown>, packages: Entries, files: Files = {}): Files {
-  return { 'package.json': manifest, 'package-lock.json': { lockfileVersion: 3, packages: { '': manifest, ...packages } }, ...files }
+  return {
+    'package.json': manifest,
+    'package-lock.json': { lockfileVersion: 3, packages: { '': manifest, ...packages } },
+    ...files,
+  }
 }
 
-const registry = (version: string, more: Record<string, unknown> = {}): Record<string, unknown> => ({ version, integrity: hash(), ...more })
+const registry = (version: string, more: Record<string, unknown> = {}): Record<string, unknown> => ({
+  version,
+  integrity: hash(),
+  ...more,
+})
 
 describe('edges', () => {
   test('are what Node would find from the place of the package', async () => {
@@ -65,7 +73,12 @@ describe('edges', () => {
   })
 
   test('that lead nowhere are a warning', async () => {
-    const result = await gathered(project({ dependencies: { a: '^1' } }, { 'node_modules/a': registry('1.0.0', { dependencies: { x: '1' }, optionalDependencies: { y: '1' } }) }))
+    const result = await gathered(
+      project(
+        { dependencies: { a: '^1' } },
+        { 'node_modules/a': registry('1.0.0', { dependencies: { x: '1' }, optionalDependencies: { y: '1' } }) },
+      ),
+    )
     expect(result.warnings).toEqual(['package-lock.json locks a@1.0.0 without what it requires: x'])
   })
 
@@ -136,7 +149,13 @@ describe('workspaces and links', () => {
   test('the members of a workspace are services', async () => {
     const result = await gathered(files)
     expect(result.services.map(({ path }) => path)).toEqual(['.', 'packages/lib', 'packages/web'])
-    expect(requirement(result, 'packages/web', 'lib')).toEqual({ name: 'lib', kind: 'prod', specifier: '^1.0.0', range: '^1.0.0', locked: { workspace: 'packages/lib' } })
+    expect(requirement(result, 'packages/web', 'lib')).toEqual({
+      name: 'lib',
+      kind: 'prod',
+      specifier: '^1.0.0',
+      range: '^1.0.0',
+      locked: { workspace: 'packages/lib' },
+    })
     expect(requirement(result, 'packages/web', 'c').locked).toEqual({ package: 'c@1.0.0' })
     expect(requirement(result, 'packages/lib', 'c')).toMatchObject({ kind: 'dev', locked: { package: 'c@2.0.0' } })
   })
@@ -154,7 +173,11 @@ describe('workspaces and links', () => {
         },
       },
     })
-    const result = await gathered({ ...one('b'), ...one('a'), 'lib/package.json': { name: 'lib', version: '1.0.0', dependencies: { c: '^1' } } })
+    const result = await gathered({
+      ...one('b'),
+      ...one('a'),
+      'lib/package.json': { name: 'lib', version: '1.0.0', dependencies: { c: '^1' } },
+    })
     expect(result.services.map(({ path, lockfile }) => [path, lockfile])).toEqual([
       ['a', 'a/package-lock.json'],
       ['b', 'b/package-lock.json'],
@@ -168,7 +191,11 @@ describe('workspaces and links', () => {
       'a/package.json': { dependencies: { lib: 'file:../lib' } },
       'a/package-lock.json': {
         lockfileVersion: 3,
-        packages: { '': { dependencies: { lib: 'file:../lib' } }, '../lib': { version: '1.0.0' }, 'node_modules/lib': { resolved: '../lib', link: true } },
+        packages: {
+          '': { dependencies: { lib: 'file:../lib' } },
+          '../lib': { version: '1.0.0' },
+          'node_modules/lib': { resolved: '../lib', link: true },
+        },
       },
       'lib/package.json': { name: 'lib', version: '1.0.0' },
       'lib/package-lock.json': { lockfileVersion: 3, packages: { '': { name: 'lib', version: '1.0.0' } } },
@@ -182,11 +209,17 @@ describe('workspaces and links', () => {
       'web/package.json': manifest,
       'web/package-lock.json': {
         lockfileVersion: 3,
-        packages: { '': manifest, '../lib': { dependencies: { a: '^1' }, devDependencies: { b: '^1' } }, 'node_modules/lib': { resolved: '../lib', link: true } },
+        packages: {
+          '': manifest,
+          '../lib': { dependencies: { a: '^1' }, devDependencies: { b: '^1' } },
+          'node_modules/lib': { resolved: '../lib', link: true },
+        },
       },
       'lib/package.json': { name: 'lib', dependencies: { a: '^1' }, devDependencies: { b: '^1' } },
     })
-    expect(service(result, 'lib').requirements).toEqual([{ name: 'a', kind: 'prod', specifier: '^1', range: '^1', locked: null }])
+    expect(service(result, 'lib').requirements).toEqual([
+      { name: 'a', kind: 'prod', specifier: '^1', range: '^1', locked: null },
+    ])
     expect(result.warnings).toEqual(['web/package-lock.json links to lib without locking what it requires: a'])
   })
 
@@ -205,7 +238,9 @@ describe('workspaces and links', () => {
       'lib/package.json': { name: 'lib', version: '1.0.0', dependencies: { a: '^1' }, devDependencies: { b: '^1' } },
     })
     expect(requirement(result, 'web', 'lib').locked).toEqual({ workspace: 'lib' })
-    expect(service(result, 'lib').requirements).toEqual([{ name: 'a', kind: 'prod', specifier: '^1', range: '^1', locked: { package: 'a@1.0.0' } }])
+    expect(service(result, 'lib').requirements).toEqual([
+      { name: 'a', kind: 'prod', specifier: '^1', range: '^1', locked: { package: 'a@1.0.0' } },
+    ])
   })
 
   test('a link out of the repository is refused', async () => {
@@ -226,7 +261,9 @@ describe('sources', () => {
     ['no URL at all', undefined],
   ])('%s means the registry', async (_, resolved) => {
     const manifest = { dependencies: { '@s/a': '^1' } }
-    const result = await gathered(project(manifest, { 'node_modules/@s/a': registry('1.0.0', resolved === undefined ? {} : { resolved }) }))
+    const result = await gathered(
+      project(manifest, { 'node_modules/@s/a': registry('1.0.0', resolved === undefined ? {} : { resolved }) }),
+    )
     expect(pin(result, '@s/a@1.0.0').source).toEqual({ kind: 'registry' })
   })
 
@@ -234,7 +271,9 @@ describe('sources', () => {
     ['another package at the registry', 'https://registry.example/b/-/b-1.0.0.tgz'],
     ['any other URL', 'https://host.example/a.tgz'],
   ])('%s is a tarball by its URL', async (_, url) => {
-    const result = await gathered(project({ dependencies: { a: url } }, { 'node_modules/a': registry('1.0.0', { resolved: url }) }))
+    const result = await gathered(
+      project({ dependencies: { a: url } }, { 'node_modules/a': registry('1.0.0', { resolved: url }) }),
+    )
     expect(pin(result, `a@${url}`).source).toEqual({ kind: 'tarball', url })
   })
 
@@ -243,29 +282,45 @@ describe('sources', () => {
       'web/package.json': { dependencies: { a: 'file:../vendor/a.tgz' } },
       'web/package-lock.json': {
         lockfileVersion: 3,
-        packages: { '': { dependencies: { a: 'file:../vendor/a.tgz' } }, 'node_modules/a': { version: '1.0.0', resolved: 'file:../vendor/a.tgz' } },
+        packages: {
+          '': { dependencies: { a: 'file:../vendor/a.tgz' } },
+          'node_modules/a': { version: '1.0.0', resolved: 'file:../vendor/a.tgz' },
+        },
       },
       'vendor/a.tgz': 'bytes',
     })
-    expect(pin(result, 'a@file:vendor/a.tgz')).toMatchObject({ integrity: null, source: { kind: 'file', path: 'vendor/a.tgz' } })
+    expect(pin(result, 'a@file:vendor/a.tgz')).toMatchObject({
+      integrity: null,
+      source: { kind: 'file', path: 'vendor/a.tgz' },
+    })
     // It has no hash in the lockfile, so its bytes are an input of their own.
     expect(result.inputs.map(({ path }) => path)).toContain('vendor/a.tgz')
   })
 
   test('a git commit is one by its URL', async () => {
     const resolved = `git+ssh://git@host.example/s/a.git#${'c'.repeat(40)}`
-    const result = await gathered(project({ dependencies: { a: 's/a' } }, { 'node_modules/a': { version: '1.0.0', resolved } }))
-    expect(pin(result, `a@${resolved}`).source).toEqual({ kind: 'git', url: 'git+ssh://git@host.example/s/a.git', commit: 'c'.repeat(40) })
+    const result = await gathered(
+      project({ dependencies: { a: 's/a' } }, { 'node_modules/a': { version: '1.0.0', resolved } }),
+    )
+    expect(pin(result, `a@${resolved}`).source).toEqual({
+      kind: 'git',
+      url: 'git+ssh://git@host.example/s/a.git',
+      commit: 'c'.repeat(40),
+    })
   })
 
   test.each(['git+https://host.example/a.git#main', 'ftp://host.example/a.tgz'])('%s is refused', async (resolved) => {
-    const error = await failure(project({ dependencies: { a: 'x' } }, { 'node_modules/a': { version: '1.0.0', resolved } }))
+    const error = await failure(
+      project({ dependencies: { a: 'x' } }, { 'node_modules/a': { version: '1.0.0', resolved } }),
+    )
     expect(['LOCKFILE_INVALID', 'SOURCE_UNSUPPORTED']).toContain(error.code)
     expect(error.message).toContain(resolved)
   })
 
   test('an alias is a pin of the real name under its own', async () => {
-    const result = await gathered(project({ dependencies: { old: 'npm:chalk@^4' } }, { 'node_modules/old': registry('4.1.2', { name: 'chalk' }) }))
+    const result = await gathered(
+      project({ dependencies: { old: 'npm:chalk@^4' } }, { 'node_modules/old': registry('4.1.2', { name: 'chalk' }) }),
+    )
     expect(requirement(result, '.', 'old')).toMatchObject({ range: '^4', locked: { package: 'chalk@4.1.2' } })
     expect(pin(result, 'chalk@4.1.2').name).toBe('chalk')
   })
@@ -273,7 +328,13 @@ describe('sources', () => {
   test('the strongest of several hashes counts, and sha1 if there is nothing else', async () => {
     const sha1 = `sha1-${'b'.repeat(27)}=`
     const result = await gathered(
-      project({ dependencies: { a: '^1', b: '^1' } }, { 'node_modules/a': registry('1.0.0', { integrity: `${sha1} ${hash()}` }), 'node_modules/b': registry('1.0.0', { integrity: sha1 }) }),
+      project(
+        { dependencies: { a: '^1', b: '^1' } },
+        {
+          'node_modules/a': registry('1.0.0', { integrity: `${sha1} ${hash()}` }),
+          'node_modules/b': registry('1.0.0', { integrity: sha1 }),
+        },
+      ),
     )
     expect(pin(result, 'a@1.0.0').integrity).toBe(hash())
     expect(pin(result, 'b@1.0.0').integrity).toBe(sha1)
@@ -281,11 +342,22 @@ describe('sources', () => {
 })
 
 describe('what is stale', () => {
-  const stale = (manifest: object, locked: object, packages: Entries = {}): Promise<{ code: string; message: string; details: { hint?: string; others?: readonly { message: string }[] } }> =>
-    failure({ 'web/package.json': manifest, 'web/package-lock.json': { lockfileVersion: 3, packages: { '': locked, ...packages } } })
+  const stale = (
+    manifest: object,
+    locked: object,
+    packages: Entries = {},
+  ): Promise<{ code: string; message: string; details: { hint?: string; others?: readonly { message: string }[] } }> =>
+    failure({
+      'web/package.json': manifest,
+      'web/package-lock.json': { lockfileVersion: 3, packages: { '': locked, ...packages } },
+    })
 
   test('a changed range, an added and a removed dependency are reported together, with the command that mends it', async () => {
-    const error = await stale({ dependencies: { a: '^2', b: '^1' } }, { dependencies: { a: '^1', c: '^1' } }, { 'node_modules/a': registry('1.0.0'), 'node_modules/c': registry('1.0.0') })
+    const error = await stale(
+      { dependencies: { a: '^2', b: '^1' } },
+      { dependencies: { a: '^1', c: '^1' } },
+      { 'node_modules/a': registry('1.0.0'), 'node_modules/c': registry('1.0.0') },
+    )
     expect(error.code).toBe('LOCKFILE_STALE')
     expect([error.message, ...(error.details.others ?? []).map(({ message }) => message)]).toEqual([
       'web/package.json requires "a" as "^2", but web/package-lock.json locked it as "^1"',
@@ -307,7 +379,8 @@ describe('what is stale', () => {
 })
 
 describe('what is wrong with a file', () => {
-  const broken = (text: unknown): Promise<{ code: string; message: string; details: { hint?: string } }> => failure({ 'package.json': {}, 'package-lock.json': text })
+  const broken = (text: unknown): Promise<{ code: string; message: string; details: { hint?: string } }> =>
+    failure({ 'package.json': {}, 'package-lock.json': text })
 
   test('version 1 is refused with the command that makes another', async () => {
     const error = await broken({ lockfileVersion: 1, dependencies: {} })
@@ -317,31 +390,50 @@ describe('what is wrong with a file', () => {
   })
 
   test('conflict markers, broken JSON and wrong shapes are refused', async () => {
-    expect((await broken('{\n<<<<<<< HEAD\n}')).message).toBe('package-lock.json:2 has the conflict markers of a git merge')
+    expect((await broken('{\n<<<<<<< HEAD\n}')).message).toBe(
+      'package-lock.json:2 has the conflict markers of a git merge',
+    )
     expect((await broken('{')).message).toMatch(/^package-lock\.json: it is not JSON: /)
     expect((await broken('{}')).message).toBe('package-lock.json: it has no lockfileVersion')
-    expect((await broken({ lockfileVersion: 3, packages: { '': 1 } })).message).toMatch(/^package-lock\.json: packages → : /)
-    expect((await broken({ lockfileVersion: 3, packages: {} })).message).toBe('package-lock.json: it has no entry for its own directory')
+    expect((await broken({ lockfileVersion: 3, packages: { '': 1 } })).message).toMatch(
+      /^package-lock\.json: packages → : /,
+    )
+    expect((await broken({ lockfileVersion: 3, packages: {} })).message).toBe(
+      'package-lock.json: it has no entry for its own directory',
+    )
   })
 
-  test.each(['node_modules/../../x', 'node_modules/__proto__', 'node_modules/.bin'])('a package at %s is refused', async (place) => {
-    const error = await broken(`{"lockfileVersion":3,"packages":{"":{},"${place}":{"version":"1.0.0"}}}`)
-    expect(error.code).toBe('LOCKFILE_INVALID')
-    expect(error.message).toMatch(/is no package name$/)
-  })
+  test.each(['node_modules/../../x', 'node_modules/__proto__', 'node_modules/.bin'])(
+    'a package at %s is refused',
+    async (place) => {
+      const error = await broken(`{"lockfileVersion":3,"packages":{"":{},"${place}":{"version":"1.0.0"}}}`)
+      expect(error.code).toBe('LOCKFILE_INVALID')
+      expect(error.message).toMatch(/is no package name$/)
+    },
+  )
 
   test('a workspace outside of the repository is refused', async () => {
     expect((await broken({ lockfileVersion: 3, packages: { '': {}, '../../x': {} } })).code).toBe('SOURCE_UNSUPPORTED')
   })
 
   test('a version with a line break or an escape sequence is refused', async () => {
-    const error = await broken({ lockfileVersion: 3, packages: { '': {}, 'node_modules/a': { version: '1.0.0\u001B[31m', integrity: hash() } } })
+    const error = await broken({
+      lockfileVersion: 3,
+      packages: { '': {}, 'node_modules/a': { version: '1.0.0\u001B[31m', integrity: hash() } },
+    })
     expect(error.message).toBe('package-lock.json: "1.0.0\\u001b[31m" is no version of a')
   })
 
   test('npm-shrinkwrap.json counts before package-lock.json, as npm has it', async () => {
-    const shrinkwrap = { lockfileVersion: 3, packages: { '': { dependencies: { a: '1' } }, 'node_modules/a': registry('1.0.0') } }
-    const result = await gathered({ 'package.json': { dependencies: { a: '1' } }, 'npm-shrinkwrap.json': shrinkwrap, 'package-lock.json': 'not read' })
+    const shrinkwrap = {
+      lockfileVersion: 3,
+      packages: { '': { dependencies: { a: '1' } }, 'node_modules/a': registry('1.0.0') },
+    }
+    const result = await gathered({
+      'package.json': { dependencies: { a: '1' } },
+      'npm-shrinkwrap.json': shrinkwrap,
+      'package-lock.json': 'not read',
+    })
     expect(service(result, '.').lockfile).toBe('npm-shrinkwrap.json')
   })
 })

@@ -13,7 +13,9 @@ const registry = (id: string, more = ''): string => `  '${id}':\n    resolution:
 function single(specifier: string, version: string, rest: string): Record<string, unknown> {
   return {
     'package.json': { dependencies: { a: specifier } },
-    'pnpm-lock.yaml': lock(`importers:\n  .:\n    dependencies:\n      a:\n        specifier: '${specifier}'\n        version: '${version}'\n${rest}`),
+    'pnpm-lock.yaml': lock(
+      `importers:\n  .:\n    dependencies:\n      a:\n        specifier: '${specifier}'\n        version: '${version}'\n${rest}`,
+    ),
   }
 }
 
@@ -23,10 +25,22 @@ describe('a workspace', () => {
   const files = {
     'pnpm-workspace.yaml': 'packages: ["packages/*"]\ncatalog:\n  left: ^1.0.0\ncatalogs:\n  next:\n    left: ^2.0.0\n',
     'package.json': { name: 'root', devDependencies: { left: 'catalog:' } },
-    'packages/lib/package.json': { name: 'lib', version: '1.0.0', peerDependencies: { react: '>=17' }, optionalDependencies: { native: '1.x' } },
+    'packages/lib/package.json': {
+      name: 'lib',
+      version: '1.0.0',
+      peerDependencies: { react: '>=17' },
+      optionalDependencies: { native: '1.x' },
+    },
     'packages/web/package.json': {
       name: 'web',
-      dependencies: { lib: 'workspace:^', copied: 'workspace:*', react: '^18.0.0', old: 'npm:react@^17.0.0', left: 'catalog:next', dom: '^18.0.0' },
+      dependencies: {
+        lib: 'workspace:^',
+        copied: 'workspace:*',
+        react: '^18.0.0',
+        old: 'npm:react@^17.0.0',
+        left: 'catalog:next',
+        dom: '^18.0.0',
+      },
     },
     'packages/copied/package.json': { name: 'copied', version: '0.1.0' },
     'pnpm-lock.yaml': lock(`catalogs:
@@ -98,34 +112,73 @@ ${registry('left@1.1.0')}${registry('left@2.0.0')}${registry('react@17.0.2')}${r
       { name: 'dom', kind: 'prod', specifier: '^18.0.0', range: '^18.0.0', locked: { package: 'dom@18.0.0' } },
       { name: 'left', kind: 'prod', specifier: 'catalog:next', range: '^2.0.0', locked: { package: 'left@2.0.0' } },
       { name: 'lib', kind: 'prod', specifier: 'workspace:^', range: null, locked: { workspace: 'packages/lib' } },
-      { name: 'old', kind: 'prod', specifier: 'npm:react@^17.0.0', range: '^17.0.0', locked: { package: 'react@17.0.2' } },
+      {
+        name: 'old',
+        kind: 'prod',
+        specifier: 'npm:react@^17.0.0',
+        range: '^17.0.0',
+        locked: { package: 'react@17.0.2' },
+      },
       { name: 'react', kind: 'prod', specifier: '^18.0.0', range: '^18.0.0', locked: { package: 'react@18.3.1' } },
     ])
   })
 
   test('resolves the default catalog, and peers that pnpm installed', async () => {
     const result = await gathered(files)
-    expect(requirement(result, '.', 'left')).toMatchObject({ kind: 'dev', range: '^1.0.0', locked: { package: 'left@1.1.0' } })
-    expect(requirement(result, 'packages/lib', 'react')).toMatchObject({ kind: 'peer', range: '>=17', locked: { package: 'react@18.3.1' } })
+    expect(requirement(result, '.', 'left')).toMatchObject({
+      kind: 'dev',
+      range: '^1.0.0',
+      locked: { package: 'left@1.1.0' },
+    })
+    expect(requirement(result, 'packages/lib', 'react')).toMatchObject({
+      kind: 'peer',
+      range: '>=17',
+      locked: { package: 'react@18.3.1' },
+    })
   })
 
   test('its pins have peers as edges, and links that start at the lockfile', async () => {
     const result = await gathered(files)
-    expect([...result.pins.keys()]).toEqual(['dom@18.0.0', 'left@1.1.0', 'left@2.0.0', 'native@1.2.3', 'react@17.0.2', 'react@18.3.1'])
+    expect([...result.pins.keys()]).toEqual([
+      'dom@18.0.0',
+      'left@1.1.0',
+      'left@2.0.0',
+      'native@1.2.3',
+      'react@17.0.2',
+      'react@18.3.1',
+    ])
     expect(edges(result, 'dom@18.0.0')).toEqual({ lib: ['link:packages/lib'], react: ['react@18.3.1'] })
-    expect(pin(result, 'native@1.2.3')).toMatchObject({ optional: true, os: ['linux'], cpu: ['x64'], libc: ['musl'], deprecated: 'use another' })
-    expect(pin(result, 'react@18.3.1')).toMatchObject({ optional: false, source: { kind: 'registry' }, integrity: hash() })
+    expect(pin(result, 'native@1.2.3')).toMatchObject({
+      optional: true,
+      os: ['linux'],
+      cpu: ['x64'],
+      libc: ['musl'],
+      deprecated: 'use another',
+    })
+    expect(pin(result, 'react@18.3.1')).toMatchObject({
+      optional: false,
+      source: { kind: 'registry' },
+      integrity: hash(),
+    })
   })
 
   test('a catalog entry that changed makes the lockfile stale', async () => {
-    const error = await failure({ ...files, 'pnpm-workspace.yaml': 'packages: ["packages/*"]\ncatalog:\n  left: ^1.5.0\ncatalogs:\n  next:\n    left: ^2.0.0\n' })
+    const error = await failure({
+      ...files,
+      'pnpm-workspace.yaml':
+        'packages: ["packages/*"]\ncatalog:\n  left: ^1.5.0\ncatalogs:\n  next:\n    left: ^2.0.0\n',
+    })
     expect(error.code).toBe('LOCKFILE_STALE')
-    expect(error.message).toBe('the package.json of the root requires "left" as "catalog: (^1.5.0)", but pnpm-lock.yaml locked it as "catalog: (^1.0.0)"')
+    expect(error.message).toBe(
+      'the package.json of the root requires "left" as "catalog: (^1.5.0)", but pnpm-lock.yaml locked it as "catalog: (^1.0.0)"',
+    )
   })
 
   test("an importer's own lockfile is ignored with a warning", async () => {
     const result = await gathered({ ...files, 'packages/web/package-lock.json': 'not even read' })
-    expect(result.warnings).toEqual(['packages/web/package-lock.json is ignored: packages/web is part of the workspace that pnpm-lock.yaml locks'])
+    expect(result.warnings).toEqual([
+      'packages/web/package-lock.json is ignored: packages/web is part of the workspace that pnpm-lock.yaml locks',
+    ])
   })
 
   test('an importer that is gone from the disk is named', async () => {
@@ -178,7 +231,11 @@ describe('sources', () => {
 
   test('a tarball of a git host is one by its URL', async () => {
     const url = `https://codeload.host.example/kevva/a/tar.gz/${commit}`
-    const files = single('github:kevva/a', url, `packages:\n  a@${url}:\n    resolution: {tarball: ${url}, integrity: ${hash()}}\n    version: 1.0.0\nsnapshots:\n  a@${url}: {}\n`)
+    const files = single(
+      'github:kevva/a',
+      url,
+      `packages:\n  a@${url}:\n    resolution: {tarball: ${url}, integrity: ${hash()}}\n    version: 1.0.0\nsnapshots:\n  a@${url}: {}\n`,
+    )
     const result = await gathered(files)
     expect(pin(result, `a@${url}`)).toMatchObject({ name: 'a', reference: url, source: { kind: 'tarball', url } })
     expect(requirement(result, '.', 'a')).toMatchObject({ range: null, locked: { package: `a@${url}` } })
@@ -188,13 +245,23 @@ describe('sources', () => {
     const reference = `git+https://host.example/a.git#${commit}`
     const rest = `packages:\n  a@${reference}:\n    resolution: {type: git, repo: 'https://host.example/a.git', commit: ${commit}}\n    version: 1.0.0\nsnapshots:\n  a@${reference}: {}\n`
     const result = await gathered(single(reference, reference, rest))
-    expect(pin(result, `a@${reference}`)).toMatchObject({ integrity: null, source: { kind: 'git', url: 'https://host.example/a.git', commit } })
+    expect(pin(result, `a@${reference}`)).toMatchObject({
+      integrity: null,
+      source: { kind: 'git', url: 'https://host.example/a.git', commit },
+    })
   })
 
   test('a tarball in the repository is found from the lockfile', async () => {
-    const files = single('file:vendor/a (1).tgz', 'file:vendor/a (1).tgz', `packages:\n  'a@file:vendor/a (1).tgz':\n    resolution: {integrity: ${hash()}, tarball: 'file:vendor/a (1).tgz'}\nsnapshots:\n  'a@file:vendor/a (1).tgz': {}\n`)
+    const files = single(
+      'file:vendor/a (1).tgz',
+      'file:vendor/a (1).tgz',
+      `packages:\n  'a@file:vendor/a (1).tgz':\n    resolution: {integrity: ${hash()}, tarball: 'file:vendor/a (1).tgz'}\nsnapshots:\n  'a@file:vendor/a (1).tgz': {}\n`,
+    )
     const moved = Object.fromEntries(Object.entries(files).map(([path, content]) => [`web/${path}`, content]))
-    expect(pin(await gathered(moved), 'a@file:web/vendor/a (1).tgz').source).toEqual({ kind: 'file', path: 'web/vendor/a (1).tgz' })
+    expect(pin(await gathered(moved), 'a@file:web/vendor/a (1).tgz').source).toEqual({
+      kind: 'file',
+      path: 'web/vendor/a (1).tgz',
+    })
   })
 
   test("a registry's odd tarball URL is still the registry's", async () => {
@@ -206,7 +273,9 @@ describe('sources', () => {
     const rest = `packages:\n  a@runtime:22.0.0:\n    resolution: {type: variations, variants: []}\nsnapshots:\n  a@runtime:22.0.0: {}\n`
     const error = await failure(single('runtime:22', 'runtime:22.0.0', rest))
     expect(error.code).toBe('SOURCE_UNSUPPORTED')
-    expect(error.message).toBe('pnpm-lock.yaml takes a@runtime:22.0.0 from a resolution of type "variations", which polder does not read yet')
+    expect(error.message).toBe(
+      'pnpm-lock.yaml takes a@runtime:22.0.0 from a resolution of type "variations", which polder does not read yet',
+    )
   })
 
   test('a candidate without any hash is refused unless the configuration names it', async () => {
@@ -227,14 +296,51 @@ describe('sources', () => {
 
   test('a copied directory is a service, with what the lockfile chose for it', async () => {
     const rest = `packages:\n  a@file:lib:\n    resolution: {directory: lib, type: directory}\n${registry('b@1.2.0')}snapshots:\n  a@file:lib: { dependencies: { b: 1.2.0 } }\n  b@1.2.0: {}\n`
-    const result = await gathered({ ...single('file:lib', 'file:lib', rest), 'lib/package.json': { name: 'a', dependencies: { b: '^1' }, devDependencies: { c: '^1' } } })
-    expect(service(result, 'lib').requirements).toEqual([{ name: 'b', kind: 'prod', specifier: '^1', range: '^1', locked: { package: 'b@1.2.0' } }])
+    const result = await gathered({
+      ...single('file:lib', 'file:lib', rest),
+      'lib/package.json': { name: 'a', dependencies: { b: '^1' }, devDependencies: { c: '^1' } },
+    })
+    expect(service(result, 'lib').requirements).toEqual([
+      { name: 'b', kind: 'prod', specifier: '^1', range: '^1', locked: { package: 'b@1.2.0' } },
+    ])
     expect([...result.pins.keys()]).toEqual(['b@1.2.0'])
     expect(result.warnings).toEqual([])
   })
 
+  test('a link that pnpm was told to leave out of the lockfile is taken from the manifest', async () => {
+    const result = await gathered({
+      'web/package.json': { dependencies: { a: 'link:../lib' } },
+      'web/pnpm-lock.yaml': lock('importers:\n  .: {}\n'),
+      'lib/package.json': {},
+    })
+    expect(requirement(result, 'web', 'a').locked).toEqual({ workspace: 'lib' })
+  })
+
+  test('a tarball may have a name in any script, but no control characters', async () => {
+    const one = (path: string): Record<string, unknown> => {
+      const key = JSON.stringify(`a@${path}`)
+      return {
+        'package.json': { dependencies: { a: path } },
+        'pnpm-lock.yaml': lock(
+          `importers:\n  .:\n    dependencies:\n      a: { specifier: ${JSON.stringify(path)}, version: ${JSON.stringify(path)} }\npackages:\n  ${key}:\n    resolution: {integrity: ${hash()}}\nsnapshots:\n  ${key}: {}\n`,
+        ),
+      }
+    }
+    expect(pin(await gathered(one('file:zwölf.tgz')), 'a@file:zwölf.tgz').source).toEqual({
+      kind: 'file',
+      path: 'zwölf.tgz',
+    })
+    const error = await failure(one('file:\u001b[31m.tgz'))
+    expect(error.code).toBe('LOCKFILE_INVALID')
+    expect(error.message).toBe('pnpm-lock.yaml: "file:\\u001b[31m.tgz" is no version of a')
+  })
+
   test('a linked directory that no lockfile knows is a service all the same', async () => {
-    const files = { ...single('link:lib', 'link:lib', ''), 'lib/package.json': { name: 'a', dependencies: { b: '^1', c: 'link:../c' } }, 'c/package.json': {} }
+    const files = {
+      ...single('link:lib', 'link:lib', ''),
+      'lib/package.json': { name: 'a', dependencies: { b: '^1', c: 'link:../c' } },
+      'c/package.json': {},
+    }
     const result = await gathered(files)
     expect(result.services.map(({ path, lockfile }) => [path, lockfile])).toEqual([
       ['.', 'pnpm-lock.yaml'],
@@ -261,7 +367,9 @@ describe('what is wrong with a file', () => {
   })
 
   test('the conflict markers of a merge are refused, and not resolved behind your back', async () => {
-    const text = lock('importers:\n  .:\n<<<<<<< HEAD\n    dependencies: {}\n=======\n    devDependencies: {}\n>>>>>>> other\n')
+    const text = lock(
+      'importers:\n  .:\n<<<<<<< HEAD\n    dependencies: {}\n=======\n    devDependencies: {}\n>>>>>>> other\n',
+    )
     const error = await failure({ 'package.json': {}, 'pnpm-lock.yaml': text })
     expect(error.code).toBe('LOCKFILE_CONFLICT_MARKERS')
     expect(error.message).toBe('pnpm-lock.yaml:9 has the conflict markers of a git merge')
@@ -280,7 +388,10 @@ describe('what is wrong with a file', () => {
   })
 
   test('a section of the wrong shape is refused by name', async () => {
-    const error = await failure({ 'package.json': {}, 'pnpm-lock.yaml': lock('importers:\n  .:\n    dependencies:\n      a: 1.0.0\n') })
+    const error = await failure({
+      'package.json': {},
+      'pnpm-lock.yaml': lock('importers:\n  .:\n    dependencies:\n      a: 1.0.0\n'),
+    })
     expect(error.code).toBe('LOCKFILE_INVALID')
     expect(error.message).toContain('importers → . → dependencies → a')
   })
@@ -315,23 +426,41 @@ describe('what is wrong with a file', () => {
 describe('overrides and hooks', () => {
   test('a specifier that an override changed is not stale', async () => {
     const files = single('4.0.0', '4.0.0', `packages:\n${registry('a@4.0.0')}snapshots:\n  a@4.0.0: {}\n`)
-    const overridden = String(files['pnpm-lock.yaml']).replace('importers:', "overrides:\n  x@1>a@<4: 4.0.0\n  gone: '-'\nimporters:")
+    const overridden = String(files['pnpm-lock.yaml']).replace(
+      'importers:',
+      "overrides:\n  x@1>a@<4: 4.0.0\n  gone: '-'\nimporters:",
+    )
     const manifest = { dependencies: { a: '^3.0.0', gone: '^1' } }
     const result = await gathered({ 'package.json': manifest, 'pnpm-lock.yaml': overridden })
-    expect(requirement(result, '.', 'a')).toMatchObject({ specifier: '^3.0.0', range: '^3.0.0', locked: { package: 'a@4.0.0' } })
-    expect((await failure({ 'package.json': manifest, 'pnpm-lock.yaml': files['pnpm-lock.yaml'] })).code).toBe('LOCKFILE_STALE')
+    expect(requirement(result, '.', 'a')).toMatchObject({
+      specifier: '^3.0.0',
+      range: '^3.0.0',
+      locked: { package: 'a@4.0.0' },
+    })
+    expect((await failure({ 'package.json': manifest, 'pnpm-lock.yaml': files['pnpm-lock.yaml'] })).code).toBe(
+      'LOCKFILE_STALE',
+    )
   })
 
   test('a difference beside a pnpmfile is a warning', async () => {
     const files = single('^1', '1.0.0', plain)
     const hooked = `${String(files['pnpm-lock.yaml'])}pnpmfileChecksum: sha256-abc\n`
     const result = await gathered({ 'package.json': { dependencies: { a: '^1.0.0' } }, 'pnpm-lock.yaml': hooked })
-    expect(result.warnings).toEqual(['pnpm-lock.yaml differs from . in "a"; its pnpmfile may have changed it, and polder does not run pnpmfiles'])
+    expect(result.warnings).toEqual([
+      'pnpm-lock.yaml differs from . in "a"; its pnpmfile may have changed it, and polder does not run pnpmfiles',
+    ])
   })
 
   test('patches are listed as not applied', async () => {
-    const files = single('^1', '1.0.0(patch_hash=abc)', `packages:\n${registry('a@1.0.0')}snapshots:\n  a@1.0.0(patch_hash=abc): {}\n`)
-    const patched = String(files['pnpm-lock.yaml']).replace('importers:', 'patchedDependencies:\n  a@1.0.0: abc\nimporters:')
+    const files = single(
+      '^1',
+      '1.0.0(patch_hash=abc)',
+      `packages:\n${registry('a@1.0.0')}snapshots:\n  a@1.0.0(patch_hash=abc): {}\n`,
+    )
+    const patched = String(files['pnpm-lock.yaml']).replace(
+      'importers:',
+      'patchedDependencies:\n  a@1.0.0: abc\nimporters:',
+    )
     const result = await gathered({ ...files, 'pnpm-lock.yaml': patched })
     expect(result.warnings).toEqual(['pnpm-lock.yaml patches a@1.0.0: polder does not apply patches yet'])
     expect(requirement(result, '.', 'a').locked).toEqual({ package: 'a@1.0.0' })
@@ -339,7 +468,10 @@ describe('overrides and hooks', () => {
 
   test('an optional dependency that pnpm was told to ignore is locked as nothing', async () => {
     const text = lock("ignoredOptionalDependencies:\n  - '@native/*'\nimporters:\n  .: {}\n")
-    const result = await gathered({ 'package.json': { optionalDependencies: { '@native/x64': '1' } }, 'pnpm-lock.yaml': text })
+    const result = await gathered({
+      'package.json': { optionalDependencies: { '@native/x64': '1' } },
+      'pnpm-lock.yaml': text,
+    })
     expect(requirement(result, '.', '@native/x64')).toMatchObject({ kind: 'optional', locked: null })
   })
 })

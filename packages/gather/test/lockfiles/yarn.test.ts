@@ -10,10 +10,18 @@ function project(manifest: Record<string, unknown>, entries: string, files: File
   return { 'package.json': manifest, 'yarn.lock': HEAD + entries, ...files }
 }
 
-function entry(patterns: readonly string[], version: string, more: { name?: string; dependencies?: Record<string, string>; optional?: Record<string, string> } = {}): string {
+function entry(
+  patterns: readonly string[],
+  version: string,
+  more: { name?: string; dependencies?: Record<string, string>; optional?: Record<string, string> } = {},
+): string {
   const name = more.name ?? patterns[0]?.replace(/(?<=.)@.*$/, '') ?? ''
   const block = (title: string, record: Record<string, string> | undefined): string =>
-    record === undefined ? '' : `  ${title}:\n${Object.entries(record).map(([key, range]) => `    "${key}" "${range}"\n`).join('')}`
+    record === undefined
+      ? ''
+      : `  ${title}:\n${Object.entries(record)
+          .map(([key, range]) => `    "${key}" "${range}"\n`)
+          .join('')}`
   return `${patterns.map((pattern) => `"${pattern}"`).join(', ')}:
   version "${version}"
   resolved "https://registry.example/${name}/-/${name.replace(/^@[^/]+\//, '')}-${version}.tgz#${SHA1}"
@@ -26,10 +34,18 @@ describe('patterns', () => {
     const result = await gathered(
       project(
         { dependencies: { a: '^1.0.0' }, devDependencies: { '@s/b': '1.x' }, peerDependencies: { c: '*' } },
-        entry(['@s/b@1.x', '@s/b@^1.2.0'], '1.3.0') + entry(['a@^1.0.0'], '1.1.0', { dependencies: { '@s/b': '^1.2.0' }, optional: { c: '^3' } }) + entry(['c@^3'], '3.0.0'),
+        entry(['@s/b@1.x', '@s/b@^1.2.0'], '1.3.0') +
+          entry(['a@^1.0.0'], '1.1.0', { dependencies: { '@s/b': '^1.2.0' }, optional: { c: '^3' } }) +
+          entry(['c@^3'], '3.0.0'),
       ),
     )
-    expect(requirement(result, '.', 'a')).toEqual({ name: 'a', kind: 'prod', specifier: '^1.0.0', range: '^1.0.0', locked: { package: 'a@1.1.0' } })
+    expect(requirement(result, '.', 'a')).toEqual({
+      name: 'a',
+      kind: 'prod',
+      specifier: '^1.0.0',
+      range: '^1.0.0',
+      locked: { package: 'a@1.1.0' },
+    })
     expect(requirement(result, '.', '@s/b')).toMatchObject({ kind: 'dev', locked: { package: '@s/b@1.3.0' } })
     expect(requirement(result, '.', 'c')).toMatchObject({ kind: 'peer', locked: null })
     expect(edges(result, 'a@1.1.0')).toEqual({ '@s/b': ['@s/b@1.3.0'], c: ['c@3.0.0'] })
@@ -50,13 +66,20 @@ describe('patterns', () => {
   })
 
   test('a gap further down is a warning', async () => {
-    const result = await gathered(project({ dependencies: { a: '1' } }, entry(['a@1'], '1.0.0', { dependencies: { x: '1' }, optional: { y: '1' } })))
+    const result = await gathered(
+      project(
+        { dependencies: { a: '1' } },
+        entry(['a@1'], '1.0.0', { dependencies: { x: '1' }, optional: { y: '1' } }),
+      ),
+    )
     expect(result.warnings).toEqual(['yarn.lock locks a@1.0.0 without what it requires: x'])
   })
 
   test('the fragment of the URL is a sha1 where there is no other hash', async () => {
     const text = `a@1:\n  version "1.0.0"\n  resolved "https://registry.example/a/-/a-1.0.0.tgz#${SHA1}"\n`
-    expect(pin(await gathered(project({ dependencies: { a: '1' } }, text)), 'a@1.0.0').integrity).toBe('sha1-ASNFZ4mrze8BI0VniavN7wEjRWc=')
+    expect(pin(await gathered(project({ dependencies: { a: '1' } }, text)), 'a@1.0.0').integrity).toBe(
+      'sha1-ASNFZ4mrze8BI0VniavN7wEjRWc=',
+    )
   })
 })
 
@@ -69,7 +92,11 @@ describe('resolutions', () => {
       ),
     )
     expect(edges(result, 'a@1.0.0')).toEqual({ b: ['b@2.0.0'] })
-    expect(requirement(result, '.', 'b')).toMatchObject({ specifier: '^1', range: '^1', locked: { package: 'b@2.0.0' } })
+    expect(requirement(result, '.', 'b')).toMatchObject({
+      specifier: '^1',
+      range: '^1',
+      locked: { package: 'b@2.0.0' },
+    })
     expect(result.warnings).toEqual([])
   })
 
@@ -93,7 +120,8 @@ describe('resolutions', () => {
     const result = await gathered(
       project(
         { dependencies: { a: '^1' }, resolutions: { 'x/**/b': '2.0.0', 'x/a/c': '2.0.0' } },
-        entry(['a@^1'], '1.0.0', { dependencies: { b: '^1', c: '^1' } }) + ['b', 'c'].map((name) => entry([`${name}@2.0.0`], '2.0.0') + entry([`${name}@^1`], '1.0.0')).join(''),
+        entry(['a@^1'], '1.0.0', { dependencies: { b: '^1', c: '^1' } }) +
+          ['b', 'c'].map((name) => entry([`${name}@2.0.0`], '2.0.0') + entry([`${name}@^1`], '1.0.0')).join(''),
       ),
     )
     expect(edges(result, 'a@1.0.0')).toEqual({ b: ['b@1.0.0', 'b@2.0.0'], c: ['c@1.0.0', 'c@2.0.0'] })
@@ -101,18 +129,25 @@ describe('resolutions', () => {
 })
 
 describe('workspaces and directories', () => {
-  const files = project({ private: true, workspaces: { packages: ['packages/*', '!packages/out'] } }, entry(['lib@^2'], '2.0.0') + entry(['c@^1'], '1.0.0'), {
-    'packages/web/package.json': { name: 'web', version: '1.0.0', dependencies: { lib: '^1.0.0', c: '^1' } },
-    'packages/api/package.json': { name: 'api', version: '1.0.0', dependencies: { lib: '^2' } },
-    'packages/lib/package.json': { name: 'lib', version: '1.4.0' },
-    'packages/out/package.json': { name: 'out', dependencies: { unlocked: '1' } },
-    'packages/web/node_modules/x/package.json': { name: 'x', dependencies: { unlocked: '1' } },
-  })
+  const files = project(
+    { private: true, workspaces: { packages: ['packages/*', '!packages/out'] } },
+    entry(['lib@^2'], '2.0.0') + entry(['c@^1'], '1.0.0'),
+    {
+      'packages/web/package.json': { name: 'web', version: '1.0.0', dependencies: { lib: '^1.0.0', c: '^1' } },
+      'packages/api/package.json': { name: 'api', version: '1.0.0', dependencies: { lib: '^2' } },
+      'packages/lib/package.json': { name: 'lib', version: '1.4.0' },
+      'packages/out/package.json': { name: 'out', dependencies: { unlocked: '1' } },
+      'packages/web/node_modules/x/package.json': { name: 'x', dependencies: { unlocked: '1' } },
+    },
+  )
 
   test('members are services, and one whose version fits is what they require', async () => {
     const result = await gathered(files)
     expect(result.services.map(({ path }) => path)).toEqual(['.', 'packages/api', 'packages/lib', 'packages/web'])
-    expect(requirement(result, 'packages/web', 'lib')).toMatchObject({ range: '^1.0.0', locked: { workspace: 'packages/lib' } })
+    expect(requirement(result, 'packages/web', 'lib')).toMatchObject({
+      range: '^1.0.0',
+      locked: { workspace: 'packages/lib' },
+    })
     expect(requirement(result, 'packages/api', 'lib')).toMatchObject({ locked: { package: 'lib@2.0.0' } })
   })
 
@@ -120,7 +155,10 @@ describe('workspaces and directories', () => {
     const entries = `"packed@file:vendor/p.tgz":\n  version "1.0.0"\n  resolved "file:vendor/p.tgz#${SHA1}"\n\n"copied@file:copied":\n  version "1.0.0"\n\n`
     const result = await gathered(
       project({ private: true, workspaces: ['packages/*'] }, entries, {
-        'packages/web/package.json': { name: 'web', dependencies: { packed: 'file:../../vendor/p.tgz', copied: 'file:../../copied' } },
+        'packages/web/package.json': {
+          name: 'web',
+          dependencies: { packed: 'file:../../vendor/p.tgz', copied: 'file:../../copied' },
+        },
         'copied/package.json': { name: 'copied' },
       }),
     )
@@ -133,7 +171,12 @@ describe('workspaces and directories', () => {
     const result = await gathered({
       'web/package.json': { dependencies: { copied: 'file:../copied', linked: 'link:../linked' } },
       'web/yarn.lock': HEAD + copied + entry(['c@^1'], '1.0.0'),
-      'copied/package.json': { name: 'copied', version: '1.0.0', dependencies: { c: '^1' }, devDependencies: { d: '^1' } },
+      'copied/package.json': {
+        name: 'copied',
+        version: '1.0.0',
+        dependencies: { c: '^1' },
+        devDependencies: { d: '^1' },
+      },
       'linked/package.json': { name: 'linked', version: '1.0.0', dependencies: { e: '^1' } },
     })
     expect(result.services.map(({ path, lockfile }) => [path, lockfile])).toEqual([
@@ -142,7 +185,9 @@ describe('workspaces and directories', () => {
       ['web', 'web/yarn.lock'],
     ])
     expect(requirement(result, 'web', 'copied').locked).toEqual({ workspace: 'copied' })
-    expect(service(result, 'copied').requirements.map(({ name, locked }) => [name, locked])).toEqual([['c', { package: 'c@1.0.0' }]])
+    expect(service(result, 'copied').requirements.map(({ name, locked }) => [name, locked])).toEqual([
+      ['c', { package: 'c@1.0.0' }],
+    ])
     expect(requirement(result, 'linked', 'e').locked).toBeNull()
     expect([...result.pins.keys()]).toEqual(['c@1.0.0'])
     expect(result.warnings).toEqual(['web/yarn.lock links to linked without locking what it requires: e'])
@@ -151,12 +196,38 @@ describe('workspaces and directories', () => {
 
 describe('sources', () => {
   test.each([
-    ['a tarball', 'https://host.example/x.tgz', `https://host.example/x.tgz#${SHA1}`, 'a@https://host.example/x.tgz', { kind: 'tarball', url: 'https://host.example/x.tgz' }],
-    ['a file', 'file:vendor/a.tgz', `file:vendor/a.tgz#${SHA1}`, 'a@file:vendor/a.tgz', { kind: 'file', path: 'vendor/a.tgz' }],
-    ['a git URL', 'git+https://host.example/a', `git+https://host.example/a#${SHA1}`, `a@git+https://host.example/a#${SHA1}`, { kind: 'git', url: 'git+https://host.example/a', commit: SHA1 }],
-    ['a repository by https', 'https://host.example/a.git', `https://host.example/a.git#${SHA1}`, `a@https://host.example/a.git#${SHA1}`, { kind: 'git', url: 'https://host.example/a.git', commit: SHA1 }],
+    [
+      'a tarball',
+      'https://host.example/x.tgz',
+      `https://host.example/x.tgz#${SHA1}`,
+      'a@https://host.example/x.tgz',
+      { kind: 'tarball', url: 'https://host.example/x.tgz' },
+    ],
+    [
+      'a file',
+      'file:vendor/a.tgz',
+      `file:vendor/a.tgz#${SHA1}`,
+      'a@file:vendor/a.tgz',
+      { kind: 'file', path: 'vendor/a.tgz' },
+    ],
+    [
+      'a git URL',
+      'git+https://host.example/a',
+      `git+https://host.example/a#${SHA1}`,
+      `a@git+https://host.example/a#${SHA1}`,
+      { kind: 'git', url: 'git+https://host.example/a', commit: SHA1 },
+    ],
+    [
+      'a repository by https',
+      'https://host.example/a.git',
+      `https://host.example/a.git#${SHA1}`,
+      `a@https://host.example/a.git#${SHA1}`,
+      { kind: 'git', url: 'https://host.example/a.git', commit: SHA1 },
+    ],
   ])('%s keeps its source as its reference', async (_, specifier, resolved, id, source) => {
-    const result = await gathered(project({ dependencies: { a: specifier } }, `"a@${specifier}":\n  version "1.0.0"\n  resolved "${resolved}"\n`))
+    const result = await gathered(
+      project({ dependencies: { a: specifier } }, `"a@${specifier}":\n  version "1.0.0"\n  resolved "${resolved}"\n`),
+    )
     expect(requirement(result, '.', 'a')).toMatchObject({ range: null, locked: { package: id } })
     expect(pin(result, id).source).toEqual(source)
     // The fragment is a hash of the bytes for a tarball, and a commit otherwise.
@@ -179,7 +250,9 @@ describe('what is wrong with a file', () => {
   })
 
   test('conflict markers are refused although the parser would merge them', async () => {
-    const error = await failure(project({}, '<<<<<<< HEAD\na@1:\n  version "1.0.0"\n=======\na@1:\n  version "1.0.1"\n>>>>>>> x\n'))
+    const error = await failure(
+      project({}, '<<<<<<< HEAD\na@1:\n  version "1.0.0"\n=======\na@1:\n  version "1.0.1"\n>>>>>>> x\n'),
+    )
     expect(error.code).toBe('LOCKFILE_CONFLICT_MARKERS')
     expect(error.message).toBe('yarn.lock:5 has the conflict markers of a git merge')
   })
@@ -192,7 +265,9 @@ describe('what is wrong with a file', () => {
   })
 
   test('hostile names change nothing', async () => {
-    const result = await gathered(project({ dependencies: { a: '1' } }, `${entry(['a@1'], '1.0.0')}"__proto__@1":\n  version "1.0.0"\n`)).catch((error: unknown) => error)
+    const result = await gathered(
+      project({ dependencies: { a: '1' } }, `${entry(['a@1'], '1.0.0')}"__proto__@1":\n  version "1.0.0"\n`),
+    ).catch((error: unknown) => error)
     expect(result).toMatchObject({ code: 'LOCKFILE_INVALID', message: 'yarn.lock: "__proto__" is no package name' })
     expect(({} as Record<string, unknown>)['version']).toBeUndefined()
   })

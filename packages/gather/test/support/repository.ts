@@ -22,7 +22,10 @@ export function repository(files: Files): string {
 export function write(root: string, files: Files): void {
   for (const [path, content] of Object.entries(files)) {
     mkdirSync(dirname(join(root, path)), { recursive: true })
-    writeFileSync(join(root, path), typeof content === 'string' || content instanceof Uint8Array ? content : JSON.stringify(content))
+    writeFileSync(
+      join(root, path),
+      typeof content === 'string' || content instanceof Uint8Array ? content : JSON.stringify(content),
+    )
   }
 }
 
@@ -48,7 +51,8 @@ export async function refusal(run: () => unknown): Promise<PolderError> {
 
 export function service(result: Gathered, path: string): GatheredService {
   const found = result.services.find((one) => one.path === path)
-  if (found === undefined) throw new Error(`no service ${path} among ${result.services.map((one) => one.path).join(', ')}`)
+  if (found === undefined)
+    throw new Error(`no service ${path} among ${result.services.map((one) => one.path).join(', ')}`)
   return found
 }
 
@@ -67,7 +71,10 @@ export function pin(result: Gathered, id: string): Pin {
 /** `name → target` of a pin's edges, a workspace's directory as `link:`. */
 export function edges(result: Gathered, id: string): Record<string, string[]> {
   return Object.fromEntries(
-    pin(result, id).edges.map(({ name, targets }) => [name, targets.map((target) => ('package' in target ? target.package : `link:${target.workspace}`))]),
+    pin(result, id).edges.map(({ name, targets }) => [
+      name,
+      targets.map((target) => ('package' in target ? target.package : `link:${target.workspace}`)),
+    ]),
   )
 }
 
