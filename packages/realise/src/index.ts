@@ -3,3 +3,4 @@ export { linkCheckout, type LinkOptions, type LinkReport } from './link-checkout
 export { planEnvironment } from './plan.ts'
 export type { CheckoutPlan, EnvironmentId, Layout, Place, Plan, PlannedLink, PlannedPackage } from './planned.ts'
 export { readState, writeState, type State, type StateInput } from './state.ts'
+export { verifyCheckout, type CheckoutDifference, type VerifyOptions } from './verify.ts'

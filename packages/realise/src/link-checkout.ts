@@ -71,6 +71,7 @@ function replaceNodeModules({ store, checkout, plan, environmentPath, state, for
   const unfinished: State = {
     format: 1,
     storeHome: store.home,
+    platform: '',
     environment: before?.environment ?? plan.id,
     environmentPath: before?.environmentPath ?? environmentPath,
     layout: plan.layout,
@@ -88,7 +89,15 @@ function replaceNodeModules({ store, checkout, plan, environmentPath, state, for
   for (const [index, { nodeModules }] of stale.entries()) renameIfThere(nodeModules, join(trash, `stale-${index}`))
   // First the root, then the state: an environment that a complete checkout uses is never garbage.
   if (environmentPath !== null) recordRoot(store, { checkout, environment: plan.id })
-  writeState(checkout, { ...unfinished, ...state, environment: plan.id, environmentPath, services: plan.checkout.services, notBuilt: plan.notBuilt })
+  writeState(checkout, {
+    ...unfinished,
+    ...state,
+    platform: `${process.platform}-${process.arch}`,
+    environment: plan.id,
+    environmentPath,
+    services: plan.checkout.services,
+    notBuilt: plan.notBuilt,
+  })
   for (const path of [made, trash]) rmSync(path, { recursive: true, force: true })
   return { replaced: replaced.map((part) => relativeNodeModules(part)), links: plan.checkout.links.length, files }
 }

@@ -12,11 +12,13 @@ import type { Layout } from './planned.ts'
 export interface State {
   readonly format: 1
   readonly storeHome: string
+  /** `<process.platform>-<process.arch>`; empty while an installation is at work, or was killed. */
+  readonly platform: string
   readonly environment: string
   /** Absolute; null in the self-contained layout. */
   readonly environmentPath: string | null
   readonly layout: Layout
-  /** sha256 (hex) of `polder.lock`; empty while an installation is at work, or was killed. */
+  /** sha256 (hex) of `polder.lock`. */
   readonly lock: string
   /** By path relative to the checkout. */
   readonly inputs: Readonly<Record<string, StateInput>>
@@ -42,7 +44,7 @@ export function writeState(checkout: string, state: State): void {
 /** The state of a complete installation; undefined if there is none, it was interrupted, or another polder made it. */
 export function readState(checkout: string): State | undefined {
   const state = readAnyState(checkout)
-  return state === undefined || state.lock === '' ? undefined : state
+  return state === undefined || state.platform === '' ? undefined : state
 }
 
 /** Also that of an interrupted installation. */
@@ -63,11 +65,11 @@ function statePath(checkout: string): string {
 
 function isState(value: unknown): value is State {
   if (typeof value !== 'object' || value === null) return false
-  const { format, storeHome, environment, environmentPath, layout, lock, inputs, services, notBuilt, polder } = value as Record<string, unknown>
+  const { format, storeHome, platform, environment, environmentPath, layout, lock, inputs, services, notBuilt, polder } = value as Record<string, unknown>
   const texts = (list: unknown): boolean => Array.isArray(list) && list.every((entry) => typeof entry === 'string')
   return (
     format === 1 &&
-    [storeHome, environment, lock, polder].every((text) => typeof text === 'string') &&
+    [storeHome, platform, environment, lock, polder].every((text) => typeof text === 'string') &&
     (environmentPath === null || typeof environmentPath === 'string') &&
     (layout === 'linked' || layout === 'self-contained') &&
     typeof inputs === 'object' &&
