@@ -64,7 +64,8 @@ export function printable(text: string): string {
 
 /** `3 packages`, `1 package`. */
 export function count(number: number, noun: string, plural = `${noun}s`): string {
-  return `${number.toLocaleString('en-US')} ${number === 1 ? noun : plural}`
+  // Not `toLocaleString`, which loads ICU's data: tens of milliseconds.
+  return `${String(number).replace(/\B(?=(?:\d{3})+$)/g, ',')} ${number === 1 ? noun : plural}`
 }
 
 /** `412 ms`, `3.4 s`. */
