@@ -178,8 +178,9 @@ class EdgeCompiler {
     const edges: Edge[] = []
     for (const { name, kind, range, locked } of service.requirements) {
       const slot = this.#slotIndex.get(name)
-      if (slot === undefined || (locked === null && kind !== 'peer' && kind !== 'optionalPeer')) continue
-      const wanted: EdgeKind = kind === 'dev' ? 'prod' : locked === null ? 'optionalPeer' : kind
+      if (slot === undefined || (locked === null && kind === 'optional')) continue
+      // A directory that is only linked to has no lockfile of its own: whatever fits its ranges will do.
+      const wanted: EdgeKind = kind === 'dev' || kind === 'prod' ? 'prod' : locked === null ? 'optionalPeer' : kind
       const edge = this.#edge(slot, wanted, range, { name, targets: locked === null ? [] : [locked] })
       if (edge !== null) edges.push(edge)
     }

@@ -181,6 +181,14 @@ describe('peers', () => {
   })
 })
 
+test('a directory without a lockfile of its own gets what fits its ranges among the others\' candidates', () => {
+  const npm = lockOf(
+    { a: { dependencies: { x: '^1.0.0' } }, b: { dependencies: { x: '^2.0.0' } }, linked: { dependencies: { x: '^1.0.0' }, locked: { x: null } } },
+    { 'x@1.0.0': {}, 'x@2.0.0': {} },
+  )
+  expect(npm.services['linked']?.dependencies?.['x']).toEqual({ specifier: '^1.0.0', use: 'x@1.0.0' })
+})
+
 test('a package that no service reaches is not in the lock', () => {
   const npm = lockOf({ a: { dependencies: { x: '^1.0.0' } } }, { 'x@1.0.0': {}, 'x@1.1.0': { dependencies: { gone: '^1.0.0' } }, 'gone@1.0.0': {}, 'y@1.0.0': {} })
   expect(Object.keys(npm.packages)).toContain('x@1.1.0')
