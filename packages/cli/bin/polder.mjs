@@ -31,7 +31,12 @@ function upToDate(flags) {
   try {
     const root = findRoot(process.cwd())
     const state = JSON.parse(readFileSync(join(root, '.polder', 'state.json'), 'utf8'))
-    if (state.format !== 1 || state.storeHome !== storeHome() || state.platform !== `${process.platform}-${process.arch}`) return undefined
+    if (
+      state.format !== 1 ||
+      state.storeHome !== storeHome() ||
+      state.platform !== `${process.platform}-${process.arch}`
+    )
+      return undefined
     // An installation that was cut short leaves a state without inputs.
     if (state.inputs['polder.lock'] === undefined) return undefined
     for (const [path, known] of Object.entries(state.inputs)) {

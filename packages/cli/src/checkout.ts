@@ -22,7 +22,10 @@ export function openCheckout(cwd: string): Checkout {
   const root = findRoot(cwd)
   const lockText = readLockText(root)
   if (lockText === null) {
-    throw new PolderError('LOCK_NOT_FOUND', `there is no ${LOCK_FILE} in ${root}`, { path: join(root, LOCK_FILE), hint: 'run `polder lock`' })
+    throw new PolderError('LOCK_NOT_FOUND', `there is no ${LOCK_FILE} in ${root}`, {
+      path: join(root, LOCK_FILE),
+      hint: 'run `polder lock`',
+    })
   }
   return { root, lock: parseLock(lockText, LOCK_FILE), lockText }
 }
@@ -48,7 +51,10 @@ export function findService(lock: Lock, wanted: string): string {
   if (exact !== undefined) return exact[0]
   const byLastPart = services.filter(([servicePath]) => servicePath.split('/').at(-1) === path)
   if (byLastPart.length === 1 && byLastPart[0] !== undefined) return byLastPart[0][0]
-  const nearest = nearestText(wanted, services.flatMap(([servicePath, { name }]) => [servicePath, ...(name === undefined ? [] : [name])]))
+  const nearest = nearestText(
+    wanted,
+    services.flatMap(([servicePath, { name }]) => [servicePath, ...(name === undefined ? [] : [name])]),
+  )
   throw new PolderError('SERVICE_UNKNOWN', `there is no service ${JSON.stringify(wanted)}`, {
     spec: wanted,
     hint: nearest === undefined ? 'see `polder status` for the services' : `did you mean ${nearest}?`,
@@ -71,12 +77,19 @@ export function binDirectories(root: string, service: string | undefined): strin
 
 /** All requirements of a service, whatever their kind. */
 export function requirementsOf(service: LockedService): NonNullable<LockedService['dependencies']> {
-  return { ...service.peerDependencies, ...service.optionalDependencies, ...service.devDependencies, ...service.dependencies }
+  return {
+    ...service.peerDependencies,
+    ...service.optionalDependencies,
+    ...service.devDependencies,
+    ...service.dependencies,
+  }
 }
 
 /** The candidate that is likely meant, if one is close. */
 export function nearestText(wanted: string, known: readonly string[]): string | undefined {
-  const ranked = known.map((text) => ({ text, distance: distance(wanted, text) })).sort((a, b) => a.distance - b.distance || compareText(a.text, b.text))
+  const ranked = known
+    .map((text) => ({ text, distance: distance(wanted, text) }))
+    .sort((a, b) => a.distance - b.distance || compareText(a.text, b.text))
   const best = ranked[0]
   return best !== undefined && best.distance <= Math.max(2, wanted.length / 3) ? best.text : undefined
 }

@@ -54,8 +54,8 @@ function commandLine(perform: Perform): Command {
       .option('-q, --quiet', 'print nothing but results and errors')
       .option('--verbose', 'print stack traces and everything that is otherwise cut short')
 
-  command(program, 'init', 'find the services below this directory and write polder.yaml').action((flags: OutputFlags) =>
-    perform(flags, async (output) => (await import('./commands/init.ts')).init(cwd, output)),
+  command(program, 'init', 'find the services below this directory and write polder.yaml').action(
+    (flags: OutputFlags) => perform(flags, async (output) => (await import('./commands/init.ts')).init(cwd, output)),
   )
 
   command(program, 'lock', 'gather, fetch what is missing, flatten, and write polder.lock')
@@ -66,13 +66,18 @@ function commandLine(perform: Perform): Command {
     )
 
   command(program, 'install', 'realise the locked environment in this checkout; never touches the network')
-    .addOption(new Option('--layout <layout>', 'links into the shared environment, or everything inside the checkout').choices(['linked', 'self-contained']))
+    .addOption(
+      new Option('--layout <layout>', 'links into the shared environment, or everything inside the checkout').choices([
+        'linked',
+        'self-contained',
+      ]),
+    )
     .option('--force', 'replace a node_modules that another tool made', false)
     .action((flags: OutputFlags & { layout?: 'linked' | 'self-contained'; force: boolean }) =>
       perform(flags, async (output) => (await import('./commands/install.ts')).install(cwd, output, flags)),
     )
 
-  command(program, 'exec', 'run a command with the environment\'s commands on the path: polder exec -- CMD')
+  command(program, 'exec', "run a command with the environment's commands on the path: polder exec -- CMD")
     .option('--service <service>', 'in the directory and with the commands of this service')
     .argument('<command...>')
     .passThroughOptions()
@@ -85,7 +90,9 @@ function commandLine(perform: Perform): Command {
     .argument('<script>')
     .argument('[args...]', 'passed on to the script; those that begin with a dash go behind --')
     .action((script: string, args: string[], flags: OutputFlags & { service: string[] }) =>
-      perform(flags, async (output) => (await import('./commands/run.ts')).run(cwd, script, args, flags.service, output)),
+      perform(flags, async (output) =>
+        (await import('./commands/run.ts')).run(cwd, script, args, flags.service, output),
+      ),
     )
 
   command(program, 'shell', 'start your shell inside the environment')
@@ -95,7 +102,7 @@ function commandLine(perform: Perform): Command {
     )
 
   command(program, 'why', 'who needs a package, with which ranges, and why it is this version')
-    .option('--service <service>', 'only over this service\'s dependencies')
+    .option('--service <service>', "only over this service's dependencies")
     .argument('<name>')
     .action((name: string, flags: OutputFlags & { service?: string }) =>
       perform(flags, async (output) => (await import('./commands/why.ts')).why(cwd, name, flags.service, output)),
@@ -105,7 +112,11 @@ function commandLine(perform: Perform): Command {
     perform(flags, async (output) => (await import('./commands/status.ts')).status(cwd, output)),
   )
 
-  command(program, 'verify', 'recompute the hashes of environment and store; fail with exit code 5 if a file differs').action((flags: OutputFlags) =>
+  command(
+    program,
+    'verify',
+    'recompute the hashes of environment and store; fail with exit code 5 if a file differs',
+  ).action((flags: OutputFlags) =>
     perform(flags, async (output) => (await import('./commands/verify.ts')).verify(cwd, output)),
   )
 
@@ -116,9 +127,12 @@ function commandLine(perform: Perform): Command {
       perform(flags, async (output) => (await import('./commands/diff.ts')).diff(before, after, output)),
     )
 
-  const exporting = program.command('export').description('write the lock in another tool\'s format')
+  const exporting = program.command('export').description("write the lock in another tool's format")
   command(exporting, 'pnpm-lock', 'as a pnpm-lock.yaml with every service as an importer')
-    .option('--output <directory>', 'write it there, beside a pnpm-workspace.yaml if there is none, instead of to stdout')
+    .option(
+      '--output <directory>',
+      'write it there, beside a pnpm-workspace.yaml if there is none, instead of to stdout',
+    )
     .action((flags: OutputFlags & { output?: string }) =>
       perform(flags, async (output) => (await import('./commands/export.ts')).exportLock(cwd, flags.output, output)),
     )
@@ -129,8 +143,8 @@ function commandLine(perform: Perform): Command {
   )
 
   const store = program.command('store').description('the store that all checkouts share')
-  command(store, 'gc', 'remove environments and trees that no checkout uses; safe beside a running install').action((flags: OutputFlags) =>
-    perform(flags, async (output) => (await import('./commands/store-gc.ts')).storeGc(output)),
+  command(store, 'gc', 'remove environments and trees that no checkout uses; safe beside a running install').action(
+    (flags: OutputFlags) => perform(flags, async (output) => (await import('./commands/store-gc.ts')).storeGc(output)),
   )
   return program
 }

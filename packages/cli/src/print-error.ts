@@ -27,7 +27,11 @@ export function printError(error: unknown, output: Output): number {
     const unexpected = error instanceof Error ? error : new Error(String(error))
     if (output.json) output.result({ error: { code: 'UNEXPECTED', message: unexpected.message } })
     process.stderr.write(`polder: unexpected: ${printable(unexpected.message)}\n`)
-    process.stderr.write(output.verbose ? `${printable(unexpected.stack ?? '')}\n` : '  This is a bug in polder. Run again with --verbose for the stack trace.\n')
+    process.stderr.write(
+      output.verbose
+        ? `${printable(unexpected.stack ?? '')}\n`
+        : '  This is a bug in polder. Run again with --verbose for the stack trace.\n',
+    )
     return 1
   }
   if (output.json) output.result({ error: errorDocument(error) })
@@ -40,13 +44,27 @@ function printExpected(error: PolderError, output: Output): void {
   const lines = [`polder: ${error.message} [${error.code}]`]
   if (found !== undefined && wanted !== undefined) lines.push(`  wanted ${wanted}`, `  found  ${found}`)
   for (const other of others.slice(0, output.verbose ? undefined : SHOWN)) lines.push(`  ${other.message}`)
-  if (!output.verbose && others.length > SHOWN) lines.push(`  … and ${others.length - SHOWN} more (--verbose shows all)`)
+  if (!output.verbose && others.length > SHOWN)
+    lines.push(`  … and ${others.length - SHOWN} more (--verbose shows all)`)
   if (hint !== undefined) lines.push(`  hint: ${hint}`)
-  if (output.verbose) lines.push(error.stack ?? '', ...(error.cause instanceof Error ? [`caused by ${error.cause.stack ?? error.cause.message}`] : []))
+  if (output.verbose)
+    lines.push(
+      error.stack ?? '',
+      ...(error.cause instanceof Error ? [`caused by ${error.cause.stack ?? error.cause.message}`] : []),
+    )
   process.stderr.write(`${lines.map(printable).join('\n')}\n`)
 }
 
 function errorDocument(error: PolderError): object {
   const { hint, found, wanted, path, spec, others } = error.details
-  return { code: error.code, message: error.message, hint, found, wanted, path, spec, others: others?.map(errorDocument) }
+  return {
+    code: error.code,
+    message: error.message,
+    hint,
+    found,
+    wanted,
+    path,
+    spec,
+    others: others?.map(errorDocument),
+  }
 }

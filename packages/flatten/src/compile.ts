@@ -79,7 +79,9 @@ export function compile(gathered: Gathered, manifests: ReadonlyMap<PackageId, Pi
   const versions = new Map<PackageId, string>()
   for (const [id, pin] of gathered.pins) versions.set(id, manifests.get(id)?.manifest.version ?? pin.reference)
   const order = names.map((name) =>
-    [...(builders.get(name)?.ids ?? [])].sort((a, b) => ranges.compare(versions.get(a) ?? '', versions.get(b) ?? '') || compareText(a, b)),
+    [...(builders.get(name)?.ids ?? [])].sort(
+      (a, b) => ranges.compare(versions.get(a) ?? '', versions.get(b) ?? '') || compareText(a, b),
+    ),
   )
 
   const edgeCompiler = new EdgeCompiler(gathered, slotIndex, order, builders, versions, ranges)
@@ -110,7 +112,8 @@ function collectSlots(gathered: Gathered, manifests: ReadonlyMap<PackageId, Pinn
     let builder = builders.get(name)
     if (builder === undefined) builders.set(name, (builder = { name, ids: new Set(), workspace: null }))
     if ('workspace' in target) {
-      if (builder.workspace === null || compareText(target.workspace, builder.workspace) < 0) builder.workspace = target.workspace
+      if (builder.workspace === null || compareText(target.workspace, builder.workspace) < 0)
+        builder.workspace = target.workspace
     } else if (manifests.has(target.package)) {
       builder.ids.add(target.package)
     } else if (gathered.pins.get(target.package)?.optional !== true) {
@@ -191,17 +194,28 @@ class EdgeCompiler {
   #edge(slot: number, kind: EdgeKind, specifier: string | null, { name, targets }: LockedEdge): Edge | null {
     const workspace = this.#builders.get(name)?.workspace ?? null
     const order = this.#order[slot] ?? []
-    const locked = targets.flatMap((target) => ('package' in target ? [order.indexOf(target.package)] : [])).filter((index) => index >= 0)
+    const locked = targets
+      .flatMap((target) => ('package' in target ? [order.indexOf(target.package)] : []))
+      .filter((index) => index >= 0)
     locked.sort((a, b) => a - b)
     const toWorkspace = targets.some((target) => 'workspace' in target && target.workspace === workspace)
-    const wanted = specifier === null ? null : this.#parse(name, specifier, locked[0] === undefined ? undefined : order[locked[0]])
+    const wanted =
+      specifier === null ? null : this.#parse(name, specifier, locked[0] === undefined ? undefined : order[locked[0]])
     const inRange = wanted === null ? [] : this.#candidatesInRange(slot, wanted.name, wanted.range)
     // An override or an unmet peer: what the lockfiles chose although the range forbids it is the baseline and stays
     // the only answer where they all chose it, and an answer where some did.
     const respected = locked.some((index) => inRange.includes(index))
-    const allowed = respected || locked.length === 0 ? [...new Set([...inRange, ...locked])].sort((a, b) => a - b) : locked
+    const allowed =
+      respected || locked.length === 0 ? [...new Set([...inRange, ...locked])].sort((a, b) => a - b) : locked
     if (allowed.length === 0 && !toWorkspace && kind !== 'optionalPeer') return null
-    return { slot, kind, range: specifier ?? '*', allowed: toWorkspace && locked.length === 0 ? [] : allowed, workspace: toWorkspace, locked }
+    return {
+      slot,
+      kind,
+      range: specifier ?? '*',
+      allowed: toWorkspace && locked.length === 0 ? [] : allowed,
+      workspace: toWorkspace,
+      locked,
+    }
   }
 
   /** The real name and npm range of a specifier; null for sources other than a registry, and for tags. */
@@ -221,7 +235,8 @@ class EdgeCompiler {
     let positions = this.#inRange.get(key)
     if (positions === undefined) {
       positions = (this.#order[slot] ?? []).flatMap((id, index) => {
-        const fits = this.#gathered.pins.get(id)?.name === name && this.#ranges.satisfies(this.#versions.get(id) ?? '', range)
+        const fits =
+          this.#gathered.pins.get(id)?.name === name && this.#ranges.satisfies(this.#versions.get(id) ?? '', range)
         return fits ? [index] : []
       })
       this.#inRange.set(key, positions)
@@ -235,10 +250,14 @@ function declaration(manifest: Manifest, name: string): readonly [EdgeKind, stri
   const { dependencies, optionalDependencies, peerDependencies, optionalPeers } = manifest
   if (Object.hasOwn(dependencies, name)) return ['prod', dependencies[name] ?? null]
   if (Object.hasOwn(optionalDependencies, name)) return ['optional', optionalDependencies[name] ?? null]
-  if (Object.hasOwn(peerDependencies, name)) return [optionalPeers.includes(name) ? 'optionalPeer' : 'peer', peerDependencies[name] ?? null]
+  if (Object.hasOwn(peerDependencies, name))
+    return [optionalPeers.includes(name) ? 'optionalPeer' : 'peer', peerDependencies[name] ?? null]
   return ['prod', null]
 }
 
 function missing(id: PackageId): PolderError {
-  return new PolderError('ARTIFACT_MISSING', `${id} is locked, but the index has no manifest of it`, { spec: id, hint: 'run `polder index sync`' })
+  return new PolderError('ARTIFACT_MISSING', `${id} is locked, but the index has no manifest of it`, {
+    spec: id,
+    hint: 'run `polder index sync`',
+  })
 }

@@ -1,5 +1,13 @@
 import type { Gathered, Requirement } from '@polder/gather'
-import type { InstanceId, Lock, LockedInstance, LockedPackage, LockedRequirement, LockedService, Target } from '@polder/lock'
+import type {
+  InstanceId,
+  Lock,
+  LockedInstance,
+  LockedPackage,
+  LockedRequirement,
+  LockedService,
+  Target,
+} from '@polder/lock'
 import { compareText, packageId, sortKeys, type PackageId } from '@polder/spec'
 
 import { compile, type Candidate, type PinnedManifest, type ServiceOwner, type Universe } from './compile.ts'
@@ -93,7 +101,8 @@ function preferredRoots(universe: Universe, selected: readonly (readonly number[
     }
   }
   for (const { service, edges } of universe.services) vote(edges, service.path === '.' ? 1e12 : 1e6)
-  for (const { index, candidates } of universe.slots) for (const position of selected[index] ?? []) vote(candidates[position]?.edges ?? [], 1)
+  for (const { index, candidates } of universe.slots)
+    for (const position of selected[index] ?? []) vote(candidates[position]?.edges ?? [], 1)
   return universe.slots.map(({ index, workspace }) => {
     if (workspace !== null) return undefined
     const ballot = votes[index] ?? []
@@ -101,9 +110,14 @@ function preferredRoots(universe: Universe, selected: readonly (readonly number[
   })
 }
 
-function flatRoot(universe: Universe, { instances: all, services: used, uses }: Instances, preferred: readonly (number | undefined)[]): Record<string, Target> {
+function flatRoot(
+  universe: Universe,
+  { instances: all, services: used, uses }: Instances,
+  preferred: readonly (number | undefined)[],
+): Record<string, Target> {
   const standing = new Map<number, InstanceId[]>()
-  for (const { id, node } of all.values()) standing.set(node.candidate.slot, [...(standing.get(node.candidate.slot) ?? []), id])
+  for (const { id, node } of all.values())
+    standing.set(node.candidate.slot, [...(standing.get(node.candidate.slot) ?? []), id])
   const linked = new Set([...used.values()].flatMap((links) => [...links.values()]))
   for (const { links } of all.values()) for (const { target } of links.values()) linked.add(target)
   const ownOfRoot = [...used].find(([owner]) => owner.service.path === '.')?.[1]
@@ -118,7 +132,10 @@ function flatRoot(universe: Universe, { instances: all, services: used, uses }: 
       root[name] = `link:${workspace}`
       continue
     }
-    const rank = (id: InstanceId): readonly [boolean, number] => [all.get(id)?.node.candidate.index === preferred[index], uses.get(id) ?? 0]
+    const rank = (id: InstanceId): readonly [boolean, number] => [
+      all.get(id)?.node.candidate.index === preferred[index],
+      uses.get(id) ?? 0,
+    ]
     const best = (standing.get(index) ?? []).sort((a, b) => {
       const [left, right] = [rank(a), rank(b)]
       return Number(right[0]) - Number(left[0]) || right[1] - left[1] || compareText(a, b)
@@ -135,7 +152,9 @@ function services(universe: Universe, formed: Instances): Record<string, LockedS
     const targets = formed.services.get(owner) ?? new Map<string, Target>()
     const group = (...kinds: readonly Requirement['kind'][]): Record<string, LockedRequirement> =>
       Object.fromEntries(
-        requirements.filter(({ kind }) => kinds.includes(kind)).map((requirement) => [requirement.name, lockedRequirement(requirement, targets, formed)]),
+        requirements
+          .filter(({ kind }) => kinds.includes(kind))
+          .map((requirement) => [requirement.name, lockedRequirement(requirement, targets, formed)]),
       )
     written[path] = {
       ...(manifest.name === undefined ? {} : { name: manifest.name }),
@@ -151,7 +170,11 @@ function services(universe: Universe, formed: Instances): Record<string, LockedS
   return sortKeys(written)
 }
 
-function lockedRequirement({ name, specifier, locked }: Requirement, targets: ReadonlyMap<string, Target>, formed: Instances): LockedRequirement {
+function lockedRequirement(
+  { name, specifier, locked }: Requirement,
+  targets: ReadonlyMap<string, Target>,
+  formed: Instances,
+): LockedRequirement {
   const use = targets.get(name)
   if (use === undefined) return { specifier }
   const is = formed.instances.get(use as InstanceId)?.node.candidate.id
@@ -211,21 +234,32 @@ function keptCandidates(universe: Universe, { instances: all }: Instances): read
   return kept.map((positions) => [...positions].sort((a, b) => a - b))
 }
 
-function report(universe: Universe, { solution }: Selection, kept: readonly (readonly number[])[], lock: Lock, resolution: Resolution): FlattenReport {
+function report(
+  universe: Universe,
+  { solution }: Selection,
+  kept: readonly (readonly number[])[],
+  lock: Lock,
+  resolution: Resolution,
+): FlattenReport {
   const moved: Move[] = []
-  for (const [service, { dependencies, devDependencies, optionalDependencies, peerDependencies }] of Object.entries(lock.npm.services)) {
+  for (const [service, { dependencies, devDependencies, optionalDependencies, peerDependencies }] of Object.entries(
+    lock.npm.services,
+  )) {
     for (const group of [dependencies, devDependencies, optionalDependencies, peerDependencies]) {
       for (const [name, { use, was }] of Object.entries(group ?? {})) {
         if (use !== undefined && was !== undefined) moved.push({ service, name, from: was, to: use })
       }
     }
   }
-  const count = (candidates: Iterable<Candidate | undefined>): number => new Set([...candidates].map((candidate) => candidate?.id)).size
+  const count = (candidates: Iterable<Candidate | undefined>): number =>
+    new Set([...candidates].map((candidate) => candidate?.id)).size
   return {
     services: universe.services.length,
     names: kept.filter((positions) => positions.length > 0).length,
     before: count(universe.slots.flatMap((slot) => slot.candidates)),
-    after: count(universe.slots.flatMap((slot) => (kept[slot.index] ?? []).map((position) => slot.candidates[position]))),
+    after: count(
+      universe.slots.flatMap((slot) => (kept[slot.index] ?? []).map((position) => slot.candidates[position])),
+    ),
     optimal: solution.optimal,
     lowerBound: solution.lowerBound.total,
     moved: moved.sort((a, b) => compareText(a.service, b.service) || compareText(a.name, b.name)),

@@ -37,7 +37,13 @@ export function formInstances(universe: Universe, resolution: Resolution): Insta
     const id = idOf.get(node)
     if (id === undefined || all.has(id)) continue
     const links = [...node.links].sort(([a], [b]) => a - b)
-    all.set(id, { id, node, links: new Map(links.map(([slot, link]) => [slotName(universe, slot), { target: targetOf(slot, link), kind: link.kind }])) })
+    all.set(id, {
+      id,
+      node,
+      links: new Map(
+        links.map(([slot, link]) => [slotName(universe, slot), { target: targetOf(slot, link), kind: link.kind }]),
+      ),
+    })
   }
   const services = new Map<ServiceOwner, ReadonlyMap<string, Target>>()
   const starts: { target: Target; kind: EdgeKind }[] = []
@@ -88,7 +94,11 @@ function equivalenceClasses(nodes: readonly Node[]): ReadonlyMap<Node, number> {
 }
 
 /** The only class of a candidate has the candidate's id; several are told apart by the first of their contexts. */
-function nameClasses(universe: Universe, nodes: readonly Node[], classOf: ReadonlyMap<Node, number>): ReadonlyMap<Node, InstanceId> {
+function nameClasses(
+  universe: Universe,
+  nodes: readonly Node[],
+  classOf: ReadonlyMap<Node, number>,
+): ReadonlyMap<Node, InstanceId> {
   const contexts = new Map<number, string>()
   const classesOf = new Map<string, Set<number>>()
   for (const node of nodes) {
@@ -159,7 +169,10 @@ function reachingWorkspace(instances: ReadonlyMap<InstanceId, Instance>): Set<In
   return found
 }
 
-function countUses(instances: ReadonlyMap<InstanceId, Instance>, starts: readonly { readonly target: Target }[]): ReadonlyMap<Target, number> {
+function countUses(
+  instances: ReadonlyMap<InstanceId, Instance>,
+  starts: readonly { readonly target: Target }[],
+): ReadonlyMap<Target, number> {
   const uses = new Map<Target, number>()
   const count = (target: Target): unknown => uses.set(target, (uses.get(target) ?? 0) + 1)
   for (const { target } of starts) count(target)

@@ -55,7 +55,11 @@ interface OpenNode {
  *
  * @param rootOf the position that the flat root prefers, by slot
  */
-export function resolvePeers(universe: Universe, selected: readonly (readonly number[])[], rootOf: readonly (number | undefined)[]): Resolution {
+export function resolvePeers(
+  universe: Universe,
+  selected: readonly (readonly number[])[],
+  rootOf: readonly (number | undefined)[],
+): Resolution {
   const contextual = contextualSlots(universe, selected)
   const open = openPeers(universe, selected, contextual)
   const nodes = new Map<string, OpenNode>()
@@ -64,7 +68,9 @@ export function resolvePeers(universe: Universe, selected: readonly (readonly nu
   const unmetPeers = new Map<string, UnmetPeer>()
 
   const enter = (candidate: Candidate, scope: Context): OpenNode => {
-    const context = new Map([...scope].filter(([slot]) => open.get(candidate)?.has(slot) === true).sort(([a], [b]) => a - b))
+    const context = new Map(
+      [...scope].filter(([slot]) => open.get(candidate)?.has(slot) === true).sort(([a], [b]) => a - b),
+    )
     const key = `${candidate.slot}/${candidate.index}/${[...context].map(([slot, position]) => `${slot}:${position}`).join(',')}`
     let node = nodes.get(key)
     if (node === undefined) {
@@ -136,7 +142,8 @@ export function resolvePeers(universe: Universe, selected: readonly (readonly nu
     }
     if (suited.length === edge.allowed.length) return undefined
     const choice = best(edge.slot, suited)
-    if (choice === undefined) derived.push({ owner, slot: edge.slot, allowed: suited, range: [edge.range, ...new Set(ranges)].join(' and ') })
+    if (choice === undefined)
+      derived.push({ owner, slot: edge.slot, allowed: suited, range: [edge.range, ...new Set(ranges)].join(' and ') })
     return choice
   }
 
@@ -145,7 +152,12 @@ export function resolvePeers(universe: Universe, selected: readonly (readonly nu
     if (slot === undefined) return
     const sees = choice ?? (slot.workspace === null ? rootOf[edge.slot] : WORKSPACE)
     if (sees === undefined ? edge.kind === 'optionalPeer' : satisfies(edge, sees)) return
-    const version = sees === undefined ? null : sees === WORKSPACE ? `link:${slot.workspace ?? ''}` : (slot.candidates[sees]?.version ?? null)
+    const version =
+      sees === undefined
+        ? null
+        : sees === WORKSPACE
+          ? `link:${slot.workspace ?? ''}`
+          : (slot.candidates[sees]?.version ?? null)
     unmetPeers.set(`${owner}\0${slot.name}`, { owner, name: slot.name, range: edge.range, sees: version })
   }
 
@@ -182,7 +194,9 @@ function openPeers(
   const open = new Map<Candidate, Map<number, Set<Edge>>>()
   if (contextual.size === 0) return open
   const users = new Map<Candidate, Candidate[]>()
-  const all: Candidate[] = universe.slots.flatMap((slot) => (selected[slot.index] ?? []).flatMap((position) => slot.candidates[position] ?? []))
+  const all: Candidate[] = universe.slots.flatMap((slot) =>
+    (selected[slot.index] ?? []).flatMap((position) => slot.candidates[position] ?? []),
+  )
   const queue: Candidate[] = []
   for (const candidate of all) {
     const own = new Map<number, Set<Edge>>()
@@ -190,7 +204,8 @@ function openPeers(
       if (isPeer(edge) && contextual.has(edge.slot)) own.set(edge.slot, new Set([edge]))
       for (const position of edge.allowed) {
         const used = universe.slots[edge.slot]?.candidates[position]
-        if (used !== undefined && selected[edge.slot]?.includes(position) === true) users.set(used, [...(users.get(used) ?? []), candidate])
+        if (used !== undefined && selected[edge.slot]?.includes(position) === true)
+          users.set(used, [...(users.get(used) ?? []), candidate])
       }
     }
     if (own.size > 0) queue.push(candidate)

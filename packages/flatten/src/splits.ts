@@ -27,19 +27,29 @@ export function explainSplits(
     const versions: Record<string, SplitDemand> = {}
     const witnesses: Demand[] = []
     for (const position of kept) {
-      const only = (demands.get(index) ?? []).filter(({ allowed }) => kept.filter((other) => allowed.includes(other)).join() === `${position}`)
+      const only = (demands.get(index) ?? []).filter(
+        ({ allowed }) => kept.filter((other) => allowed.includes(other)).join() === `${position}`,
+      )
       const witness = only.toSorted((a, b) => a.allowed.length - b.allowed.length)[0]
       if (witness !== undefined) witnesses.push(witness)
       const owners = new Set(only.map(({ owner }) => owner)).size
       const version = candidates[position]?.pin.reference ?? ''
-      versions[version] = { range: witness?.range ?? '*', owner: witness === undefined ? '' : ownerName(witness.owner), owners }
+      versions[version] = {
+        range: witness?.range ?? '*',
+        owner: witness === undefined ? '' : ownerName(witness.owner),
+        owners,
+      }
     }
     splits[name] = { proven: witnesses.length === kept.length && pairwiseDisjoint(witnesses), versions }
   }
   return sortKeys(splits)
 }
 
-function activeDemands(universe: Universe, selected: readonly (readonly number[])[], derived: readonly DerivedDemand[]): ReadonlyMap<number, Demand[]> {
+function activeDemands(
+  universe: Universe,
+  selected: readonly (readonly number[])[],
+  derived: readonly DerivedDemand[],
+): ReadonlyMap<number, Demand[]> {
   const demands = new Map<number, Demand[]>()
   const add = (slot: number, demand: Demand): void => {
     const known = demands.get(slot)
@@ -47,10 +57,12 @@ function activeDemands(universe: Universe, selected: readonly (readonly number[]
     else known.push(demand)
   }
   const active = new Set<Owner>(universe.services)
-  for (const slot of universe.slots) for (const position of selected[slot.index] ?? []) active.add(slot.candidates[position] as Owner)
+  for (const slot of universe.slots)
+    for (const position of selected[slot.index] ?? []) active.add(slot.candidates[position] as Owner)
   for (const owner of active) {
     for (const edge of owner.edges) {
-      if (edge.allowed.length > 0 && !edge.workspace && edge.kind !== 'optionalPeer') add(edge.slot, { owner, allowed: edge.allowed, range: edge.range })
+      if (edge.allowed.length > 0 && !edge.workspace && edge.kind !== 'optionalPeer')
+        add(edge.slot, { owner, allowed: edge.allowed, range: edge.range })
     }
   }
   for (const { owner, slot, allowed, range } of derived) if (active.has(owner)) add(slot, { owner, allowed, range })

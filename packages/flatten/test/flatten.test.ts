@@ -5,21 +5,32 @@ import type { Lock } from '@polder/lock'
 import { flatten } from '../src/flatten.ts'
 import { monorepo, type PackageSpec, type ServiceSpec } from './support/monorepo.ts'
 
-function lockOf(services: Readonly<Record<string, ServiceSpec>>, packages: Readonly<Record<string, PackageSpec>>): Lock['npm'] {
+function lockOf(
+  services: Readonly<Record<string, ServiceSpec>>,
+  packages: Readonly<Record<string, PackageSpec>>,
+): Lock['npm'] {
   const { gathered, manifests } = monorepo(services, packages)
   return flatten(gathered, manifests).lock.npm
 }
 
-const links = (npm: Lock['npm'], id: string): unknown => (npm.instances as Record<string, { links?: unknown }>)[id]?.links
+const links = (npm: Lock['npm'], id: string): unknown =>
+  (npm.instances as Record<string, { links?: unknown }>)[id]?.links
 
 describe('versions', () => {
   test('services whose locks drifted apart share the one version that satisfies all of them', () => {
     const npm = lockOf(
-      { a: { dependencies: { semver: '^7.5.0' }, locked: { semver: '7.5.4' } }, b: { dependencies: { semver: '^7.6.0' }, locked: { semver: '7.8.0' } } },
+      {
+        a: { dependencies: { semver: '^7.5.0' }, locked: { semver: '7.5.4' } },
+        b: { dependencies: { semver: '^7.6.0' }, locked: { semver: '7.8.0' } },
+      },
       { 'semver@7.5.4': {}, 'semver@7.8.0': {} },
     )
     expect(Object.keys(npm.packages)).toEqual(['semver@7.8.0'])
-    expect(npm.services['a']?.dependencies?.['semver']).toEqual({ specifier: '^7.5.0', use: 'semver@7.8.0', was: 'semver@7.5.4' })
+    expect(npm.services['a']?.dependencies?.['semver']).toEqual({
+      specifier: '^7.5.0',
+      use: 'semver@7.8.0',
+      was: 'semver@7.5.4',
+    })
     expect(npm.services['b']?.dependencies?.['semver']).toEqual({ specifier: '^7.6.0', use: 'semver@7.8.0' })
     expect(npm.splits).toEqual({})
   })
@@ -34,7 +45,11 @@ describe('versions', () => {
 
   test('a name that truly needs two majors is split, with the demand behind each', () => {
     const npm = lockOf(
-      { a: { dependencies: { chalk: '^4.0.0' } }, b: { dependencies: { chalk: '^5.0.0' } }, c: { dependencies: { chalk: '^5.2.0' } } },
+      {
+        a: { dependencies: { chalk: '^4.0.0' } },
+        b: { dependencies: { chalk: '^5.0.0' } },
+        c: { dependencies: { chalk: '^5.2.0' } },
+      },
       { 'chalk@4.1.2': {}, 'chalk@5.6.2': {} },
     )
     expect(npm.root).toEqual({ chalk: 'chalk@5.6.2' })
@@ -42,7 +57,10 @@ describe('versions', () => {
     expect(npm.splits).toEqual({
       chalk: {
         proven: true,
-        versions: { '4.1.2': { range: '^4.0.0', owner: 'a', owners: 1 }, '5.6.2': { range: '^5.0.0', owner: 'b', owners: 2 } },
+        versions: {
+          '4.1.2': { range: '^4.0.0', owner: 'a', owners: 1 },
+          '5.6.2': { range: '^5.0.0', owner: 'b', owners: 2 },
+        },
       },
     })
   })
@@ -75,7 +93,11 @@ describe('versions', () => {
 
 test('the service at the root of the repository gets what it asks for at the flat root, however many ask for another', () => {
   const npm = lockOf(
-    { '.': { dependencies: { x: '^1.0.0' } }, a: { dependencies: { x: '^2.0.0' } }, b: { dependencies: { x: '^2.0.0' } } },
+    {
+      '.': { dependencies: { x: '^1.0.0' } },
+      a: { dependencies: { x: '^2.0.0' } },
+      b: { dependencies: { x: '^2.0.0' } },
+    },
     { 'x@1.0.0': {}, 'x@2.0.0': {} },
   )
   expect(npm.root).toEqual({ x: 'x@1.0.0' })
@@ -107,20 +129,33 @@ describe('peers', () => {
       'react@17.0.2',
       'react@18.3.1',
     ])
-    expect(links(npm, npm.services['old']?.dependencies?.['form']?.use ?? '')).toEqual({ dialog: 'dialog@1.0.0(react@17.0.2)', react: 'react@17.0.2' })
-    expect(links(npm, npm.services['new']?.dependencies?.['form']?.use ?? '')).toEqual({ dialog: 'dialog@1.0.0(react@18.3.1)', react: 'react@18.3.1' })
+    expect(links(npm, npm.services['old']?.dependencies?.['form']?.use ?? '')).toEqual({
+      dialog: 'dialog@1.0.0(react@17.0.2)',
+      react: 'react@17.0.2',
+    })
+    expect(links(npm, npm.services['new']?.dependencies?.['form']?.use ?? '')).toEqual({
+      dialog: 'dialog@1.0.0(react@18.3.1)',
+      react: 'react@18.3.1',
+    })
   })
 
   test('a package between the service and the peer passes the context on although it has no such peer itself', () => {
     const npm = lockOf(
-      { old: { dependencies: { react: '^17.0.0', page: '^1.0.0' } }, new: { dependencies: { react: '^18.0.0', page: '^1.0.0' } } },
+      {
+        old: { dependencies: { react: '^17.0.0', page: '^1.0.0' } },
+        new: { dependencies: { react: '^18.0.0', page: '^1.0.0' } },
+      },
       { ...packages, 'page@1.0.0': { dependencies: { dialog: '^1.0.0' } } },
     )
-    expect(links(npm, npm.services['old']?.dependencies?.['page']?.use ?? '')).toEqual({ dialog: 'dialog@1.0.0(react@17.0.2)' })
-    expect(links(npm, npm.services['new']?.dependencies?.['page']?.use ?? '')).toEqual({ dialog: 'dialog@1.0.0(react@18.3.1)' })
+    expect(links(npm, npm.services['old']?.dependencies?.['page']?.use ?? '')).toEqual({
+      dialog: 'dialog@1.0.0(react@17.0.2)',
+    })
+    expect(links(npm, npm.services['new']?.dependencies?.['page']?.use ?? '')).toEqual({
+      dialog: 'dialog@1.0.0(react@18.3.1)',
+    })
   })
 
-  test('a service that could use either version gets the one that its dependencies\' peers ask for', () => {
+  test("a service that could use either version gets the one that its dependencies' peers ask for", () => {
     const npm = lockOf(
       {
         both: { dependencies: { react: '^17.0.0 || ^18.0.0', legacy: '^1.0.0' }, locked: { react: '17.0.2' } },
@@ -138,7 +173,10 @@ describe('peers', () => {
     const npm = lockOf(
       {
         'packages/tide': { name: 'tide', version: '3.5.0' },
-        web: { dependencies: { tide: 'workspace:*', app: '^1.0.0', plain: '^1.0.0' }, locked: { tide: 'link:packages/tide' } },
+        web: {
+          dependencies: { tide: 'workspace:*', app: '^1.0.0', plain: '^1.0.0' },
+          locked: { tide: 'link:packages/tide' },
+        },
       },
       {
         'plugin@1.0.0': { peerDependencies: { tide: '^3.0.0' }, locked: { tide: 'link:packages/tide' } },
@@ -146,15 +184,26 @@ describe('peers', () => {
         'plain@1.0.0': {},
       },
     )
-    expect(npm.root).toEqual({ app: 'app@1.0.0', plain: 'plain@1.0.0', plugin: 'plugin@1.0.0', tide: 'link:packages/tide' })
+    expect(npm.root).toEqual({
+      app: 'app@1.0.0',
+      plain: 'plain@1.0.0',
+      plugin: 'plugin@1.0.0',
+      tide: 'link:packages/tide',
+    })
     expect(links(npm, 'plugin@1.0.0')).toEqual({ tide: 'link:packages/tide' })
-    const inCheckout = Object.entries(npm.instances as Record<string, { inCheckout?: true }>).filter(([, { inCheckout: bound }]) => bound === true)
+    const inCheckout = Object.entries(npm.instances as Record<string, { inCheckout?: true }>).filter(
+      ([, { inCheckout: bound }]) => bound === true,
+    )
     expect(inCheckout.map(([id]) => id)).toEqual(['app@1.0.0', 'plugin@1.0.0'])
   })
 
   test('an optional peer that the flat root would show at the wrong version sees the right one, if there is one', () => {
     const npm = lockOf(
-      { a: { dependencies: { ws: '^8.0.0', buffer: '^5.0.0' } }, b: { dependencies: { buffer: '^4.0.0' } }, c: { dependencies: { buffer: '^5.0.0' } } },
+      {
+        a: { dependencies: { ws: '^8.0.0', buffer: '^5.0.0' } },
+        b: { dependencies: { buffer: '^4.0.0' } },
+        c: { dependencies: { buffer: '^5.0.0' } },
+      },
       {
         'ws@8.0.0': { peerDependencies: { buffer: '^4.0.0' }, peerDependenciesMeta: { buffer: { optional: true } } },
         'buffer@4.0.0': {},
@@ -166,31 +215,53 @@ describe('peers', () => {
   })
 
   test('a peer that nobody provides is reported and does not fail', () => {
-    const { gathered, manifests } = monorepo({ a: { dependencies: { dialog: '^1.0.0' } } }, { 'dialog@1.0.0': { peerDependencies: { react: '>=17' } } })
+    const { gathered, manifests } = monorepo(
+      { a: { dependencies: { dialog: '^1.0.0' } } },
+      { 'dialog@1.0.0': { peerDependencies: { react: '>=17' } } },
+    )
     const { lock, report } = flatten(gathered, manifests)
     expect(Object.keys(lock.npm.instances)).toEqual(['dialog@1.0.0'])
     expect(report.unmetPeers).toEqual([])
   })
 
-  test('packages that are each other\'s peers end in one instance each', () => {
+  test("packages that are each other's peers end in one instance each", () => {
     const npm = lockOf(
-      { a: { dependencies: { left: '^1.0.0', right: '^1.0.0' } }, b: { dependencies: { left: '^2.0.0', right: '^1.0.0' } } },
-      { 'left@1.0.0': { peerDependencies: { right: '*' } }, 'left@2.0.0': { peerDependencies: { right: '*' } }, 'right@1.0.0': { peerDependencies: { left: '*' } } },
+      {
+        a: { dependencies: { left: '^1.0.0', right: '^1.0.0' } },
+        b: { dependencies: { left: '^2.0.0', right: '^1.0.0' } },
+      },
+      {
+        'left@1.0.0': { peerDependencies: { right: '*' } },
+        'left@2.0.0': { peerDependencies: { right: '*' } },
+        'right@1.0.0': { peerDependencies: { left: '*' } },
+      },
     )
-    expect(Object.keys(npm.instances)).toEqual(['left@1.0.0', 'left@2.0.0', 'right@1.0.0(left@1.0.0)', 'right@1.0.0(left@2.0.0)'])
+    expect(Object.keys(npm.instances)).toEqual([
+      'left@1.0.0',
+      'left@2.0.0',
+      'right@1.0.0(left@1.0.0)',
+      'right@1.0.0(left@2.0.0)',
+    ])
   })
 })
 
-test('a directory without a lockfile of its own gets what fits its ranges among the others\' candidates', () => {
+test("a directory without a lockfile of its own gets what fits its ranges among the others' candidates", () => {
   const npm = lockOf(
-    { a: { dependencies: { x: '^1.0.0' } }, b: { dependencies: { x: '^2.0.0' } }, linked: { dependencies: { x: '^1.0.0' }, locked: { x: null } } },
+    {
+      a: { dependencies: { x: '^1.0.0' } },
+      b: { dependencies: { x: '^2.0.0' } },
+      linked: { dependencies: { x: '^1.0.0' }, locked: { x: null } },
+    },
     { 'x@1.0.0': {}, 'x@2.0.0': {} },
   )
   expect(npm.services['linked']?.dependencies?.['x']).toEqual({ specifier: '^1.0.0', use: 'x@1.0.0' })
 })
 
 test('a package that no service reaches is not in the lock', () => {
-  const npm = lockOf({ a: { dependencies: { x: '^1.0.0' } } }, { 'x@1.0.0': {}, 'x@1.1.0': { dependencies: { gone: '^1.0.0' } }, 'gone@1.0.0': {}, 'y@1.0.0': {} })
+  const npm = lockOf(
+    { a: { dependencies: { x: '^1.0.0' } } },
+    { 'x@1.0.0': {}, 'x@1.1.0': { dependencies: { gone: '^1.0.0' } }, 'gone@1.0.0': {}, 'y@1.0.0': {} },
+  )
   expect(Object.keys(npm.packages)).toContain('x@1.1.0')
   expect(Object.keys(npm.packages)).not.toContain('y@1.0.0')
 })
@@ -198,6 +269,10 @@ test('a package that no service reaches is not in the lock', () => {
 test('a pin without a manifest is an error that names the command to run', () => {
   const { gathered } = monorepo({ a: { dependencies: { x: '^1.0.0' } } }, { 'x@1.0.0': {} })
   expect(() => flatten(gathered, new Map())).toThrowError(
-    expect.objectContaining({ code: 'ARTIFACT_MISSING', message: 'x@1.0.0 is locked, but the index has no manifest of it', details: expect.objectContaining({ hint: 'run `polder index sync`' }) }),
+    expect.objectContaining({
+      code: 'ARTIFACT_MISSING',
+      message: 'x@1.0.0 is locked, but the index has no manifest of it',
+      details: expect.objectContaining({ hint: 'run `polder index sync`' }),
+    }),
   )
 })

@@ -28,13 +28,20 @@ const packages: fc.Arbitrary<Record<string, PackageSpec>> = fc
         const without = (record: Record<string, string>, ...out: readonly string[]): Record<string, string> =>
           Object.fromEntries(Object.entries(record).filter(([key]) => !out.includes(key)))
         const own = without(dependencies, name)
-        return [`${name}@${major}.0.0`, { dependencies: own, peerDependencies: without(peerDependencies, name, ...Object.keys(own)) }]
+        return [
+          `${name}@${major}.0.0`,
+          { dependencies: own, peerDependencies: without(peerDependencies, name, ...Object.keys(own)) },
+        ]
       }),
     ),
   )
-const services: fc.Arbitrary<Record<string, ServiceSpec>> = fc.dictionary(fc.constantFrom('s1', 's2', 's3', 's4'), requirements.map((dependencies) => ({ dependencies })), {
-  minKeys: 1,
-})
+const services: fc.Arbitrary<Record<string, ServiceSpec>> = fc.dictionary(
+  fc.constantFrom('s1', 's2', 's3', 's4'),
+  requirements.map((dependencies) => ({ dependencies })),
+  {
+    minKeys: 1,
+  },
+)
 
 test('every hard edge is satisfied by what the lock links it to', () => {
   fc.assert(
@@ -44,14 +51,23 @@ test('every hard edge is satisfied by what the lock links it to', () => {
       for (const [path, { dependencies = {} }] of Object.entries(npm.services)) {
         for (const [name, { specifier, use }] of Object.entries(dependencies)) {
           const possible = someSatisfies(available, name, specifier)
-          expect({ path, name, satisfied: use !== undefined && semver.satisfies(versionOf(use), specifier) }).toEqual({ path, name, satisfied: possible })
+          expect({ path, name, satisfied: use !== undefined && semver.satisfies(versionOf(use), specifier) }).toEqual({
+            path,
+            name,
+            satisfied: possible,
+          })
         }
       }
-      for (const [id, { package: own, links = {} }] of Object.entries(npm.instances as Readonly<Record<string, LockedInstance>>)) {
+      for (const [id, { package: own, links = {} }] of Object.entries(
+        npm.instances as Readonly<Record<string, LockedInstance>>,
+      )) {
         const { dependencies = {}, peerDependencies = {} } = available[own] ?? {}
         for (const [name, wantedRange] of Object.entries({ ...peerDependencies, ...dependencies })) {
           const target = links[name]
-          const satisfied = target !== undefined && npm.instances[target as InstanceId] !== undefined && semver.satisfies(versionOf(target), wantedRange)
+          const satisfied =
+            target !== undefined &&
+            npm.instances[target as InstanceId] !== undefined &&
+            semver.satisfies(versionOf(target), wantedRange)
           expect({ id, name, satisfied }).toEqual({ id, name, satisfied: someSatisfies(available, name, wantedRange) })
         }
       }
@@ -82,7 +98,9 @@ test('no selection is larger than one where every package keeps what its lockfil
 })
 
 function someSatisfies(available: Record<string, PackageSpec>, name: string, wanted: string): boolean {
-  return Object.keys(available).some((id) => splitPackageId(id).name === name && semver.satisfies(splitPackageId(id).reference, wanted))
+  return Object.keys(available).some(
+    (id) => splitPackageId(id).name === name && semver.satisfies(splitPackageId(id).reference, wanted),
+  )
 }
 
 function versionOf(target: string): string {
@@ -104,7 +122,9 @@ function shuffled({ gathered, manifests }: Monorepo, keys: IterableIterator<numb
     manifests: new Map(shuffle(manifests)),
     gathered: {
       ...gathered,
-      services: shuffle(gathered.services.map((service) => ({ ...service, requirements: shuffle(service.requirements) }))),
+      services: shuffle(
+        gathered.services.map((service) => ({ ...service, requirements: shuffle(service.requirements) })),
+      ),
       pins: new Map(shuffle(gathered.pins).map(([id, pin]) => [id, { ...pin, edges: shuffle(pin.edges) }])),
     },
   }

@@ -33,8 +33,12 @@ export function diffLocks(before: Lock, after: Lock): LockDiff {
     packages: packageChanges(Object.keys(old.packages), Object.keys(young.packages)),
     services: serviceChanges(before, after),
     splits: {
-      added: Object.keys(young.splits).filter((name) => !Object.hasOwn(old.splits, name)).sort(compareText),
-      removed: Object.keys(old.splits).filter((name) => !Object.hasOwn(young.splits, name)).sort(compareText),
+      added: Object.keys(young.splits)
+        .filter((name) => !Object.hasOwn(old.splits, name))
+        .sort(compareText),
+      removed: Object.keys(old.splits)
+        .filter((name) => !Object.hasOwn(young.splits, name))
+        .sort(compareText),
     },
     integrity: Object.entries(old.packages)
       .flatMap(([id, { integrity }]) => {
@@ -47,7 +51,14 @@ export function diffLocks(before: Lock, after: Lock): LockDiff {
 
 /** True if nothing that is installed differs. */
 export function isEmptyDiff(diff: LockDiff): boolean {
-  return diff.packages.length + diff.services.length + diff.splits.added.length + diff.splits.removed.length + diff.integrity.length === 0
+  return (
+    diff.packages.length +
+      diff.services.length +
+      diff.splits.added.length +
+      diff.splits.removed.length +
+      diff.integrity.length ===
+    0
+  )
 }
 
 function packageChanges(before: readonly string[], after: readonly string[]): PackageChange[] {
@@ -82,8 +93,14 @@ function serviceChanges(before: Lock, after: Lock): ServiceChange[] {
 function uses(lock: Lock): Map<string, string> {
   const found = new Map<string, string>()
   for (const [path, service] of Object.entries(lock.npm.services)) {
-    for (const group of [service.dependencies, service.devDependencies, service.optionalDependencies, service.peerDependencies]) {
-      for (const [name, { use }] of Object.entries(group ?? {})) if (use !== undefined) found.set(`${path}\0${name}`, use)
+    for (const group of [
+      service.dependencies,
+      service.devDependencies,
+      service.optionalDependencies,
+      service.peerDependencies,
+    ]) {
+      for (const [name, { use }] of Object.entries(group ?? {}))
+        if (use !== undefined) found.set(`${path}\0${name}`, use)
     }
   }
   return found

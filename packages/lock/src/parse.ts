@@ -17,14 +17,22 @@ export function parseLock(text: string, path: string): Lock {
     })
   }
   if (text.includes('__proto__')) {
-    throw new PolderError('LOCK_INVALID', `${path} holds the name __proto__, which no package has`, { path, spec: '__proto__', hint: REMAKE })
+    throw new PolderError('LOCK_INVALID', `${path} holds the name __proto__, which no package has`, {
+      path,
+      spec: '__proto__',
+      hint: REMAKE,
+    })
   }
   let document: unknown
   try {
     document = load(text, { filename: path })
   } catch (cause) {
     if (!(cause instanceof YAMLException)) throw cause
-    throw new PolderError('LOCK_INVALID', `${path} is not YAML: ${cause.message.split('\n')[0] ?? ''}`, { path, cause, hint: REMAKE })
+    throw new PolderError('LOCK_INVALID', `${path} is not YAML: ${cause.message.split('\n')[0] ?? ''}`, {
+      path,
+      cause,
+      hint: REMAKE,
+    })
   }
   const version = (document as { lockfileVersion?: unknown } | null)?.lockfileVersion
   if (version !== 1) {
@@ -38,7 +46,10 @@ export function parseLock(text: string, path: string): Lock {
   const parsed = LOCK.safeParse(document)
   if (!parsed.success) {
     const issue = parsed.error.issues[0]
-    throw new PolderError('LOCK_INVALID', `${path}: ${issue?.path.join(' > ') ?? ''}: ${issue?.message ?? 'invalid'}`, { path, hint: REMAKE })
+    throw new PolderError('LOCK_INVALID', `${path}: ${issue?.path.join(' > ') ?? ''}: ${issue?.message ?? 'invalid'}`, {
+      path,
+      hint: REMAKE,
+    })
   }
   const lock = parsed.data as unknown as Lock
   checkTargets(lock, path)
@@ -49,7 +60,10 @@ const REMAKE = 'run `polder lock` to make it anew'
 
 const text = z.string()
 const name = text.regex(/^(?:@[a-z0-9-~][\w-.~]*\/)?[\w-~][\w-.~!'()*]*$/i, 'is no package name')
-const relativePath = text.refine((path) => !path.startsWith('/') && !/(?:^|\/)\.\.(?:\/|$)|[\\\0]/.test(path), 'leads out of the repository')
+const relativePath = text.refine(
+  (path) => !path.startsWith('/') && !/(?:^|\/)\.\.(?:\/|$)|[\\\0]/.test(path),
+  'leads out of the repository',
+)
 const strings = z.record(text, text)
 const target = text.min(1)
 const requirement = z.strictObject({ specifier: text, use: target.optional(), was: text.optional() })
@@ -106,13 +120,12 @@ const LOCK = z.strictObject({
     ),
     instances: z.record(
       text,
-      z
-        .strictObject({
-          package: text.optional(),
-          optional: z.literal(true).optional(),
-          inCheckout: z.literal(true).optional(),
-          links: z.record(name, target).optional(),
-        })
+      z.strictObject({
+        package: text.optional(),
+        optional: z.literal(true).optional(),
+        inCheckout: z.literal(true).optional(),
+        links: z.record(name, target).optional(),
+      }),
     ),
   }),
 })
@@ -121,10 +134,16 @@ const LOCK = z.strictObject({
 function checkTargets(lock: Lock, path: string): void {
   const { instances, packages, services, root } = lock.npm
   const fail = (where: string, what: string): never => {
-    throw new PolderError('LOCK_INVALID', `${path}: ${where} leads to ${what}, which the lock does not hold`, { path, spec: what, hint: REMAKE })
+    throw new PolderError('LOCK_INVALID', `${path}: ${where} leads to ${what}, which the lock does not hold`, {
+      path,
+      spec: what,
+      hint: REMAKE,
+    })
   }
   const check = (where: string, to: string): void => {
-    const known = to.startsWith('link:') ? Object.hasOwn(services, to.slice('link:'.length)) : Object.hasOwn(instances, to)
+    const known = to.startsWith('link:')
+      ? Object.hasOwn(services, to.slice('link:'.length))
+      : Object.hasOwn(instances, to)
     if (!known) fail(where, to)
   }
   for (const [id, instance] of Object.entries(instances)) {
@@ -134,7 +153,9 @@ function checkTargets(lock: Lock, path: string): void {
     for (const to of Object.values(instance.links ?? {})) check(id, to)
   }
   for (const [entry, to] of Object.entries(root)) check(`root > ${entry}`, to)
-  for (const [service, { dependencies, devDependencies, optionalDependencies, peerDependencies }] of Object.entries(services)) {
+  for (const [service, { dependencies, devDependencies, optionalDependencies, peerDependencies }] of Object.entries(
+    services,
+  )) {
     for (const group of [dependencies, devDependencies, optionalDependencies, peerDependencies]) {
       for (const { use } of Object.values(group ?? {})) if (use !== undefined) check(service, use)
     }

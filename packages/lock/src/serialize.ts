@@ -54,7 +54,11 @@ function instances(record: NpmLock['instances']): object {
   for (const [id, value] of Object.entries(sorted)) {
     // Most ids are the package's own: said once is enough.
     const own: string = value.package
-    written[id] = { ...(own === id ? {} : { package: own }), ...pick(value, ['optional', 'inCheckout']), ...sortedRecords(value, ['links']) }
+    written[id] = {
+      ...(own === id ? {} : { package: own }),
+      ...pick(value, ['optional', 'inCheckout']),
+      ...sortedRecords(value, ['links']),
+    }
   }
   return written
 }

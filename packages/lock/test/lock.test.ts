@@ -30,7 +30,10 @@ const harbour = (): Lock =>
         name: '@harbour/berths',
         version: '1.0.0',
         lockfile: 'services/berths/package-lock.json',
-        dependencies: { tide: { specifier: 'workspace:*', use: 'link:packages/tide' }, chalk: { specifier: '^4.1.0', use: 'chalk@4.1.2', was: 'chalk@4.1.0' } },
+        dependencies: {
+          tide: { specifier: 'workspace:*', use: 'link:packages/tide' },
+          chalk: { specifier: '^4.1.0', use: 'chalk@4.1.2', was: 'chalk@4.1.0' },
+        },
       },
       'packages/tide': { name: 'tide', lockfile: 'pnpm-lock.yaml' },
     },
@@ -41,7 +44,13 @@ const harbour = (): Lock =>
     instances: { 'chalk@5.6.2': { package: 'chalk@5.6.2' }, 'chalk@4.1.2': { package: 'chalk@4.1.2' } },
     root: { chalk: 'chalk@5.6.2', tide: 'link:packages/tide' },
     splits: {
-      chalk: { proven: true, versions: { '4.1.2': { range: '^4.1.0', owner: 'services/berths', owners: 1 }, '5.6.2': { range: '^5.0.0', owner: 'services/cranes', owners: 1 } } },
+      chalk: {
+        proven: true,
+        versions: {
+          '4.1.2': { range: '^4.1.0', owner: 'services/berths', owners: 1 },
+          '5.6.2': { range: '^5.0.0', owner: 'services/cranes', owners: 1 },
+        },
+      },
     },
   })
 
@@ -98,22 +107,47 @@ describe('the file', () => {
   test('survives a round trip whatever the order of its keys', () => {
     const name = fc.stringMatching(/^[a-z][a-z0-9-]{0,8}$/)
     const version = fc.tuple(fc.nat(20), fc.nat(20), fc.nat(20)).map((parts) => parts.join('.'))
-    const instances = fc.uniqueArray(fc.tuple(name, version).map(([text, number]) => `${text}@${number}`), { minLength: 1, maxLength: 12 })
+    const instances = fc.uniqueArray(
+      fc.tuple(name, version).map(([text, number]) => `${text}@${number}`),
+      { minLength: 1, maxLength: 12 },
+    )
     fc.assert(
-      fc.property(instances, fc.infiniteStream(fc.nat(1000)), fc.array(name, { maxLength: 4 }), (ids, picks, services) => {
-        const shuffled = <T>(entries: [string, T][]): Record<string, T> =>
-          Object.fromEntries(entries.map((entry) => [picks.next().value as number, entry] as const).sort(([a], [b]) => a - b).map(([, entry]) => entry))
-        const build = (): Lock =>
-          lockWith({
-            packages: shuffled(ids.map((id) => [id, { integrity: integrity(id), os: ['linux'], peerDependencies: { x: '>=1 <3' } }])),
-            instances: shuffled(ids.map((id) => [id, { package: id, links: { [id.split('@')[0] ?? '']: id } }])),
-            root: shuffled(ids.map((id) => [id.split('@')[0] ?? '', ids.find((other) => other.startsWith(`${id.split('@')[0] ?? ''}@`))])),
-            services: shuffled(services.map((path) => [path, { lockfile: 'yarn.lock', dependencies: { dep: { specifier: '*', use: ids[0] } } }])),
-          })
-        const text = serializeLock(build())
-        expect(serializeLock(build())).toBe(text)
-        expect(serializeLock(parseLock(text, 'polder.lock'))).toBe(text)
-      }),
+      fc.property(
+        instances,
+        fc.infiniteStream(fc.nat(1000)),
+        fc.array(name, { maxLength: 4 }),
+        (ids, picks, services) => {
+          const shuffled = <T>(entries: [string, T][]): Record<string, T> =>
+            Object.fromEntries(
+              entries
+                .map((entry) => [picks.next().value as number, entry] as const)
+                .sort(([a], [b]) => a - b)
+                .map(([, entry]) => entry),
+            )
+          const build = (): Lock =>
+            lockWith({
+              packages: shuffled(
+                ids.map((id) => [id, { integrity: integrity(id), os: ['linux'], peerDependencies: { x: '>=1 <3' } }]),
+              ),
+              instances: shuffled(ids.map((id) => [id, { package: id, links: { [id.split('@')[0] ?? '']: id } }])),
+              root: shuffled(
+                ids.map((id) => [
+                  id.split('@')[0] ?? '',
+                  ids.find((other) => other.startsWith(`${id.split('@')[0] ?? ''}@`)),
+                ]),
+              ),
+              services: shuffled(
+                services.map((path) => [
+                  path,
+                  { lockfile: 'yarn.lock', dependencies: { dep: { specifier: '*', use: ids[0] } } },
+                ]),
+              ),
+            })
+          const text = serializeLock(build())
+          expect(serializeLock(build())).toBe(text)
+          expect(serializeLock(parseLock(text, 'polder.lock'))).toBe(text)
+        },
+      ),
       { numRuns: 60 },
     )
   })
@@ -122,14 +156,43 @@ describe('the file', () => {
     ['another version', 'lockfileVersion: 2\n', 'polder.lock has lockfileVersion 2'],
     ['no mapping', 'just text\n', 'polder.lock has lockfileVersion none'],
     ['broken YAML', 'lockfileVersion: [1\n', /^polder\.lock is not YAML: /],
-    ['merge conflict markers', '<<<<<<< ours\nlockfileVersion: 1\n=======\n>>>>>>> theirs\n', 'polder.lock holds merge conflict markers'],
-    ['an unknown key', serializeLock(harbour()).replace('npm:', 'conda: {}\nnpm:'), /^polder\.lock: .*Unrecognized key: "conda"/],
-    ['a weak hash', serializeLock(harbour()).replace(/sha512-\S+/, 'sha1-AAAAAAAAAAAAAAAAAAAAAAAAAAA='), /integrity: is no sha512$/],
-    ['a path out of the repository', serializeLock(harbour()).replace('lockfile: pnpm-lock.yaml', 'lockfile: ../x'), /lockfile: leads out of the repository$/],
-    ['a dangling target', serializeLock(harbour()).replace('chalk: chalk@5.6.2', 'chalk: chalk@9.9.9'), 'polder.lock: root > chalk leads to chalk@9.9.9, which the lock does not hold'],
-    ['__proto__ as a name', serializeLock(harbour()).replace('chalk: chalk@5.6.2', '__proto__: chalk@5.6.2'), 'polder.lock holds the name __proto__, which no package has'],
+    [
+      'merge conflict markers',
+      '<<<<<<< ours\nlockfileVersion: 1\n=======\n>>>>>>> theirs\n',
+      'polder.lock holds merge conflict markers',
+    ],
+    [
+      'an unknown key',
+      serializeLock(harbour()).replace('npm:', 'conda: {}\nnpm:'),
+      /^polder\.lock: .*Unrecognized key: "conda"/,
+    ],
+    [
+      'a weak hash',
+      serializeLock(harbour()).replace(/sha512-\S+/, 'sha1-AAAAAAAAAAAAAAAAAAAAAAAAAAA='),
+      /integrity: is no sha512$/,
+    ],
+    [
+      'a path out of the repository',
+      serializeLock(harbour()).replace('lockfile: pnpm-lock.yaml', 'lockfile: ../x'),
+      /lockfile: leads out of the repository$/,
+    ],
+    [
+      'a dangling target',
+      serializeLock(harbour()).replace('chalk: chalk@5.6.2', 'chalk: chalk@9.9.9'),
+      'polder.lock: root > chalk leads to chalk@9.9.9, which the lock does not hold',
+    ],
+    [
+      '__proto__ as a name',
+      serializeLock(harbour()).replace('chalk: chalk@5.6.2', '__proto__: chalk@5.6.2'),
+      'polder.lock holds the name __proto__, which no package has',
+    ],
   ])('with %s is refused', (_, text, message) => {
-    expect(() => parseLock(text, 'polder.lock')).toThrowError(expect.objectContaining({ code: 'LOCK_INVALID', message: typeof message === 'string' ? message : expect.stringMatching(message) }))
+    expect(() => parseLock(text, 'polder.lock')).toThrowError(
+      expect.objectContaining({
+        code: 'LOCK_INVALID',
+        message: typeof message === 'string' ? message : expect.stringMatching(message),
+      }),
+    )
   })
 })
 
@@ -140,11 +203,17 @@ describe('a comparison', () => {
 
   test('names versions, services, splits and changed bytes', () => {
     const after = harbour() as unknown as { npm: Record<string, Record<string, unknown>> }
-    after.npm['packages'] = { 'chalk@5.6.2': { integrity: integrity('other') }, 'ms@2.1.3': { integrity: integrity('ms') } }
+    after.npm['packages'] = {
+      'chalk@5.6.2': { integrity: integrity('other') },
+      'ms@2.1.3': { integrity: integrity('ms') },
+    }
     after.npm['splits'] = {}
     after.npm['services'] = {
       ...after.npm['services'],
-      'services/berths': { lockfile: 'services/berths/package-lock.json', dependencies: { chalk: { specifier: '^5.0.0', use: 'chalk@5.6.2' } } },
+      'services/berths': {
+        lockfile: 'services/berths/package-lock.json',
+        dependencies: { chalk: { specifier: '^5.0.0', use: 'chalk@5.6.2' } },
+      },
     }
     expect(diffLocks(harbour(), after as unknown as Lock)).toEqual({
       packages: [

@@ -11,5 +11,12 @@ export {
 } from './integrity.ts'
 export { INSTALL_SCRIPTS, installScripts, manifestFromJson, parseManifest, type Manifest } from './manifest.ts'
 export { compareText, isPackageName, packageId, sortKeys, splitPackageId, type PackageId } from './package-id.ts'
-export { currentPlatform, matchesPlatform, parsePlatform, platformName, type Platform, type PlatformCondition } from './platform.ts'
+export {
+  currentPlatform,
+  matchesPlatform,
+  parsePlatform,
+  platformName,
+  type Platform,
+  type PlatformCondition,
+} from './platform.ts'
 export { RangeCache } from './semver-ranges.ts'

@@ -19,11 +19,16 @@ export function strongestIntegrity(text: string): Integrity {
   for (const part of text.trim().split(/\s+/)) {
     const [algorithm, rest = ''] = splitAtDash(part)
     const digest = rest.split('?')[0] ?? ''
-    if (!isAlgorithm(algorithm) || digest.length !== BASE64_LENGTH[algorithm] || !/^[A-Za-z0-9+/]+=*$/.test(digest)) continue
+    if (!isAlgorithm(algorithm) || digest.length !== BASE64_LENGTH[algorithm] || !/^[A-Za-z0-9+/]+=*$/.test(digest))
+      continue
     const hash = `${algorithm}-${digest}` as Integrity
     if (best === undefined || STRENGTH[algorithm] > STRENGTH[algorithmOf(best)]) best = hash
   }
-  if (best === undefined) throw new PolderError('INTEGRITY_MISSING', `no usable hash in "${text}"`, { found: text, wanted: 'sha512-<base64>' })
+  if (best === undefined)
+    throw new PolderError('INTEGRITY_MISSING', `no usable hash in "${text}"`, {
+      found: text,
+      wanted: 'sha512-<base64>',
+    })
   return best
 }
 

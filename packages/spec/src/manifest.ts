@@ -52,10 +52,14 @@ export function manifestFromJson(json: unknown, path: string): Manifest {
   if (!parsed.success) {
     const issue = parsed.error.issues[0]
     const where = issue?.path.join('.') ?? ''
-    throw new PolderError('MANIFEST_INVALID', `${path}: ${where === '' ? 'the document' : `"${where}"`} ${issue?.message ?? 'is invalid'}`, {
-      path,
-      hint: 'see npm\'s documentation of package.json',
-    })
+    throw new PolderError(
+      'MANIFEST_INVALID',
+      `${path}: ${where === '' ? 'the document' : `"${where}"`} ${issue?.message ?? 'is invalid'}`,
+      {
+        path,
+        hint: "see npm's documentation of package.json",
+      },
+    )
   }
   const document = parsed.data
   const optionalDependencies = requirements(document.optionalDependencies, path)
@@ -93,7 +97,8 @@ export function installScripts(manifest: Manifest, hasBindingGyp: boolean): read
 
 // The "as every client does" part: fields of the wrong type that clients tolerate become undefined.
 const text = z.string()
-const lenient = <T extends z.ZodType>(schema: T): z.ZodCatch<z.ZodOptional<T>> => schema.optional().catch(() => undefined as never)
+const lenient = <T extends z.ZodType>(schema: T): z.ZodCatch<z.ZodOptional<T>> =>
+  schema.optional().catch(() => undefined as never)
 const ranges = z.record(z.string(), z.unknown()).nullish()
 const list = lenient(z.union([text.transform((value) => [value]), z.array(text)]))
 
@@ -104,7 +109,15 @@ const DOCUMENT = z.looseObject({
   devDependencies: ranges,
   optionalDependencies: ranges,
   peerDependencies: ranges,
-  peerDependenciesMeta: lenient(z.record(z.string(), z.looseObject({ optional: lenient(z.boolean()) }).nullish().catch(undefined))),
+  peerDependenciesMeta: lenient(
+    z.record(
+      z.string(),
+      z
+        .looseObject({ optional: lenient(z.boolean()) })
+        .nullish()
+        .catch(undefined),
+    ),
+  ),
   bundledDependencies: lenient(z.union([z.boolean(), z.array(text)])),
   bundleDependencies: lenient(z.union([z.boolean(), z.array(text)])),
   engines: lenient(z.union([z.record(z.string(), text), z.array(z.unknown())])),
@@ -115,12 +128,19 @@ const DOCUMENT = z.looseObject({
   libc: list,
 })
 
-function requirements(record: Readonly<Record<string, unknown>> | null | undefined, path: string): Record<string, string> {
+function requirements(
+  record: Readonly<Record<string, unknown>> | null | undefined,
+  path: string,
+): Record<string, string> {
   const checked: Record<string, string> = Object.create(null) as Record<string, string>
   for (const [name, range] of Object.entries(record ?? {}).sort(([a], [b]) => compareText(a, b))) {
     if (typeof range !== 'string') continue
     if (!isPackageName(name)) {
-      throw new PolderError('MANIFEST_INVALID', `${path} depends on ${JSON.stringify(name)}, which is no package name`, { path, spec: name })
+      throw new PolderError(
+        'MANIFEST_INVALID',
+        `${path} depends on ${JSON.stringify(name)}, which is no package name`,
+        { path, spec: name },
+      )
     }
     checked[name] = range.trim()
   }
@@ -130,18 +150,29 @@ function requirements(record: Readonly<Record<string, unknown>> | null | undefin
 function bins(document: z.infer<typeof DOCUMENT>, path: string): Record<string, string> {
   const { bin, name } = document
   const entries: [string, unknown][] =
-    typeof bin === 'string' ? (name === undefined ? [] : [[name.replace(/^@[^/]+\//, ''), bin]]) : typeof bin === 'object' && bin !== null ? Object.entries(bin) : []
+    typeof bin === 'string'
+      ? name === undefined
+        ? []
+        : [[name.replace(/^@[^/]+\//, ''), bin]]
+      : typeof bin === 'object' && bin !== null
+        ? Object.entries(bin)
+        : []
   const checked: Record<string, string> = Object.create(null) as Record<string, string>
   for (const [command, target] of entries.sort(([a], [b]) => compareText(a, b))) {
     if (typeof target !== 'string' || target === '') continue
     const file = target.replaceAll('\\', '/').replace(/^(?:\.?\/)+/, '')
     const safeCommand = /^[A-Za-z0-9@._~+-][A-Za-z0-9._~+-]*$/.test(command) && command !== '.' && command !== '..'
-    const safeFile = file !== '' && !file.split('/').includes('..') && !/[\0-\x1f\x7f]/.test(file) && !/^[A-Za-z]:/.test(file)
+    const safeFile =
+      file !== '' && !file.split('/').includes('..') && !/[\0-\x1f\x7f]/.test(file) && !/^[A-Za-z]:/.test(file)
     if (!safeCommand || !safeFile) {
-      throw new PolderError('MANIFEST_INVALID', `${path} declares the command ${JSON.stringify(command)} as ${JSON.stringify(target)}, which leaves the package`, {
-        path,
-        found: target,
-      })
+      throw new PolderError(
+        'MANIFEST_INVALID',
+        `${path} declares the command ${JSON.stringify(command)} as ${JSON.stringify(target)}, which leaves the package`,
+        {
+          path,
+          found: target,
+        },
+      )
     }
     checked[command] = file
   }
@@ -150,10 +181,16 @@ function bins(document: z.infer<typeof DOCUMENT>, path: string): Record<string, 
 
 function strings(record: Readonly<Record<string, unknown>> | undefined): Record<string, string> {
   const kept: Record<string, string> = {}
-  for (const [key, value] of Object.entries(record ?? {})) if (typeof value === 'string' && key !== '__proto__') kept[key] = value
+  for (const [key, value] of Object.entries(record ?? {}))
+    if (typeof value === 'string' && key !== '__proto__') kept[key] = value
   return kept
 }
 
-function condition<K extends 'os' | 'cpu' | 'libc'>(field: K, values: readonly string[] | undefined): { readonly [P in K]?: readonly string[] } {
-  return values === undefined || values.length === 0 ? {} : ({ [field]: values } as { readonly [P in K]?: readonly string[] })
+function condition<K extends 'os' | 'cpu' | 'libc'>(
+  field: K,
+  values: readonly string[] | undefined,
+): { readonly [P in K]?: readonly string[] } {
+  return values === undefined || values.length === 0
+    ? {}
+    : ({ [field]: values } as { readonly [P in K]?: readonly string[] })
 }

@@ -16,13 +16,15 @@ export function diff(oldPath: string, newPath: string, output: Output): number {
 
 export function printDiff(output: Output, { packages, services, splits, integrity }: LockDiff): void {
   if (output.quiet) return
-  for (const { id, before, after } of integrity) output.line(output.bad(`! ${id}: other bytes, ${before.slice(0, 20)}… → ${after.slice(0, 20)}…`))
+  for (const { id, before, after } of integrity)
+    output.line(output.bad(`! ${id}: other bytes, ${before.slice(0, 20)}… → ${after.slice(0, 20)}…`))
   for (const { name, removed, added } of packages) {
     if (removed.length === 0) output.line(output.good(`+ ${name} ${added.join(', ')}`))
     else if (added.length === 0) output.line(output.bad(`- ${name} ${removed.join(', ')}`))
     else output.line(`~ ${name} ${removed.join(', ')} → ${added.join(', ')}`)
   }
-  for (const { service, name, before, after } of services) output.line(`  ${service}: ${name} ${before ?? 'nothing'} → ${after ?? 'nothing'}`)
+  for (const { service, name, before, after } of services)
+    output.line(`  ${service}: ${name} ${before ?? 'nothing'} → ${after ?? 'nothing'}`)
   for (const name of splits.added) output.line(`  ${name} is now split`)
   for (const name of splits.removed) output.line(`  ${name} is no longer split`)
 }
@@ -31,7 +33,8 @@ function readLock(path: string): Lock {
   try {
     return parseLock(readFileSync(path, 'utf8'), path)
   } catch (error) {
-    if (isErrno(error, 'ENOENT', 'EISDIR')) throw new PolderError('LOCK_NOT_FOUND', `there is no lock at ${path}`, { path, cause: error })
+    if (isErrno(error, 'ENOENT', 'EISDIR'))
+      throw new PolderError('LOCK_NOT_FOUND', `there is no lock at ${path}`, { path, cause: error })
     throw error
   }
 }

@@ -37,6 +37,12 @@ function workspaceSettings(root: string): PnpmWorkspaceSettings {
   const path = join(root, 'pnpm-workspace.yaml')
   if (!existsSync(path)) return {}
   const document = (parse(readFileSync(path, 'utf8')) ?? {}) as Record<string, unknown>
-  const catalogs = { ...(document['catalogs'] as object | undefined), ...(document['catalog'] === undefined ? {} : { default: document['catalog'] }) }
-  return { catalogs: catalogs as Record<string, Record<string, string>>, overrides: (document['overrides'] ?? {}) as Record<string, string> }
+  const catalogs = {
+    ...(document['catalogs'] as object | undefined),
+    ...(document['catalog'] === undefined ? {} : { default: document['catalog'] }),
+  }
+  return {
+    catalogs: catalogs as Record<string, Record<string, string>>,
+    overrides: (document['overrides'] ?? {}) as Record<string, string>,
+  }
 }

@@ -13,7 +13,10 @@ const SCHEMA = '.polder/polder.schema.json'
 export function init(cwd: string, output: Output): number {
   const path = join(cwd, 'polder.yaml')
   if (existsSync(path)) {
-    throw new PolderError('USAGE', `there is a polder.yaml already in ${cwd}`, { path, hint: 'edit it, or remove it first' })
+    throw new PolderError('USAGE', `there is a polder.yaml already in ${cwd}`, {
+      path,
+      hint: 'edit it, or remove it first',
+    })
   }
   const { text, services } = proposeConfig(cwd, platformName(currentPlatform()), SCHEMA)
   if (services.length === 0) {

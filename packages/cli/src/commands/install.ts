@@ -3,7 +3,16 @@ import { statSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { digestInput, readConfig } from '@polder/gather'
-import { linkCheckout, planEnvironment, realiseEnvironment, type Layout, type LinkReport, type Plan, type State, type StateInput } from '@polder/realise'
+import {
+  linkCheckout,
+  planEnvironment,
+  realiseEnvironment,
+  type Layout,
+  type LinkReport,
+  type Plan,
+  type State,
+  type StateInput,
+} from '@polder/realise'
 import { compareText, currentPlatform } from '@polder/spec'
 import { hasEnvironment, openStore, storeHome, withLease, type Store } from '@polder/store'
 
@@ -32,7 +41,16 @@ export async function install(cwd: string, output: Output, options: InstallOptio
   for (const path of linked.replaced) output.note(`replaced: ${path}, which another tool had made`)
   const packages = plan.environment.length + plan.checkout.packages.length
   printInstalled(output, { plan, packages, built, linked, milliseconds: performance.now() - started })
-  output.result({ upToDate: false, environment: plan.id, environmentPath, layout, packages, built, ...linked, notBuilt: plan.notBuilt })
+  output.result({
+    upToDate: false,
+    environment: plan.id,
+    environmentPath,
+    layout,
+    packages,
+    built,
+    ...linked,
+    notBuilt: plan.notBuilt,
+  })
   return 0
 }
 
@@ -99,17 +117,28 @@ const NAMED = 8
 
 function printInstalled(
   output: Output,
-  { plan, packages, built, linked, milliseconds }: { plan: Plan; packages: number; built: boolean; linked: LinkReport; milliseconds: number },
+  {
+    plan,
+    packages,
+    built,
+    linked,
+    milliseconds,
+  }: { plan: Plan; packages: number; built: boolean; linked: LinkReport; milliseconds: number },
 ): void {
   if (output.quiet) return
   output.line(`${count(packages, 'package')} installed in ${duration(milliseconds)}`)
   if (plan.layout === 'linked') {
-    output.line(`  environment ${plan.id.slice(0, 12)} ${built ? 'built' : 'was there already'}, ${count(linked.links, 'link')} in this checkout`)
+    output.line(
+      `  environment ${plan.id.slice(0, 12)} ${built ? 'built' : 'was there already'}, ${count(linked.links, 'link')} in this checkout`,
+    )
   } else {
     output.line(`  self-contained, ${count(linked.links, 'link')}`)
   }
   const { linked: hardLinks, copied } = linked.files
-  if (hardLinks + copied > 0) output.line(`  ${count(hardLinks + copied, 'file')} in this checkout${copied > 0 ? ` (${copied} copied)` : ', hard links into the store'}`)
+  if (hardLinks + copied > 0)
+    output.line(
+      `  ${count(hardLinks + copied, 'file')} in this checkout${copied > 0 ? ` (${copied} copied)` : ', hard links into the store'}`,
+    )
   const { notBuilt } = plan
   if (notBuilt.length > 0) {
     const named = notBuilt.slice(0, output.verbose ? undefined : NAMED).join(', ')

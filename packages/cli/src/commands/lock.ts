@@ -41,7 +41,14 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
   if (changed) atomicWrite(join(root, LOCK_FILE), text)
   printSummary(output, flattened.report, flattened.lock, { changed, sync, milliseconds: performance.now() - started })
   if (diff !== null) printDiff(output, diff)
-  output.result({ changed, ...flattened.report, splits: flattened.lock.npm.splits, fetched: sync?.fetched ?? 0, bytes: sync?.bytes ?? 0, diff })
+  output.result({
+    changed,
+    ...flattened.report,
+    splits: flattened.lock.npm.splits,
+    fetched: sync?.fetched ?? 0,
+    bytes: sync?.bytes ?? 0,
+    diff,
+  })
   return 0
 }
 
@@ -51,7 +58,9 @@ export async function indexSync(cwd: string, output: Output): Promise<number> {
   const gathered = await gather(root, readConfig(root))
   const { manifests, sync } = await pinnedManifests(gathered, output, false)
   const fetched = sync?.fetched ?? 0
-  output.line(`${count(manifests.size, 'pin')} in the index, ${fetched === 0 ? 'none' : `${fetched} (${bytes(sync?.bytes ?? 0)})`} fetched`)
+  output.line(
+    `${count(manifests.size, 'pin')} in the index, ${fetched === 0 ? 'none' : `${fetched} (${bytes(sync?.bytes ?? 0)})`} fetched`,
+  )
   output.result({ pins: manifests.size, fetched, bytes: sync?.bytes ?? 0 })
   return 0
 }
@@ -63,7 +72,9 @@ async function pinnedManifests(
   offline: boolean,
 ): Promise<{ manifests: ReadonlyMap<PackageId, PinnedManifest>; sync: SyncReport | null }> {
   const store = openStore(storeHome(process.env))
-  const platforms = gathered.config.platforms.map((name) => parsePlatform(name)).filter((platform) => platform !== undefined)
+  const platforms = gathered.config.platforms
+    .map((name) => parsePlatform(name))
+    .filter((platform) => platform !== undefined)
   const wanted = pinRequests(gathered, platforms)
   const known = readPinned(store, wanted)
   let pinned: ReadonlyMap<PackageId, PinnedManifest> = known.pinned
@@ -98,7 +109,15 @@ function pinRequests(gathered: Gathered, platforms: readonly Platform[]): PinReq
   const neededBy = usersOfPins(gathered)
   return [...gathered.pins.values()]
     .filter((pin) => !pin.optional || platforms.some((platform) => matchesPlatform(pin, platform)))
-    .map(({ id, name, reference, integrity, source, optional }) => ({ id, name, reference, integrity, source, optional, neededBy: neededBy(id) }))
+    .map(({ id, name, reference, integrity, source, optional }) => ({
+      id,
+      name,
+      reference,
+      integrity,
+      source,
+      optional,
+      neededBy: neededBy(id),
+    }))
 }
 
 /** Who asks for a pin, for the report of one that cannot be had: services first, then other pins. Made when asked. */
@@ -117,8 +136,14 @@ function usersOfPins(gathered: Gathered): (id: PackageId) => readonly string[] {
 }
 
 function missingPins(missing: readonly PinRequest[]): PolderError {
-  const others = missing.map(({ id, neededBy }) => new PolderError('ARTIFACT_MISSING', `${id}, needed by ${neededBy[0] ?? 'nobody'}`, { spec: id }))
-  return new PolderError('ARTIFACT_MISSING', `the index lacks ${count(missing.length, 'pin')}`, { others, hint: 'run `polder index sync` where there is a network' })
+  const others = missing.map(
+    ({ id, neededBy }) =>
+      new PolderError('ARTIFACT_MISSING', `${id}, needed by ${neededBy[0] ?? 'nobody'}`, { spec: id }),
+  )
+  return new PolderError('ARTIFACT_MISSING', `the index lacks ${count(missing.length, 'pin')}`, {
+    others,
+    hint: 'run `polder index sync` where there is a network',
+  })
 }
 
 function syncFailure(failures: readonly PolderError[]): PolderError {
@@ -167,12 +192,14 @@ function printSummary(
   if (output.quiet) return
   output.line(`${output.bold(LOCK_FILE)} ${changed ? 'written' : 'unchanged'} in ${duration(milliseconds)}`)
   output.line(`  ${count(report.services, 'service')}, ${count(report.names, 'name')}`)
-  if (sync !== null) output.line(`  ${count(sync.fetched, 'artifact')} fetched (${bytes(sync.bytes)}), ${sync.reused} already there`)
+  if (sync !== null)
+    output.line(`  ${count(sync.fetched, 'artifact')} fetched (${bytes(sync.bytes)}), ${sync.reused} already there`)
   const bound = report.optimal ? 'proven to be the fewest' : `at least ${report.lowerBound} are needed`
   output.line(`  ${report.before} → ${report.after} packages (${bound})`)
   if (report.moved.length > 0) {
     output.line(`  ${count(report.moved.length, 'requirement')} of services moved to a version that others share`)
-    for (const { service, name, from, to } of report.moved.slice(0, SHOWN)) output.line(`    ${service}: ${name} ${from} → ${to}`)
+    for (const { service, name, from, to } of report.moved.slice(0, SHOWN))
+      output.line(`    ${service}: ${name} ${from} → ${to}`)
     more(output, report.moved.length)
   }
   const splits = Object.entries(npm.splits)
@@ -186,7 +213,8 @@ function printSummary(
   }
   more(output, splits.length)
   const { length: unmet } = report.unmetPeers
-  if (unmet > 0) output.line(output.dim(`  ${count(unmet, 'peer')} unmet or outside its range (\`polder lock --json\` lists them)`))
+  if (unmet > 0)
+    output.line(output.dim(`  ${count(unmet, 'peer')} unmet or outside its range (\`polder lock --json\` lists them)`))
 }
 
 const SHOWN = 12

@@ -12,7 +12,11 @@ import type { Output } from '../output.ts'
 export async function exec(cwd: string, command: readonly string[], serviceName: string | undefined): Promise<number> {
   const { checkout, service } = openInstalled(cwd, serviceName)
   const [program = '', ...args] = command
-  return spawnInside(checkout, service, { program, args, cwd: serviceName === undefined ? cwd : directoryOf(checkout, service) })
+  return spawnInside(checkout, service, {
+    program,
+    args,
+    cwd: serviceName === undefined ? cwd : directoryOf(checkout, service),
+  })
 }
 
 /** `polder shell`: the user's shell inside the environment. */
@@ -27,7 +31,13 @@ export async function shell(cwd: string, serviceName: string | undefined, output
  * `polder run SCRIPT`: the service of the working directory, the named services, or from the root every service that
  * has the script. `pre` and `post` scripts run as npm runs them. Stops at the first that fails.
  */
-export async function run(cwd: string, script: string, args: readonly string[], serviceNames: readonly string[], output: Output): Promise<number> {
+export async function run(
+  cwd: string,
+  script: string,
+  args: readonly string[],
+  serviceNames: readonly string[],
+  output: Output,
+): Promise<number> {
   const { checkout } = openInstalled(cwd, undefined)
   const services = servicesToRun(checkout, cwd, script, serviceNames)
   for (const { path, manifest } of services) {
@@ -37,9 +47,20 @@ export async function run(cwd: string, script: string, args: readonly string[], 
       if (body === undefined) continue
       const code = await spawnInside(checkout, path, {
         program: '/bin/sh',
-        args: ['-c', name === script && args.length > 0 ? `${body} "$@"` : body, 'sh', ...(name === script ? args : [])],
+        args: [
+          '-c',
+          name === script && args.length > 0 ? `${body} "$@"` : body,
+          'sh',
+          ...(name === script ? args : []),
+        ],
         cwd: join(checkout.root, path),
-        env: { npm_lifecycle_event: name, npm_lifecycle_script: body, npm_package_name: manifest.name, npm_package_version: manifest.version, INIT_CWD: cwd },
+        env: {
+          npm_lifecycle_event: name,
+          npm_lifecycle_script: body,
+          npm_package_name: manifest.name,
+          npm_package_version: manifest.version,
+          INIT_CWD: cwd,
+        },
       })
       if (code !== 0) {
         output.note(`polder: ${path} > ${name} failed with exit code ${code}`)
@@ -63,24 +84,46 @@ function servicesToRun(checkout: Checkout, cwd: string, script: string, names: r
   const has = ({ manifest }: ServiceScripts): boolean => Object.hasOwn(manifest.scripts, script)
   const all = Object.keys(checkout.lock.npm.services).map(read)
   const here = serviceOf(checkout, cwd)
-  const wanted = names.length > 0 ? names.map((name) => read(findService(checkout.lock, name))) : here === undefined ? all : [read(here)]
+  const wanted =
+    names.length > 0
+      ? names.map((name) => read(findService(checkout.lock, name)))
+      : here === undefined
+        ? all
+        : [read(here)]
   const found = names.length > 0 ? wanted : wanted.some(has) || here !== '.' ? wanted.filter(has) : all.filter(has)
-  const without = names.length > 0 ? wanted.find((service) => !has(service)) : found.length === 0 ? wanted[0] : undefined
+  const without =
+    names.length > 0 ? wanted.find((service) => !has(service)) : found.length === 0 ? wanted[0] : undefined
   if (without === undefined && found.length > 0) return found
   const known = (without === undefined ? all : [without]).flatMap(({ manifest }) => Object.keys(manifest.scripts))
   const nearest = nearestText(script, known)
-  throw new PolderError('SCRIPT_UNKNOWN', `${without?.path ?? 'no service'} has ${without === undefined ? 'a' : 'no'} script ${JSON.stringify(script)}`, {
-    spec: script,
-    hint: nearest === undefined ? `there is: ${[...new Set(known)].sort().join(', ') || 'none'}` : `did you mean ${nearest}?`,
-  })
+  throw new PolderError(
+    'SCRIPT_UNKNOWN',
+    `${without?.path ?? 'no service'} has ${without === undefined ? 'a' : 'no'} script ${JSON.stringify(script)}`,
+    {
+      spec: script,
+      hint:
+        nearest === undefined
+          ? `there is: ${[...new Set(known)].sort().join(', ') || 'none'}`
+          : `did you mean ${nearest}?`,
+    },
+  )
 }
 
-function openInstalled(cwd: string, serviceName: string | undefined): { checkout: Checkout; service: string | undefined } {
+function openInstalled(
+  cwd: string,
+  serviceName: string | undefined,
+): { checkout: Checkout; service: string | undefined } {
   const checkout = openCheckout(cwd)
   if (!existsSync(join(checkout.root, '.polder', 'state.json'))) {
-    throw new PolderError('NOT_INSTALLED', `nothing is installed in ${checkout.root}`, { path: checkout.root, hint: 'run `polder install`' })
+    throw new PolderError('NOT_INSTALLED', `nothing is installed in ${checkout.root}`, {
+      path: checkout.root,
+      hint: 'run `polder install`',
+    })
   }
-  return { checkout, service: serviceName === undefined ? serviceOf(checkout, cwd) : findService(checkout.lock, serviceName) }
+  return {
+    checkout,
+    service: serviceName === undefined ? serviceOf(checkout, cwd) : findService(checkout.lock, serviceName),
+  }
 }
 
 function directoryOf(checkout: Checkout, service: string | undefined): string {
@@ -94,7 +137,11 @@ interface Invocation {
   readonly env?: NodeJS.ProcessEnv
 }
 
-async function spawnInside({ root }: Checkout, service: string | undefined, { program, args, cwd, env = {} }: Invocation): Promise<number> {
+async function spawnInside(
+  { root }: Checkout,
+  service: string | undefined,
+  { program, args, cwd, env = {} }: Invocation,
+): Promise<number> {
   const path = [...binDirectories(root, service), process.env['PATH'] ?? ''].join(delimiter)
   const child = spawn(program, args, { cwd, env: { ...process.env, ...env, PATH: path }, stdio: 'inherit' })
   // A terminal signals the whole group; what is sent to us alone is passed on. Either way we stay until the child is gone.
@@ -120,6 +167,8 @@ async function spawnInside({ root }: Checkout, service: string | undefined, { pr
 
 /** As shells do: 127 for a command that is not there, 126 for one that cannot be run. */
 function notRunnable(program: string, code: string): number {
-  process.stderr.write(`polder: ${program}: ${code === 'ENOENT' ? 'command not found in the environment or on PATH' : 'not executable'}\n`)
+  process.stderr.write(
+    `polder: ${program}: ${code === 'ENOENT' ? 'command not found in the environment or on PATH' : 'not executable'}\n`,
+  )
   return code === 'ENOENT' ? 127 : 126
 }

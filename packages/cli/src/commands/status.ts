@@ -26,13 +26,26 @@ export function status(cwd: string, output: Output): number {
   const environments = readdirSync(join(store.home, 'envs')).length
   const checkouts = readRoots(store).length
 
-  const lockLine = checkout === null ? output.bad('missing: run `polder lock`') : changed.length === 0 ? output.good('up to date') : output.bad(`out of date (${changed.join(', ')}): run \`polder lock\``)
+  const lockLine =
+    checkout === null
+      ? output.bad('missing: run `polder lock`')
+      : changed.length === 0
+        ? output.good('up to date')
+        : output.bad(`out of date (${changed.join(', ')}): run \`polder lock\``)
   const installedLine =
-    state === undefined ? output.bad('nothing: run `polder install`') : current && present ? output.good(`current, ${state.layout}`) : output.bad('not what is locked: run `polder install`')
+    state === undefined
+      ? output.bad('nothing: run `polder install`')
+      : current && present
+        ? output.good(`current, ${state.layout}`)
+        : output.bad('not what is locked: run `polder install`')
   output.line(`repository   ${root}, ${count(services.length, 'service')}`)
   output.line(`lock         ${lockLine}`)
-  output.line(`environment  ${count(packages, 'package')}, ${splits === 0 ? 'nothing split' : `${count(splits, 'name')} split`}${state === undefined ? '' : `, ${state.environment.slice(0, 12)}`}`)
-  output.line(`installed    ${installedLine}${(state?.notBuilt.length ?? 0) > 0 ? `, ${count(state?.notBuilt.length ?? 0, 'package')} not built` : ''}`)
+  output.line(
+    `environment  ${count(packages, 'package')}, ${splits === 0 ? 'nothing split' : `${count(splits, 'name')} split`}${state === undefined ? '' : `, ${state.environment.slice(0, 12)}`}`,
+  )
+  output.line(
+    `installed    ${installedLine}${(state?.notBuilt.length ?? 0) > 0 ? `, ${count(state?.notBuilt.length ?? 0, 'package')} not built` : ''}`,
+  )
   output.line(`store        ${store.home}, ${count(environments, 'environment')} for ${count(checkouts, 'checkout')}`)
   output.result({
     root,

@@ -17,7 +17,9 @@ export async function storeGc(output: Output): Promise<number> {
   if (report.busy) output.line('An installation is running: nothing was removed')
   else {
     const removed = [count(report.environments.length, 'environment'), count(report.trees.length, 'tree')]
-    output.line(`Removed ${removed.join(', ')} (${bytes(report.bytes)}); forgot ${count(report.roots.length, 'checkout')} that are gone`)
+    output.line(
+      `Removed ${removed.join(', ')} (${bytes(report.bytes)}); forgot ${count(report.roots.length, 'checkout')} that are gone`,
+    )
   }
   output.result({ ...report })
   return 0

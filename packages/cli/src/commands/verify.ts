@@ -16,7 +16,11 @@ import { startProgress } from '../progress.ts'
 export async function verify(cwd: string, output: Output): Promise<number> {
   const { root, lock } = openCheckout(cwd)
   const state = readState(root)
-  if (state === undefined) throw new PolderError('NOT_INSTALLED', `nothing is installed in ${root}`, { path: root, hint: 'run `polder install`' })
+  if (state === undefined)
+    throw new PolderError('NOT_INSTALLED', `nothing is installed in ${root}`, {
+      path: root,
+      hint: 'run `polder install`',
+    })
   const store = openStore(storeHome(process.env))
   const plan = planEnvironment(lock, currentPlatform(), state.layout)
   if (plan.id !== state.environment) {
@@ -40,9 +44,18 @@ export async function verify(cwd: string, output: Output): Promise<number> {
     )
     const where = plan.layout === 'linked' ? environmentPath(store, plan.id) : null
     const installed = await verifyCheckout({ store, checkout: root, plan, environmentPath: where, onProgress })
-    const differences = [...artifacts.map(({ label, kind, integrity }) => ({ path: `artifact ${integrity.slice(0, 20)}…`, kind, package: label })), ...installed]
+    const differences = [
+      ...artifacts.map(({ label, kind, integrity }) => ({
+        path: `artifact ${integrity.slice(0, 20)}…`,
+        kind,
+        package: label,
+      })),
+      ...installed,
+    ]
     if (differences.length === 0) {
-      output.line(`${count(new Set(placed.map((entry) => entry.package)).size, 'package')} verified: artifacts, environment and checkout are as locked`)
+      output.line(
+        `${count(new Set(placed.map((entry) => entry.package)).size, 'package')} verified: artifacts, environment and checkout are as locked`,
+      )
       output.result({ clean: true, packages: placed.length })
       return 0
     }
@@ -51,7 +64,9 @@ export async function verify(cwd: string, output: Output): Promise<number> {
     throw new PolderError('VERIFY_FAILED', `${count(differences.length, 'difference')} to what was locked`, {
       others: differences.map(({ path, kind, package: owner }) => {
         const shown = path.startsWith(`${root}/`) ? relative(root, path) : path
-        return new PolderError('VERIFY_FAILED', `${kind.padEnd(8)} ${shown}${owner === null ? '' : `  (${owner})`}`, { path })
+        return new PolderError('VERIFY_FAILED', `${kind.padEnd(8)} ${shown}${owner === null ? '' : `  (${owner})`}`, {
+          path,
+        })
       }),
       hint: 'remove .polder and run `polder install` to make the checkout anew; `polder store gc` drops environments that nothing uses',
     })

@@ -23,10 +23,14 @@ export function why(cwd: string, name: string, serviceName: string | undefined, 
   if (versions.size === 0) {
     const known = [...new Set(Object.keys(lock.npm.instances).map((id) => splitPackageId(id).name))]
     const nearest = nearestText(name, known)
-    throw new PolderError('PACKAGE_UNKNOWN', `${name} is not in the environment${service === undefined ? '' : ` of ${service}`}`, {
-      spec: name,
-      hint: nearest === undefined ? 'names are install names, as in package.json' : `did you mean ${nearest}?`,
-    })
+    throw new PolderError(
+      'PACKAGE_UNKNOWN',
+      `${name} is not in the environment${service === undefined ? '' : ` of ${service}`}`,
+      {
+        spec: name,
+        hint: nearest === undefined ? 'names are install names, as in package.json' : `did you mean ${nearest}?`,
+      },
+    )
   }
   const split = lock.npm.splits[name]
   const atRoot = lock.npm.root[name]
@@ -47,12 +51,16 @@ const SHOWN = 15
 
 function choice(name: string, versions: number, split: Lock['npm']['splits'][string] | undefined): string {
   if (split === undefined) {
-    return versions === 1 ? `One version satisfies everyone who needs ${name}.` : `One version of ${name}, once for each set of peers that it is used with.`
+    return versions === 1
+      ? `One version satisfies everyone who needs ${name}.`
+      : `One version of ${name}, once for each set of peers that it is used with.`
   }
   const demands = Object.entries(split.versions).map(([version, { range, owner, owners }]) => {
     return `  ${version} is the only one kept that ${owner}${owners > 1 ? ` (and ${count(owners - 1, 'other')})` : ''} accepts: ${range}`
   })
-  const verdict = split.proven ? 'No locked version satisfies any two of these.' : 'That no fewer would do is not proven.'
+  const verdict = split.proven
+    ? 'No locked version satisfies any two of these.'
+    : 'That no fewer would do is not proven.'
   return [`${name} is kept at ${Object.keys(split.versions).length} versions:`, ...demands, verdict].join('\n')
 }
 
@@ -84,7 +92,8 @@ function reasonsFor({ npm }: Lock, name: string, service: string | undefined): M
     if (instance === undefined) continue
     const path = [...(paths.get(id) ?? []), id]
     for (const [dependency, target] of Object.entries(instance.links ?? {})) {
-      if (dependency === name) note(target, { owner: id, range: rangeOf(npm.packages, instance.package, dependency), path })
+      if (dependency === name)
+        note(target, { owner: id, range: rangeOf(npm.packages, instance.package, dependency), path })
       visit(target, path)
     }
   }
@@ -94,5 +103,9 @@ function reasonsFor({ npm }: Lock, name: string, service: string | undefined): M
 function rangeOf(packages: Lock['npm']['packages'], id: PackageId, dependency: string): string {
   const { dependencies, optionalDependencies, peerDependencies } = packages[id] ?? {}
   const peer = peerDependencies?.[dependency]
-  return dependencies?.[dependency] ?? optionalDependencies?.[dependency] ?? (peer === undefined ? 'what its lockfile has' : `${peer} (peer)`)
+  return (
+    dependencies?.[dependency] ??
+    optionalDependencies?.[dependency] ??
+    (peer === undefined ? 'what its lockfile has' : `${peer} (peer)`)
+  )
 }

@@ -1,5 +1,13 @@
 import type { Gathered, GatheredService, Pin, Requirement, RequirementKind, Target } from '@polder/gather'
-import { integrityOf, manifestFromJson, packageId, RangeCache, splitPackageId, type Manifest, type PackageId } from '@polder/spec'
+import {
+  integrityOf,
+  manifestFromJson,
+  packageId,
+  RangeCache,
+  splitPackageId,
+  type Manifest,
+  type PackageId,
+} from '@polder/spec'
 
 import type { PinnedManifest } from '../../src/compile.ts'
 
@@ -26,7 +34,10 @@ export interface Monorepo {
 }
 
 /** A gathered repository from `{ 'services/a': { dependencies: { x: '^1' } } }` and `{ 'x@1.0.0': {} }`. */
-export function monorepo(services: Readonly<Record<string, ServiceSpec>>, packages: Readonly<Record<string, PackageSpec>>): Monorepo {
+export function monorepo(
+  services: Readonly<Record<string, ServiceSpec>>,
+  packages: Readonly<Record<string, PackageSpec>>,
+): Monorepo {
   const ranges = new RangeCache()
   const manifests = new Map<PackageId, PinnedManifest>()
   const pins = new Map<PackageId, Pin>()
@@ -34,16 +45,27 @@ export function monorepo(services: Readonly<Record<string, ServiceSpec>>, packag
     const told = locked?.[name]
     if (told === null) return null
     if (told?.startsWith('link:') === true) return { workspace: told.slice('link:'.length) }
-    const { name: real, reference: range } = specifier.startsWith('npm:') ? splitPackageId(specifier.slice('npm:'.length)) : { name, reference: specifier }
+    const { name: real, reference: range } = specifier.startsWith('npm:')
+      ? splitPackageId(specifier.slice('npm:'.length))
+      : { name, reference: specifier }
     if (told !== undefined) return { package: packageId(real, told) }
-    const versions = Object.keys(packages).map((id) => splitPackageId(id)).filter((id) => id.name === real && ranges.satisfies(id.reference, range))
-    const highest = versions.map(({ reference }) => reference).sort((a, b) => ranges.compare(a, b)).at(-1)
+    const versions = Object.keys(packages)
+      .map((id) => splitPackageId(id))
+      .filter((id) => id.name === real && ranges.satisfies(id.reference, range))
+    const highest = versions
+      .map(({ reference }) => reference)
+      .sort((a, b) => ranges.compare(a, b))
+      .at(-1)
     return highest === undefined ? null : { package: packageId(real, highest) }
   }
   for (const [id, spec] of Object.entries(packages)) {
     const { name, reference } = splitPackageId(id)
     const manifest = manifestFromJson({ name, version: reference, ...spec }, id)
-    const edges = Object.entries({ ...manifest.peerDependencies, ...manifest.optionalDependencies, ...manifest.dependencies }).flatMap(([to, range]) => {
+    const edges = Object.entries({
+      ...manifest.peerDependencies,
+      ...manifest.optionalDependencies,
+      ...manifest.dependencies,
+    }).flatMap(([to, range]) => {
       const optionalPeer = manifest.optionalPeers.includes(to) && spec.locked?.[to] === undefined
       const target = optionalPeer ? null : resolve(to, range, spec.locked)
       return target === null ? [] : [{ name: to, targets: [target] }]
@@ -66,7 +88,9 @@ export function monorepo(services: Readonly<Record<string, ServiceSpec>>, packag
     const group = (kind: RequirementKind, record: Manifest['dependencies']): Requirement[] =>
       Object.entries(record).map(([name, specifier]) => {
         const locked = resolve(name, specifier, spec.locked)
-        const range = specifier.startsWith('npm:') ? splitPackageId(specifier.slice('npm:'.length)).reference : specifier
+        const range = specifier.startsWith('npm:')
+          ? splitPackageId(specifier.slice('npm:'.length)).reference
+          : specifier
         return { name, kind, specifier, range: specifier.startsWith('workspace:') ? null : range, locked }
       })
     return {
@@ -85,7 +109,14 @@ export function monorepo(services: Readonly<Record<string, ServiceSpec>>, packag
     manifests,
     gathered: {
       root: '/repository',
-      config: { services: null, exclude: [], platforms: ['linux-x64-glibc'], policy: { versions: 'fewest' }, layout: 'linked', index: { allowWeakIntegrity: [] } },
+      config: {
+        services: null,
+        exclude: [],
+        platforms: ['linux-x64-glibc'],
+        policy: { versions: 'fewest' },
+        layout: 'linked',
+        index: { allowWeakIntegrity: [] },
+      },
       services: gatheredServices,
       pins,
       inputs: [],

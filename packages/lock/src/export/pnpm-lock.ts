@@ -1,7 +1,15 @@
 import { compareText, sortKeys, splitPackageId } from '@polder/spec'
 import { dump } from 'js-yaml'
 
-import type { InstanceId, Lock, LockedInstance, LockedPackage, LockedRequirement, LockedService, Target } from '../lock.ts'
+import type {
+  InstanceId,
+  Lock,
+  LockedInstance,
+  LockedPackage,
+  LockedRequirement,
+  LockedService,
+  Target,
+} from '../lock.ts'
 
 /** What `pnpm-workspace.yaml` says and pnpm compares with the lockfile. */
 export interface PnpmWorkspaceSettings {
@@ -23,7 +31,9 @@ export function exportPnpmLock({ npm }: Lock, settings: PnpmWorkspaceSettings = 
       settings: { autoInstallPeers: true, excludeLinksFromLockfile: false },
       ...(Object.keys(used).length === 0 ? {} : { catalogs: used }),
       ...(Object.keys(overrides).length === 0 ? {} : { overrides: sortKeys(overrides) }),
-      importers: Object.fromEntries(Object.entries(sortKeys(npm.services)).map(([path, service]) => [path, importer(path, service)])),
+      importers: Object.fromEntries(
+        Object.entries(sortKeys(npm.services)).map(([path, service]) => [path, importer(path, service)]),
+      ),
       packages: packages(npm.packages, npm.instances),
       snapshots: snapshots(npm.instances, npm.packages),
     },
@@ -35,12 +45,16 @@ function importer(path: string, service: LockedService): object {
   const group = (requirements: Readonly<Record<string, LockedRequirement>> = {}): Record<string, object> =>
     Object.fromEntries(
       Object.entries(sortKeys(requirements)).flatMap(([name, { specifier, use }]) =>
-        use === undefined ? [] : [[name, { specifier, version: use.startsWith('link:') ? relativeLink(path, use) : reference(name, use) }]],
+        use === undefined
+          ? []
+          : [[name, { specifier, version: use.startsWith('link:') ? relativeLink(path, use) : reference(name, use) }]],
       ),
     )
   // pnpm lists a peer that the importer does not also declare otherwise among its dependencies (auto-install-peers).
   const declared = { ...service.dependencies, ...service.devDependencies, ...service.optionalDependencies }
-  const peers = Object.fromEntries(Object.entries(service.peerDependencies ?? {}).filter(([name]) => !Object.hasOwn(declared, name)))
+  const peers = Object.fromEntries(
+    Object.entries(service.peerDependencies ?? {}).filter(([name]) => !Object.hasOwn(declared, name)),
+  )
   return withoutEmpty({
     dependencies: group({ ...peers, ...service.dependencies }),
     devDependencies: group(service.devDependencies),
@@ -49,7 +63,9 @@ function importer(path: string, service: LockedService): object {
 }
 
 function packages(locked: Lock['npm']['packages'], instances: Lock['npm']['instances']): Record<string, object> {
-  const present = new Set(Object.values(instances as Readonly<Record<string, LockedInstance>>).map((instance) => instance.package as string))
+  const present = new Set(
+    Object.values(instances as Readonly<Record<string, LockedInstance>>).map((instance) => instance.package as string),
+  )
   return Object.fromEntries(
     Object.entries(sortKeys(locked as Readonly<Record<string, LockedPackage>>))
       .filter(([id]) => present.has(id))
@@ -59,7 +75,10 @@ function packages(locked: Lock['npm']['packages'], instances: Lock['npm']['insta
         return [
           id,
           {
-            resolution: { integrity: entry.integrity, ...(entry.tarball === undefined ? {} : { tarball: entry.tarball }) },
+            resolution: {
+              integrity: entry.integrity,
+              ...(entry.tarball === undefined ? {} : { tarball: entry.tarball }),
+            },
             ...(entry.version === undefined ? {} : { version: entry.version }),
             ...(entry.engines === undefined ? {} : { engines: entry.engines }),
             ...(entry.cpu === undefined ? {} : { cpu: entry.cpu }),
@@ -84,7 +103,11 @@ function snapshots(instances: Lock['npm']['instances'], packages_: Lock['npm']['
     const optionalNames = new Set(Object.keys(packages_[instance.package]?.optionalDependencies ?? {}))
     const links = Object.entries(sortKeys(instance.links ?? {}))
     const part = (wanted: boolean): Record<string, string> =>
-      Object.fromEntries(links.filter(([name]) => optionalNames.has(name) === wanted).map(([name, target]) => [name, reference(name, target)]))
+      Object.fromEntries(
+        links
+          .filter(([name]) => optionalNames.has(name) === wanted)
+          .map(([name, target]) => [name, reference(name, target)]),
+      )
     written[snapshotKey(id)] = {
       ...withoutEmpty({ dependencies: part(false), optionalDependencies: part(true) }),
       ...(instance.optional === true ? { optional: true } : {}),
@@ -123,11 +146,17 @@ function usedCatalogs(
 ): Record<string, Record<string, { specifier: string; version: string }>> {
   const used: Record<string, Record<string, { specifier: string; version: string }>> = {}
   for (const { dependencies, devDependencies, optionalDependencies, peerDependencies } of Object.values(services)) {
-    for (const [name, { specifier, use }] of Object.entries({ ...peerDependencies, ...optionalDependencies, ...devDependencies, ...dependencies })) {
+    for (const [name, { specifier, use }] of Object.entries({
+      ...peerDependencies,
+      ...optionalDependencies,
+      ...devDependencies,
+      ...dependencies,
+    })) {
       if (!specifier.startsWith('catalog:') || use === undefined) continue
       const catalog = specifier.slice('catalog:'.length) || 'default'
       const range = catalogs[catalog]?.[name]
-      if (range !== undefined) (used[catalog] ??= {})[name] = { specifier: range, version: reference(name, use).replace(/\(.*$/, '') }
+      if (range !== undefined)
+        (used[catalog] ??= {})[name] = { specifier: range, version: reference(name, use).replace(/\(.*$/, '') }
     }
   }
   return sortKeys(Object.fromEntries(Object.entries(used).map(([catalog, entries]) => [catalog, sortKeys(entries)])))
