@@ -53,6 +53,7 @@ export class ArchivePaths {
   /** For a file, and for a link that is skipped: neither may have anything below it. */
   addLeaf(path: string): Refusal | undefined {
     if (this.#directories.has(path)) return 'is a file, but also a directory'
+    if (this.#leaves.has(path)) return 'is there twice, once as a link'
     const refused = this.addDirectory(parent(path)) ?? this.#spell(path)
     if (refused !== undefined) return refused
     this.#leaves.add(path)

@@ -98,7 +98,7 @@ class Reading {
     // A symbolic link counts from its own directory, a hard link from the root of the archive.
     const inside = entry.type === 'SymbolicLink' ? path !== '' && staysInside(path, target) : 'path' in packagePath(target)
     if (!inside) throw this.#refuse(entry, `is a link out of the package, to ${JSON.stringify(target)}`)
-    this.#accept(entry, this.files.has(path) ? 'is a link, but also a file' : this.paths.addLeaf(path))
+    this.#accept(entry, this.paths.addLeaf(path))
     this.skipped.push(path)
     entry.resume()
   }
@@ -128,16 +128,18 @@ function parseTar(tar: Buffer, label: string, onEntry: (entry: ReadEntry) => voi
     throw refusal(label, `its entry ${JSON.stringify(entry.path)} is ${entry.meta ? 'a header of more than a megabyte' : `of an unknown type (${entry.header.typeKey})`}`)
   })
   parser.on('entry', onEntry)
-  let ended = false
-  parser.on('end', () => (ended = true))
+  const seen = { eof: false, end: false }
+  parser.on('eof', () => (seen.eof = true))
+  parser.on('end', () => (seen.end = true))
   parser.end(tar)
-  if (failure instanceof PolderError) throw failure
   if (failure !== undefined) {
     const { message } = failure as Error
     throw refusal(label, message.includes('Truncated input') ? 'it ends early, inside a file' : `it is no well-formed tar archive (${message})`, failure)
   }
+  // Archives without their two zero blocks exist, but they are whole blocks.
+  if (!seen.eof && tar.length % 512 !== 0) throw refusal(label, 'it ends early, inside a header')
   // The parser waits for an entry that nobody reads; then what follows it would be missing.
-  if (!ended) throw new Error('the tar parser did not reach the end of the archive')
+  if (!seen.end) throw new Error('the tar parser did not reach the end of the archive')
 }
 
 function gunzip(bytes: Buffer, label: string): Buffer {
