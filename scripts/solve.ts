@@ -9,7 +9,9 @@ import { certificatesOf } from '../packages/solver/src/certificate.ts'
 import { solveFewest, type Certificate, type Solution } from '../packages/solver/src/index.ts'
 import { compileProblemFile, readProblemFile, type CompiledProblem } from '../packages/solver/test/support/problem-file.ts'
 
-const WARM_RUNS = 5
+const WARM_UP_RUNS = 20
+const WARM_UP_MS = 1000
+const MEASURED_RUNS = 5
 
 try {
   main()
@@ -30,17 +32,18 @@ function main(): void {
   if (values.json !== true) for (const certificate of solution.certificates) console.error(sentence(compiled, certificate))
 }
 
-/** The result, and the median time of some runs after the first. */
+/** The result, and the median time of some runs after the engine has compiled the code. */
 function warm<T>(run: () => T): [T, number] {
   let result = run()
-  const times: number[] = []
-  for (let i = 0; i < WARM_RUNS; i++) {
-    const start = performance.now()
+  const start = performance.now()
+  for (let i = 1; i < WARM_UP_RUNS && performance.now() - start < WARM_UP_MS; i++) result = run()
+  const times = Array.from({ length: MEASURED_RUNS }, () => {
+    const from = performance.now()
     result = run()
-    times.push(performance.now() - start)
-  }
-  times.sort((a, b) => a - b)
-  return [result, Math.round((times[WARM_RUNS >> 1] ?? 0) * 10) / 10]
+    return performance.now() - from
+  })
+  const median = times.sort((a, b) => a - b)[MEASURED_RUNS >> 1] ?? 0
+  return [result, Math.round(median * 10) / 10]
 }
 
 function figuresOf({ selected, optimal, lowerBound }: Solution): Readonly<Record<string, number | boolean>> {

@@ -1,11 +1,11 @@
-import { isSubset, type Network } from './network.ts'
+import { isSubset, type Choice, type Network } from './network.ts'
 
 /** What holds in every solution. */
 export interface Closure {
   /** Per candidate 1 if every solution selects it. */
   readonly must: Uint8Array
-  /** Per slot the smallest choices that every solution meets; empty where a solution can do without the slot. */
-  readonly forced: readonly (readonly number[])[]
+  /** Per slot the smallest sets of which every solution selects one; empty where a solution can do without the slot. */
+  readonly forced: readonly (readonly (readonly number[])[])[]
 }
 
 /**
@@ -15,47 +15,46 @@ export interface Closure {
  */
 export function forcedClosure(network: Network): Closure {
   const must = new Uint8Array(network.slotOf.length)
-  const forced: number[][] = Array.from({ length: network.first.length - 1 }, () => [])
-  const queue: number[] = []
+  const forced: (readonly number[])[][] = Array.from({ length: network.first.length - 1 }, () => [])
+  const queue: (readonly number[])[] = []
 
-  const force = (id: number): void => {
-    const { slot, members } = membersOf(network, id)
-    const known = forced[slot] as number[]
-    if (known.some((other) => other === id || isSubset(membersOf(network, other).members, members))) return
-    forced[slot] = [...known.filter((other) => !isSubset(members, membersOf(network, other).members)), id]
-    queue.push(id)
+  const force = (members: readonly number[]): void => {
+    const slot = network.slotOf[members[0] as number] as number
+    const known = forced[slot] as (readonly number[])[]
+    if (known.some((other) => isSubset(other, members))) return
+    forced[slot] = [...known.filter((other) => !isSubset(members, other)), members]
+    queue.push(members)
   }
 
-  for (const id of network.roots) force(id)
+  for (const id of network.roots) force(membersOf(network, id))
   for (let next = 0; next < queue.length; next++) {
-    const { members } = membersOf(network, queue[next] as number)
-    if (members.length === 1) {
-      const member = members[0] as number
-      must[member] = 1
-      for (const id of needsOf(network, member)) force(id)
-    } else {
-      for (const id of commonNeeds(network, members)) force(id)
+    const members = queue[next] as readonly number[]
+    const [member] = members
+    if (members.length > 1) commonNeeds(network, members).forEach(force)
+    else {
+      must[member as number] = 1
+      for (const id of needsOf(network, member as number)) force(membersOf(network, id))
     }
   }
   return { must, forced }
 }
 
 /** The unions of one demand of each member, over the slots that all of them demand. */
-function commonNeeds(network: Network, members: readonly number[]): number[] {
+function commonNeeds(network: Network, members: readonly number[]): (readonly number[])[] {
   const [head, ...rest] = members
-  const unions: number[] = []
+  const unions: (readonly number[])[] = []
   for (const id of needsOf(network, head as number)) {
-    const choice = membersOf(network, id)
-    let union: readonly number[] | undefined = choice.members
+    const slot = network.choices[id]?.slot
+    let union: readonly number[] | undefined = membersOf(network, id)
     for (const member of rest) {
-      const other = needsOf(network, member).find((need) => membersOf(network, need).slot === choice.slot)
+      const other = needsOf(network, member).find((need) => network.choices[need]?.slot === slot)
       if (other === undefined) {
         union = undefined
         break
       }
-      if (other !== id) union = [...new Set([...union, ...membersOf(network, other).members])].sort((a, b) => a - b)
+      if (other !== id) union = [...new Set([...union, ...membersOf(network, other)])].sort((a, b) => a - b)
     }
-    if (union !== undefined) unions.push(network.choiceOf(union))
+    if (union !== undefined) unions.push(union)
   }
   return unions
 }
@@ -64,6 +63,6 @@ function needsOf(network: Network, candidate: number): readonly number[] {
   return network.needs[candidate] as readonly number[]
 }
 
-function membersOf(network: Network, id: number): { readonly slot: number; readonly members: readonly number[] } {
-  return network.choices[id] as { readonly slot: number; readonly members: readonly number[] }
+function membersOf(network: Network, id: number): readonly number[] {
+  return (network.choices[id] as Choice).members
 }

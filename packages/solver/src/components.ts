@@ -1,5 +1,5 @@
 import type { Closure } from './closure.ts'
-import type { Network } from './network.ts'
+import type { Choice, Network } from './network.ts'
 
 /**
  * A part of what the closure leaves open that shares no slot and no demand with the rest, so that the optimum of the
@@ -47,12 +47,12 @@ export function openComponents(network: Network, closure: Closure): Component[] 
     if (part === undefined) parts.set(root, [candidate])
     else part.push(candidate)
   }
-  const rootsOf = new Map<number, number[]>()
-  for (const id of open.roots) {
-    const root = find(open.parent, network.choices[id]?.slot as number)
+  const rootsOf = new Map<number, (readonly number[])[]>()
+  for (const members of open.roots) {
+    const root = find(open.parent, network.slotOf[members[0] as number] as number)
     const roots = rootsOf.get(root)
-    if (roots === undefined) rootsOf.set(root, [id])
-    else roots.push(id)
+    if (roots === undefined) rootsOf.set(root, [members])
+    else roots.push(members)
   }
   return [...parts]
     .map(([root, candidates]) => componentOf(network, closure, open, candidates, rootsOf.get(root) ?? []))
@@ -63,8 +63,8 @@ interface OpenPart {
   /** Candidates that some solution may need besides those that all select, ascending. */
   readonly candidates: readonly number[]
   readonly isOpen: Uint8Array
-  /** Choices that every solution meets, with none of those selected anyway. */
-  readonly roots: readonly number[]
+  /** Sets of which every solution selects one, with none of those selected anyway. */
+  readonly roots: readonly (readonly number[])[]
   /** Per open candidate its demands that are not met anyway. */
   readonly needs: ReadonlyMap<number, readonly number[]>
   /** Union-find over slots. */
@@ -77,24 +77,25 @@ function openPart(network: Network, { must, forced }: Closure): OpenPart {
   const candidates: number[] = []
   const parent = Int32Array.from({ length: forced.length }, (_, slot) => slot)
   const needs = new Map<number, readonly number[]>()
-  const meets = (id: number): boolean => (network.choices[id]?.members ?? []).some((member) => must[member] === 1)
-  const enter = (id: number): void => {
-    for (const member of network.choices[id]?.members ?? []) {
+  const isMet = (members: readonly number[]): boolean => members.some((member) => must[member] === 1)
+  const enter = (members: readonly number[]): void => {
+    for (const member of members) {
       if (isOpen[member] === 1) continue
       isOpen[member] = 1
       candidates.push(member)
     }
   }
-  const roots = forced.flat().filter((id) => !meets(id))
+  const roots = forced.flat().filter((members) => !isMet(members))
   roots.forEach(enter)
   for (let next = 0; next < candidates.length; next++) {
     const candidate = candidates[next] as number
     const slot = network.slotOf[candidate] as number
-    const openNeeds = (network.needs[candidate] as readonly number[]).filter((id) => !meets(id))
+    const openNeeds = (network.needs[candidate] as readonly number[]).filter((id) => !isMet((network.choices[id] as Choice).members))
     needs.set(candidate, openNeeds)
     for (const id of openNeeds) {
-      enter(id)
-      unite(parent, slot, network.choices[id]?.slot as number)
+      const choice = network.choices[id] as Choice
+      enter(choice.members)
+      unite(parent, slot, choice.slot)
     }
   }
   const keep = network.keep.slice()
@@ -109,16 +110,17 @@ function openPart(network: Network, { must, forced }: Closure): OpenPart {
   return { candidates: candidates.sort((a, b) => a - b), isOpen, roots, needs, parent, keep }
 }
 
-function componentOf(network: Network, { must, forced }: Closure, open: OpenPart, candidates: readonly number[], roots: readonly number[]): Component {
+function componentOf(network: Network, { must, forced }: Closure, open: OpenPart, candidates: readonly number[], roots: readonly (readonly number[])[]): Component {
   const local = new Map(candidates.map((candidate, i) => [candidate, i]))
+  const localised = (members: readonly number[]): number[] => members.map((member) => local.get(member) as number)
+  const choices = roots.map(localised)
   const localChoices = new Map<number, number>()
-  const choices: number[][] = []
   const choiceOf = (id: number): number => {
     let choice = localChoices.get(id)
     if (choice === undefined) {
       choice = choices.length
       localChoices.set(id, choice)
-      choices.push((network.choices[id]?.members ?? []).map((member) => local.get(member) as number))
+      choices.push(localised((network.choices[id] as Choice).members))
     }
     return choice
   }
@@ -130,8 +132,7 @@ function componentOf(network: Network, { must, forced }: Closure, open: OpenPart
     if (last?.slot === slot) slots[slots.length - 1] = { ...last, to: i + 1 }
     else {
       const base = must.subarray(network.first[slot], network.first[slot + 1]).reduce((sum, bit) => sum + bit, 0)
-      const demanded = (forced[slot] as readonly number[]).map((id) => network.choices[id]?.members ?? [])
-      const least = disjointCount(demanded.filter((members) => !members.some((member) => must[member] === 1)))
+      const least = disjointCount((forced[slot] ?? []).filter((members) => !members.some((member) => must[member] === 1)))
       slots.push({ slot, base, least, from: i, to: i + 1 })
     }
     slotOf.push(slots.length - 1)
@@ -150,7 +151,7 @@ function componentOf(network: Network, { must, forced }: Closure, open: OpenPart
     slots,
     candidates,
     slotOf,
-    roots: roots.map(choiceOf),
+    roots: roots.map((_, id) => id),
     needs: candidates.map((candidate) => (open.needs.get(candidate) ?? []).map(choiceOf)),
     choices,
     keep: candidates.map((candidate) => open.keep[candidate] as number),

@@ -11,7 +11,7 @@ export interface Network {
   /** Slot n has the candidates `first[n] … first[n + 1] - 1`, worst to best. */
   readonly first: Int32Array
   readonly slotOf: Int32Array
-  readonly choices: Choice[]
+  readonly choices: readonly Choice[]
   /** The choices that services demand, ascending. */
   readonly roots: readonly number[]
   /** Per candidate the choices it demands, ascending. */
@@ -20,8 +20,6 @@ export interface Network {
   readonly keep: Float64Array
   /** Per candidate the locked candidates of its demands, with how many of its demands are locked to it. */
   readonly locked: readonly (readonly LockedNeed[])[]
-  /** The number of the choice with these members (ascending, one slot), new or known. */
-  readonly choiceOf: (members: readonly number[]) => number
 }
 
 export interface Choice {
@@ -39,7 +37,7 @@ export interface LockedNeed {
 export function networkOf(problem: Problem): Network {
   const { first, slotOf } = numberCandidates(problem)
   const candidates = slotOf.length
-  const choices: Choice[] = []
+  const found: Choice[] = []
   const interned = problem.names.map(() => new Map<number | string, number>())
   const choiceOf = (members: readonly number[]): number => {
     const slot = slotOf[members[0] as number] as number
@@ -47,45 +45,36 @@ export function networkOf(problem: Problem): Network {
     const key = keyOf(members, first[slot] as number, first[slot + 1] as number)
     let id = known.get(key)
     if (id === undefined) {
-      id = choices.length
+      id = found.length
       known.set(key, id)
-      choices.push({ slot, members: [...members] })
+      found.push({ slot, members })
     }
     return id
   }
-  const membersOf = (demand: Demand): readonly number[] => {
-    const from = first[demand.slot]
-    const to = first[demand.slot + 1]
-    if (from === undefined || to === undefined) throw new RangeError(`a demand names slot ${demand.slot} of ${problem.names.length}`)
-    const members = demand.allowed.map((candidate) => from + candidate)
-    const ordered = members.every((member, i) => member >= from && member < to && (i === 0 || member > (members[i - 1] as number)))
-    if (members.length === 0 || !ordered) {
-      throw new RangeError(`a demand on "${problem.names[demand.slot]}" allows [${demand.allowed.join(', ')}] of ${to - from} candidates`)
-    }
-    return members
-  }
+  const choicesOf = (demands: readonly Demand[]): number[] => demands.map((demand) => choiceOf(membersOf(problem, first, demand)))
+  const foundRoots = choicesOf(problem.roots)
+  const foundNeeds = problem.demands.flatMap((slot) => slot.map(choicesOf))
 
   // Choices are numbered by content, so that nothing depends on the order in which demands were given.
-  const everyDemand = [problem.roots, ...problem.demands.flat()]
-  for (const demands of everyDemand) for (const demand of demands) choiceOf(membersOf(demand))
-  choices.sort((a, b) => a.slot - b.slot || compareMembers(a.members, b.members))
-  choices.forEach(({ slot, members }, id) => {
-    interned[slot]?.set(keyOf(members, first[slot] as number, first[slot + 1] as number), id)
-  })
+  const order = found.map((_, id) => id).sort((a, b) => compareChoices(found[a] as Choice, found[b] as Choice))
+  const rank = new Int32Array(order.length)
+  order.forEach((id, place) => (rank[id] = place))
+  const choices = order.map((id) => found[id] as Choice)
+  const ranked = (ids: readonly number[]): number[] => [...new Set(ids)].map((id) => rank[id] as number).sort((a, b) => a - b)
 
   const keep = new Float64Array(candidates)
   problem.lockedCount.forEach((counts, slot) => counts.forEach((count, i) => (keep[(first[slot] as number) + i] = count)))
   for (const { candidate, count } of lockedNeeds(problem.roots, first)) keep[candidate] = (keep[candidate] as number) + count
 
-  const needs: number[][] = []
-  const locked: LockedNeed[][] = []
-  for (const slot of problem.demands) {
-    for (const demands of slot) {
-      needs.push(distinct(demands.map((demand) => choiceOf(membersOf(demand)))))
-      locked.push(lockedNeeds(demands, first))
-    }
+  return {
+    first,
+    slotOf,
+    choices,
+    roots: ranked(foundRoots),
+    needs: foundNeeds.map(ranked),
+    keep,
+    locked: problem.demands.flatMap((slot) => slot.map((demands) => lockedNeeds(demands, first))),
   }
-  return { first, slotOf, choices, roots: distinct(problem.roots.map((demand) => choiceOf(membersOf(demand)))), needs, keep, locked, choiceOf }
 }
 
 /** True if every member of `a` is one of `b`; both ascending. */
@@ -96,6 +85,18 @@ export function isSubset(a: readonly number[], b: readonly number[]): boolean {
     if (b[at] !== member) return false
   }
   return true
+}
+
+function membersOf(problem: Problem, first: Int32Array, { slot, allowed }: Demand): number[] {
+  const from = first[slot]
+  const to = first[slot + 1]
+  if (from === undefined || to === undefined) throw new RangeError(`a demand names slot ${slot} of ${problem.names.length}`)
+  const members = allowed.map((candidate) => from + candidate)
+  const ordered = members.every((member, i) => member >= from && member < to && (i === 0 || member > (members[i - 1] as number)))
+  if (members.length === 0 || !ordered) {
+    throw new RangeError(`a demand on "${problem.names[slot]}" allows [${allowed.join(', ')}] of ${to - from} candidates`)
+  }
+  return members
 }
 
 function numberCandidates(problem: Problem): { first: Int32Array; slotOf: Int32Array } {
@@ -116,6 +117,7 @@ function keyOf(members: readonly number[], from: number, to: number): number | s
 
 // The same demand listed twice is one; the same lock entry seen by two owners is two edges that would move.
 function lockedNeeds(demands: readonly Demand[], first: Int32Array): LockedNeed[] {
+  if (demands.every(({ locked }) => locked === undefined)) return []
   const counts = new Map<number, number>()
   const seen = new Set<string>()
   for (const { slot, allowed, owner, locked } of demands) {
@@ -129,14 +131,11 @@ function lockedNeeds(demands: readonly Demand[], first: Int32Array): LockedNeed[
   return [...counts].sort(([a], [b]) => a - b).map(([candidate, count]) => ({ candidate, count }))
 }
 
-function compareMembers(a: readonly number[], b: readonly number[]): number {
+function compareChoices({ slot, members: a }: Choice, { slot: otherSlot, members: b }: Choice): number {
+  if (slot !== otherSlot) return slot - otherSlot
   for (let i = 0; i < a.length && i < b.length; i++) {
     const order = (a[i] as number) - (b[i] as number)
     if (order !== 0) return order
   }
   return a.length - b.length
-}
-
-function distinct(ids: readonly number[]): number[] {
-  return [...new Set(ids)].sort((a, b) => a - b)
 }
