@@ -1,10 +1,11 @@
 import { PolderError, type Integrity } from '@polder/spec'
 import { readRoots } from '@polder/store'
-import { existsSync, mkdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
-import { readState } from '../src/index.ts'
+import { readState, verifyCheckout } from '../src/index.ts'
 import { HARBOUR } from './harbour.ts'
 import { LAYOUTS, walkInstalled, World, type LockSpec } from './world.ts'
 
@@ -107,7 +108,6 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
     })
     expect(environmentPath === null).toBe(layout === 'self-contained')
     expect(readFileSync(join(checkout, '.polder/.gitignore'), 'utf8')).toBe('*\n')
-    const { readdirSync } = await import('node:fs')
     expect(readdirSync(join(checkout, '.polder')).sort()).toEqual(['.gitignore', 'lock', 'state.json'])
     expect(readRoots(world.store).some((root) => root.checkout === checkout)).toBe(layout === 'linked')
   })
@@ -169,6 +169,29 @@ test('a package with a file where its dependency must be is refused by name', as
   const error = (await world.install(lock, world.checkout(lock), 'linked').catch((caught: unknown) => caught)) as PolderError
   expect([error.code, error.message]).toEqual(['ARCHIVE_REFUSED', 'b@1.0.0 has a file where its dependency c must be'])
 })
+
+const OTHER_DEVICE = '/dev/shm'
+const hasOtherDevice = existsSync(OTHER_DEVICE) && statSync(OTHER_DEVICE).dev !== statSync(tmpdir()).dev
+
+test.skipIf(!hasOtherDevice)(
+  `onto another file system files are copied, with their modes and times${hasOtherDevice ? '' : ` (skipped: ${OTHER_DEVICE} is not another one)`}`,
+  async () => {
+    const lock = await world.lock(HARBOUR)
+    const checkout = mkdtempSync(join(OTHER_DEVICE, 'polder-realise-'))
+    try {
+      for (const path of Object.keys(lock.npm.services)) mkdirSync(join(checkout, path), { recursive: true })
+      writeFileSync(join(checkout, 'packages/tide/package.json'), '{}')
+      const { plan, environmentPath, report } = await world.install(lock, checkout, 'self-contained')
+      expect(report.files.linked).toBe(0)
+      expect(report.files.copied).toBeGreaterThan(20)
+      const copy = statSync(join(checkout, 'node_modules/tool-a/bin/tool.js'))
+      expect([copy.mode & 0o777, copy.mtimeMs]).toEqual([0o555, Date.UTC(1985, 9, 26, 8, 15)])
+      expect(await verifyCheckout({ store: world.store, checkout, plan, environmentPath })).toEqual([])
+    } finally {
+      rmSync(checkout, { recursive: true })
+    }
+  },
+)
 
 function absentIntegrity(id: string): Integrity {
   return `sha512-${Buffer.alloc(64, id).toString('base64')}` as Integrity
