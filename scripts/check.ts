@@ -42,14 +42,17 @@ const queue = Object.entries(CHECKS).filter(([name]) => wanted.length === 0 || w
 const outcomes: Outcome[] = []
 await Promise.all(Array.from({ length: AT_ONCE }, work))
 
-for (const { name, output } of outcomes.filter((outcome) => !outcome.ok)) console.log(`\n── ${name}\n${output.trimEnd()}`)
+for (const { name, output } of outcomes.filter((outcome) => !outcome.ok))
+  console.log(`\n── ${name}\n${output.trimEnd()}`)
 const failed = outcomes.filter((outcome) => !outcome.ok).map((outcome) => outcome.name)
 const passed = outcomes.length - failed.length
 if (process.env['CHECK_COUNTS'] !== undefined) {
   writeFileSync(process.env['CHECK_COUNTS'], JSON.stringify({ passed, failed: failed.length }))
 }
 const list = failed.length === 0 ? '' : `: ${failed.join(', ')}`
-console.log(`\nStatic checks: ${passed} of ${outcomes.length} passed${failed.length === 0 ? '' : `, ${failed.length} failed${list}`}`)
+console.log(
+  `\nStatic checks: ${passed} of ${outcomes.length} passed${failed.length === 0 ? '' : `, ${failed.length} failed${list}`}`,
+)
 process.exitCode = failed.length === 0 ? 0 : 1
 
 async function work(): Promise<void> {
@@ -59,7 +62,9 @@ async function work(): Promise<void> {
     const result = await check().catch((error: unknown) => ({ ok: false, output: String((error as Error).stack) }))
     const milliseconds = performance.now() - start
     outcomes.push({ name, milliseconds, ...result })
-    console.log(`${result.ok ? 'ok    ' : 'FAILED'}  ${name.padEnd(14)} ${(milliseconds / 1000).toFixed(1).padStart(5)} s`)
+    console.log(
+      `${result.ok ? 'ok    ' : 'FAILED'}  ${name.padEnd(14)} ${(milliseconds / 1000).toFixed(1).padStart(5)} s`,
+    )
   }
 }
 

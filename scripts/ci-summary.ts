@@ -16,7 +16,10 @@ const tests = counts(testsExit, () => {
   const skipped = (report['numPendingTests'] ?? 0) + (report['numTodoTests'] ?? 0)
   return { passed: report['numPassedTests'] ?? 0, failed: report['numFailedTests'] ?? 0, skipped }
 })
-const checks = counts(checksExit, () => ({ ...(read('checks.json') as { passed: number; failed: number }), skipped: 0 }))
+const checks = counts(checksExit, () => ({
+  ...(read('checks.json') as { passed: number; failed: number }),
+  skipped: 0,
+}))
 
 const passed = tests.passed + checks.passed
 const failed = tests.failed + checks.failed

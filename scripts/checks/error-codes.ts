@@ -12,7 +12,9 @@ export function checkErrorCodes(root: string): readonly string[] {
   const union = /export type ErrorCode =([\s\S]*?)\n\n/.exec(readFileSync(join(root, UNION), 'utf8'))?.[1]
   if (union === undefined) return [`${UNION} has no ErrorCode union`]
   const codes = [...union.matchAll(/^ *\| '([A-Z_]+)'/gm)].map((match) => match[1] ?? '')
-  const rows = [...readFileSync(join(root, DOCUMENT), 'utf8').matchAll(/^\| `([A-Z_]+)` \|/gm)].map((match) => match[1] ?? '')
+  const rows = [...readFileSync(join(root, DOCUMENT), 'utf8').matchAll(/^\| `([A-Z_]+)` \|/gm)].map(
+    (match) => match[1] ?? '',
+  )
   const sources = textOf(root, 'packages/*/src/**/*.ts', UNION)
   const tests = textOf(root, '{packages/*/test,test}/**/*.ts')
 
@@ -22,7 +24,8 @@ export function checkErrorCodes(root: string): readonly string[] {
     if (!sources.includes(`'${code}'`)) problems.push(`${code} is raised nowhere`)
     if (!new RegExp(`\\b${code}\\b`).test(tests)) problems.push(`${code} is named by no test`)
   }
-  for (const row of rows) if (!codes.includes(row)) problems.push(`${DOCUMENT} has a row for ${row}, which is no error code`)
+  for (const row of rows)
+    if (!codes.includes(row)) problems.push(`${DOCUMENT} has a row for ${row}, which is no error code`)
   const order = codes.filter((code) => rows.includes(code)).join(' ')
   const found = rows.filter((row) => codes.includes(row)).join(' ')
   if (order !== found) problems.push(`${DOCUMENT}: the rows stand in another order than in ${UNION}, or twice`)

@@ -33,11 +33,19 @@ function patterns(root: string): readonly { readonly what: string; readonly patt
   const machine = [resolve(root), homedir(), ...(ORDINARY.test(parent) ? [] : [parent])].filter((path) => path !== '/')
   const configured = configuredRegistryHost()
   return [
-    { what: 'host of a registry', pattern: new RegExp(`\\b(?:registry|r|npm)\\.(?:${registries})\\.(?:org|com|cn)\\b`) },
+    {
+      what: 'host of a registry',
+      pattern: new RegExp(`\\b(?:registry|r|npm)\\.(?:${registries})\\.(?:org|com|cn)\\b`),
+    },
     ...(configured === undefined ? [] : [{ what: 'host of a registry', pattern: literal(configured) }]),
-    ...machine.map((path) => ({ what: 'path of this machine', pattern: new RegExp(`(?<![\\w.-])${RegExp.escape(path)}/[\\w.]`) })),
+    ...machine.map((path) => ({
+      what: 'path of this machine',
+      pattern: new RegExp(`(?<![\\w.-])${RegExp.escape(path)}/[\\w.]`),
+    })),
     // A container's host name of hex digits says nothing and may be part of a hash.
-    ...(hostname().length > 8 && !/^[0-9a-f]+$/.test(hostname()) ? [{ what: 'name of this machine', pattern: literal(hostname()) }] : []),
+    ...(hostname().length > 8 && !/^[0-9a-f]+$/.test(hostname())
+      ? [{ what: 'name of this machine', pattern: literal(hostname()) }]
+      : []),
   ]
 }
 
@@ -54,7 +62,11 @@ function literal(text: string): RegExp {
 
 function trackedFiles(root: string): readonly string[] {
   // Files not yet added count too, so that the check speaks before the commit.
-  return execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], { cwd: root, encoding: 'utf8', maxBuffer: 1 << 26 })
+  return execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
+    cwd: root,
+    encoding: 'utf8',
+    maxBuffer: 1 << 26,
+  })
     .split('\0')
     .filter((path) => path !== '')
 }

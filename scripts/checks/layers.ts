@@ -56,9 +56,15 @@ async function findPlanted(root: string): Promise<readonly string[]> {
   const directory = mkdtempSync(join(tmpdir(), 'polder-layers-'))
   try {
     plant(root, directory)
-    const found = new Set((await cruise(root, directory, ['packages'])).map(({ rule, from }) => `${rule.name} in ${from}`))
-    const wanted = Object.entries(PLANTED).flatMap(([path, text]) => [...text.matchAll(/\/\/ (\S+)$/gm)].map((match) => `${match[1]} in ${path}`))
-    return wanted.filter((violation) => !found.has(violation)).map((violation) => `self-test: not found out: ${violation}`)
+    const found = new Set(
+      (await cruise(root, directory, ['packages'])).map(({ rule, from }) => `${rule.name} in ${from}`),
+    )
+    const wanted = Object.entries(PLANTED).flatMap(([path, text]) =>
+      [...text.matchAll(/\/\/ (\S+)$/gm)].map((match) => `${match[1]} in ${path}`),
+    )
+    return wanted
+      .filter((violation) => !found.has(violation))
+      .map((violation) => `self-test: not found out: ${violation}`)
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }
@@ -74,10 +80,17 @@ function plant(root: string, directory: string): void {
   write('node_modules/present/package.json', JSON.stringify({ name: 'present', version: '1.0.0', main: 'index.js' }))
   write('node_modules/present/index.js', '')
   mkdirSync(join(directory, 'node_modules/@polder'), { recursive: true })
-  const names = new Set(Object.keys(PLANTED).filter((path) => path.startsWith('packages/')).map((path) => path.split('/')[1] ?? ''))
+  const names = new Set(
+    Object.keys(PLANTED)
+      .filter((path) => path.startsWith('packages/'))
+      .map((path) => path.split('/')[1] ?? ''),
+  )
   for (const name of names) {
     const devDependencies = name === 'index' ? { present: '1.0.0' } : {}
-    write(`packages/${name}/package.json`, JSON.stringify({ name: `@polder/${name}`, exports: './src/index.ts', devDependencies }))
+    write(
+      `packages/${name}/package.json`,
+      JSON.stringify({ name: `@polder/${name}`, exports: './src/index.ts', devDependencies }),
+    )
     symlinkSync(join(directory, 'packages', name), join(directory, 'node_modules/@polder', name))
   }
   for (const [path, text] of Object.entries(PLANTED)) write(path, text)
@@ -90,10 +103,13 @@ async function cruise(root: string, cwd: string, folders: readonly string[]): Pr
   const { stdout } = await promisify(execFile)(program, args, { cwd, maxBuffer: 1 << 28 }).catch((error: unknown) => {
     // Its exit code is the number of violations.
     const { stdout: output, stderr } = error as { readonly stdout?: string; readonly stderr?: string }
-    if (output === undefined || !output.startsWith('{')) throw new Error(`dependency-cruiser failed: ${stderr ?? String(error)}`)
+    if (output === undefined || !output.startsWith('{'))
+      throw new Error(`dependency-cruiser failed: ${stderr ?? String(error)}`)
     return { stdout: output }
   })
-  const { summary } = JSON.parse(stdout) as { readonly summary: { readonly violations: readonly Violation[]; readonly totalCruised: number } }
+  const { summary } = JSON.parse(stdout) as {
+    readonly summary: { readonly violations: readonly Violation[]; readonly totalCruised: number }
+  }
   if (summary.totalCruised === 0) throw new Error('dependency-cruiser found no files')
   return summary.violations
 }

@@ -29,7 +29,8 @@ export function checkManifests(root: string): readonly string[] {
   for (const { path, manifest } of manifests.slice(1)) {
     for (const field of SAME) {
       const [found, wanted] = [JSON.stringify(manifest[field]), JSON.stringify(model.manifest[field])]
-      if (found !== wanted || found === undefined) problems.push(`${path}: ${field} is ${found}, in ${model.path} ${wanted}`)
+      if (found !== wanted || found === undefined)
+        problems.push(`${path}: ${field} is ${found}, in ${model.path} ${wanted}`)
     }
     const folder = path.split('/')[1]
     const name = folder === 'cli' ? 'polder' : `@polder/${folder}`
@@ -40,13 +41,16 @@ export function checkManifests(root: string): readonly string[] {
   for (const { path, manifest } of manifests) {
     const { dependencies = {}, devDependencies = {} } = manifest
     for (const [name, version] of [...Object.entries(dependencies), ...Object.entries(devDependencies)]) {
-      if (version !== 'workspace:*' && !EXACT.test(version)) problems.push(`${path}: ${name} is "${version}", no exact version`)
+      if (version !== 'workspace:*' && !EXACT.test(version))
+        problems.push(`${path}: ${name} is "${version}", no exact version`)
       const first = versions.get(name)
       if (first === undefined) versions.set(name, { version, path })
-      else if (first.version !== version) problems.push(`${path}: ${name} is ${version}, in ${first.path} ${first.version}`)
+      else if (first.version !== version)
+        problems.push(`${path}: ${name} is ${version}, in ${first.path} ${first.version}`)
     }
     for (const name of Object.keys(dependencies)) {
-      if (Object.hasOwn(devDependencies, name)) problems.push(`${path}: ${name} is declared as dependency and as devDependency`)
+      if (Object.hasOwn(devDependencies, name))
+        problems.push(`${path}: ${name} is declared as dependency and as devDependency`)
     }
   }
   return problems

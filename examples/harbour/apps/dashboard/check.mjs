@@ -28,7 +28,10 @@ const { outputFiles } = await esbuild.build({
   packages: 'external',
   write: false,
 })
-const code = outputFiles[0].text.replaceAll(/from "([^".][^"]*)"/g, (_, name) => `from ${JSON.stringify(import.meta.resolve(name))}`)
+const code = outputFiles[0].text.replaceAll(
+  /from "([^".][^"]*)"/g,
+  (_, name) => `from ${JSON.stringify(import.meta.resolve(name))}`,
+)
 const { BerthBoard } = await import(`data:text/javascript,${encodeURIComponent(code)}`)
 const html = renderToString(createElement(BerthBoard, { now: new Date('2026-06-01T12:00:00Z') }))
 assert.match(html, /<h1>Tide (?:<!-- -->)?-?\d\.\d\d(?:<!-- -->)? m<\/h1><ul><li>Noorderpier 1<\/li>/)

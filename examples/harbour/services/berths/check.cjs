@@ -21,7 +21,12 @@ assert.match(usage, /^\s*USAGE: uuid \[version\]/, `the command "uuid" is not no
 console.log(
   JSON.stringify({
     service: 'berths',
-    loaded: { chalk: versionOf('chalk'), debug: versionOf('debug'), 'node-uuid': versionOf('node-uuid'), semver: versionOf('semver') },
+    loaded: {
+      chalk: versionOf('chalk'),
+      debug: versionOf('debug'),
+      'node-uuid': versionOf('node-uuid'),
+      semver: versionOf('semver'),
+    },
     commands: { uuid: 'node-uuid' },
   }),
 )

@@ -16,7 +16,14 @@ const manifestOf = (name) => {
   return JSON.parse(readFileSync(`${entry.slice(0, end)}package.json`, 'utf8'))
 }
 
-const sent = mqtt.generate({ cmd: 'publish', topic: 'quay/crane-3/load', payload: '17.2 t', qos: 0, dup: false, retain: false })
+const sent = mqtt.generate({
+  cmd: 'publish',
+  topic: 'quay/crane-3/load',
+  payload: '17.2 t',
+  qos: 0,
+  dup: false,
+  retain: false,
+})
 const parser = mqtt.parser()
 let received
 parser.on('packet', (packet) => (received = packet))

@@ -25,7 +25,12 @@ assert.match(usage, /^Usage:/, `the command "uuid" is not uuid's own: ${usage}`)
 console.log(
   JSON.stringify({
     service: 'customs',
-    loaded: { '@lukeed/uuid': versionOf('@lukeed/uuid'), chalk: versionOf('chalk'), semver: versionOf('semver'), uuid: versionOf('uuid') },
+    loaded: {
+      '@lukeed/uuid': versionOf('@lukeed/uuid'),
+      chalk: versionOf('chalk'),
+      semver: versionOf('semver'),
+      uuid: versionOf('uuid'),
+    },
     commands: { uuid: 'uuid' },
   }),
 )

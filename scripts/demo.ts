@@ -1,0 +1,188 @@
+// The main job on examples/harbour, as a person would do it: lock, cut the network, install, run, a second checkout.
+import { spawnSync } from 'node:child_process'
+import { cpSync, globSync, lstatSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/** A command of the demo failed; its own output says why. */
+class StepFailed extends Error {}
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+const POLDER = join(ROOT, 'scripts/polder')
+const keep = process.argv.includes('--keep')
+const colour = process.stdout.isTTY && process.env['NO_COLOR'] === undefined
+
+const directory = mkdtempSync(join(tmpdir(), 'polder-demo-'))
+const env = { ...process.env, POLDER_HOME: join(directory, 'store') }
+const first = join(directory, 'harbour')
+const second = join(directory, 'harbour-2')
+let step = 0
+
+try {
+  demo()
+} catch (error) {
+  if (!(error instanceof StepFailed)) throw error
+  console.error(`\n${error.message}`)
+  process.exitCode = 1
+} finally {
+  if (keep) console.log(`\nLeft for you to look at: ${directory} (POLDER_HOME=${env.POLDER_HOME})`)
+  else rmSync(directory, { recursive: true, force: true })
+}
+
+function demo(): void {
+  copyExample(first)
+  const lockfiles = globSync(['pnpm-lock.yaml', '*/*/{package-lock.json,yarn.lock}'], { cwd: first }).sort()
+  const services = serviceDirectories()
+  head('A repository as it is')
+  say(`examples/harbour: ${services.length} services (${services.join(', ')})`)
+  say(`with ${lockfiles.length} lockfiles of their own: ${lockfiles.join(', ')}`)
+
+  head('Lock: gather every lockfile, fetch what they pin, flatten')
+  polder(first, [], 'lock')
+
+  head('Cut the network')
+  const cut = networkCut()
+  say(cut.description)
+
+  head('Install, from the index alone')
+  polder(first, cut.prefix, 'install')
+
+  head("Run each service's own check in the flattened environment")
+  for (const service of services) check(service, cut.prefix)
+
+  head('Why is chalk there twice?')
+  polder(first, cut.prefix, 'why', 'chalk')
+
+  head('A second checkout')
+  copyExample(second)
+  cpSync(join(first, 'polder.lock'), join(second, 'polder.lock'))
+  polder(second, cut.prefix, 'install')
+  const { links, bytes } = countLinks(second)
+  const environments = count(globSync('envs/*', { cwd: env.POLDER_HOME }).length, 'environment')
+  say(
+    `${links} links and ${kilobytes(bytes)} of its own; the files of ${environments} in the store serve both checkouts`,
+  )
+  say('and once more, when there is nothing to do:')
+  polder(second, cut.prefix, 'install')
+
+  head('Is what is on disk what was locked?')
+  polder(second, cut.prefix, 'verify')
+  polder(second, cut.prefix, 'status')
+  console.log('\nDone.')
+}
+
+function head(title: string): void {
+  step += 1
+  const text = `${step}. ${title}`
+  console.log(`\n${colour ? `\x1b[1m${text}\x1b[0m` : text}`)
+}
+
+function say(line: string): void {
+  console.log(`   ${line}`)
+}
+
+/** Shows the command, its output and how long it took. */
+function polder(checkout: string, prefix: readonly string[], ...args: readonly string[]): void {
+  const { output, milliseconds } = run(checkout, prefix, args)
+  const text = `$ polder ${args.join(' ')}`
+  console.log(`   ${colour ? `\x1b[36m${text}\x1b[0m` : text}   (${milliseconds} ms)`)
+  for (const line of output.trimEnd().split('\n')) console.log(`     ${line.replaceAll(directory, '…')}`)
+}
+
+interface Checked {
+  readonly loaded: Readonly<Record<string, string>>
+  readonly phantom?: Readonly<Record<string, string | null>>
+  readonly commands?: Readonly<Record<string, string>>
+}
+
+function check(service: string, prefix: readonly string[]): void {
+  const { output } = run(first, prefix, ['run', 'check', '--service', service])
+  const { loaded, phantom = {}, commands = {} } = JSON.parse(lastLine(output)) as Checked
+  const parts = Object.entries(loaded).map(([name, version]) => `${name} ${version}`)
+  const found = Object.entries(phantom).map(([name, version]) =>
+    version === null ? '' : ` + ${name} ${version}, which it does not declare`,
+  )
+  const bins = Object.entries(commands).map(([command, owner]) => `; its command "${command}" is that of ${owner}`)
+  say(`ok  ${service.padEnd(17)} ${parts.join(', ')}${found.join('')}${bins.join('')}`)
+}
+
+function run(
+  checkout: string,
+  prefix: readonly string[],
+  args: readonly string[],
+): { output: string; milliseconds: number } {
+  const [program = POLDER, ...rest] = [...prefix, POLDER, ...args]
+  const start = performance.now()
+  const { status, stdout, stderr, error } = spawnSync(program, rest, {
+    cwd: checkout,
+    env,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const milliseconds = Math.round(performance.now() - start)
+  if (error !== undefined) throw new StepFailed(`${program} could not be run: ${error.message}`)
+  if (status !== 0)
+    throw new StepFailed(`polder ${args.join(' ')} failed with exit code ${status}:\n${stdout}${stderr}`)
+  return { output: stdout, milliseconds }
+}
+
+/** A network namespace of its own has no interface but a loopback that is down: there is nothing to connect with. */
+function networkCut(): { readonly prefix: readonly string[]; readonly description: string } {
+  for (const prefix of [
+    ['unshare', '--net'],
+    ['unshare', '--map-root-user', '--net'],
+  ]) {
+    if (spawnSync(prefix[0] ?? '', [...prefix.slice(1), 'true'], { stdio: 'ignore' }).status === 0) {
+      return {
+        prefix,
+        description: `From here on every command runs in a network namespace without a network (${prefix.join(' ')}).`,
+      }
+    }
+  }
+  return {
+    prefix: [],
+    description:
+      'NOT CUT: this kernel gives us no network namespace. The commands that follow could use the network; polder does not.',
+  }
+}
+
+function copyExample(target: string): void {
+  const made = new Set(['node_modules', '.polder', 'polder.lock', 'dist'])
+  cpSync(join(ROOT, 'examples/harbour'), target, {
+    recursive: true,
+    filter: (source) => !made.has(source.slice(source.lastIndexOf('/') + 1)),
+  })
+}
+
+function serviceDirectories(): readonly string[] {
+  return globSync('*/*/package.json', { cwd: first }).map(dirname).sort()
+}
+
+/** What an installation put into a checkout: links, and the size of its real files. Follows no link. */
+function countLinks(checkout: string): { readonly links: number; readonly bytes: number } {
+  let links = 0
+  let bytes = 0
+  const visit = (folder: string, inside: boolean): void => {
+    for (const entry of readdirSync(folder, { withFileTypes: true })) {
+      const path = join(folder, entry.name)
+      if (entry.isDirectory()) visit(path, inside || entry.name === 'node_modules' || entry.name === '.polder')
+      else if (inside && entry.isSymbolicLink()) links += 1
+      else if (inside) bytes += lstatSync(path).size
+    }
+  }
+  visit(checkout, false)
+  return { links, bytes }
+}
+
+function lastLine(text: string): string {
+  return text.trimEnd().split('\n').at(-1) ?? ''
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`
+}
+
+function kilobytes(bytes: number): string {
+  return `${(bytes / 1000).toFixed(1)} kB`
+}
