@@ -1,5 +1,6 @@
 import type { Gathered, GatheredService, LockedEdge, Pin, Target } from '@polder/gather'
-import { compareText, PolderError, RangeCache, type Integrity, type Manifest, type PackageId } from '@polder/spec'
+import { compareText, PolderError, type Integrity, type Manifest, type PackageId } from '@polder/spec'
+import { RangeCache } from '@polder/spec/semver-ranges'
 
 /** What the index knows of a pin: the manifest in its artifact, and our own hash of it. */
 export interface PinnedManifest {

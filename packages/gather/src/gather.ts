@@ -1,4 +1,5 @@
-import { compareText, type PackageId, PolderError, RangeCache } from '@polder/spec'
+import { compareText, type PackageId, PolderError } from '@polder/spec'
+import { RangeCache } from '@polder/spec/semver-ranges'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 

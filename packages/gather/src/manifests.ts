@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { isErrno, manifestFromJson, type Manifest, PolderError } from '@polder/spec'
+import { isErrno, type Manifest, PolderError } from '@polder/spec'
+import { manifestFromJson } from '@polder/spec/manifest'
 
 import { inDirectory } from './repository-path.ts'
 

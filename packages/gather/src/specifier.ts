@@ -1,4 +1,5 @@
-import { compareText, type Manifest, type RangeCache } from '@polder/spec'
+import { compareText, type Manifest } from '@polder/spec'
+import type { RangeCache } from '@polder/spec/semver-ranges'
 
 import type { RequirementKind } from './gathered.ts'
 

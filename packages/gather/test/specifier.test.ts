@@ -1,4 +1,5 @@
-import { manifestFromJson, RangeCache } from '@polder/spec'
+import { manifestFromJson } from '@polder/spec/manifest'
+import { RangeCache } from '@polder/spec/semver-ranges'
 import { expect, test } from 'vitest'
 
 import { aliasOf, declaredRequirements, rangeOf } from '../src/specifier.ts'

@@ -1,4 +1,5 @@
-import { type ErrorCode, installScripts, type Integrity, type PackageId, PolderError } from '@polder/spec'
+import { type ErrorCode, type Integrity, type PackageId, PolderError } from '@polder/spec'
+import { installScripts } from '@polder/spec/manifest'
 import { hasArtifact, readArchiveManifest, readArtifact, type Store, writeArtifact } from '@polder/store'
 
 import { type Consumer, fromFile, fromRegistry, fromUrl, type Network } from './artifact-source.ts'

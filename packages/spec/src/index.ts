@@ -1,3 +1,4 @@
+// `./manifest` and `./semver-ranges` are entries of their own: they load zod and semver, which an install needs neither of.
 export { isErrno, PolderError, type ErrorCode, type ErrorDetails } from './error.ts'
 export {
   algorithmOf,
@@ -9,7 +10,7 @@ export {
   type Algorithm,
   type Integrity,
 } from './integrity.ts'
-export { INSTALL_SCRIPTS, installScripts, manifestFromJson, parseManifest, type Manifest } from './manifest.ts'
+export type { Manifest } from './manifest.ts'
 export { compareText, isPackageName, packageId, sortKeys, splitPackageId, type PackageId } from './package-id.ts'
 export {
   currentPlatform,
@@ -19,4 +20,3 @@ export {
   type Platform,
   type PlatformCondition,
 } from './platform.ts'
-export { RangeCache } from './semver-ranges.ts'

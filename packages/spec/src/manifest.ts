@@ -98,7 +98,7 @@ export function installScripts(manifest: Manifest, hasBindingGyp: boolean): read
 // The "as every client does" part: fields of the wrong type that clients tolerate become undefined.
 const text = z.string()
 const lenient = <T extends z.ZodType>(schema: T): z.ZodCatch<z.ZodOptional<T>> =>
-  schema.optional().catch(() => undefined as never)
+  schema.optional().catch(undefined)
 const ranges = z.record(z.string(), z.unknown()).nullish()
 const list = lenient(z.union([text.transform((value) => [value]), z.array(text)]))
 

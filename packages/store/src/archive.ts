@@ -1,4 +1,5 @@
-import { isErrno, parseManifest, PolderError, type Manifest } from '@polder/spec'
+import { isErrno, PolderError, type Manifest } from '@polder/spec'
+import { parseManifest } from '@polder/spec/manifest'
 import { Parser } from 'tar/parse'
 import type { ReadEntry } from 'tar/read-entry'
 import { gunzipSync } from 'node:zlib'

@@ -3,7 +3,8 @@ import { existsSync, readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { delimiter, join } from 'node:path'
 
-import { parseManifest, PolderError, type Manifest } from '@polder/spec'
+import { PolderError, type Manifest } from '@polder/spec'
+import { parseManifest } from '@polder/spec/manifest'
 
 import { binDirectories, findService, nearestText, openCheckout, serviceOf, type Checkout } from '../checkout.ts'
 import type { Output } from '../output.ts'

@@ -1,13 +1,7 @@
 import type { Gathered, GatheredService, Pin, Requirement, RequirementKind, Target } from '@polder/gather'
-import {
-  integrityOf,
-  manifestFromJson,
-  packageId,
-  RangeCache,
-  splitPackageId,
-  type Manifest,
-  type PackageId,
-} from '@polder/spec'
+import { integrityOf, packageId, splitPackageId, type Manifest, type PackageId } from '@polder/spec'
+import { manifestFromJson } from '@polder/spec/manifest'
+import { RangeCache } from '@polder/spec/semver-ranges'
 
 import type { PinnedManifest } from '../../src/compile.ts'
 

@@ -1,4 +1,5 @@
-import { compareText, type Manifest, manifestFromJson, type PackageId, splitPackageId } from '@polder/spec'
+import { compareText, type Manifest, type PackageId, splitPackageId } from '@polder/spec'
+import { manifestFromJson } from '@polder/spec/manifest'
 
 import type { Requirement, Source, Target } from '../gathered.ts'
 import { requireManifest } from '../manifests.ts'

@@ -7,8 +7,8 @@ import {
   type PackageId,
   type PlatformCondition,
   PolderError,
-  type RangeCache,
 } from '@polder/spec'
+import type { RangeCache } from '@polder/spec/semver-ranges'
 
 import type { Requirement, Source, Target } from '../gathered.ts'
 import type { Manifests } from '../manifests.ts'

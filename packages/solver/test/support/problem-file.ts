@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { gunzipSync } from 'node:zlib'
 
-import { compareText, RangeCache } from '@polder/spec'
+import { compareText } from '@polder/spec'
+import { RangeCache } from '@polder/spec/semver-ranges'
 
 import type { Demand, Problem } from '../../src/index.ts'
 
