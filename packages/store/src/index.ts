@@ -1,4 +1,4 @@
-export { readArchiveManifest } from './archive.ts'
+// `./archive` is an entry of its own: it loads what reads tarballs and manifests, which most callers never need.
 export { atomicWrite } from './atomic-write.ts'
 export { collectGarbage, type CollectOptions, type GarbageReport } from './collect-garbage.ts'
 export { environmentPath, treeId, type Store } from './content-path.ts'

@@ -2,7 +2,7 @@ import { isErrno, PolderError, type Integrity } from '@polder/spec'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { readArchive, type Archive } from './archive.ts'
+import type { Archive } from './archive.ts'
 import { treeId, treePath, type Store } from './content-path.ts'
 import { publish, temporaryPath, type Publication } from './publish.ts'
 import { artifactMissing, hasArtifact, readArtifact } from './read.ts'
@@ -109,7 +109,7 @@ async function unpackBatch(
     for (let bytes = 0; next < missing.length && bytes < BATCH_BYTES; next++) {
       const wanted = missing[next] as WantedTree
       const id = treeId(wanted.integrity)
-      const archive = readOrRecord(store, wanted, failures)
+      const archive = await readOrRecord(store, wanted, failures)
       if (archive !== undefined) {
         bytes += writing(store, wanted.label, () => writeTree(join(batch, id), archive, wanted.bin))
         publications.push({ from: join(batch, id), to: treePath(store, id) })
@@ -124,7 +124,9 @@ async function unpackBatch(
   return next
 }
 
-function readOrRecord(store: Store, { integrity, label }: WantedTree, failures: PolderError[]): Archive | undefined {
+async function readOrRecord(store: Store, { integrity, label }: WantedTree, failures: PolderError[]): Promise<Archive | undefined> {
+  // Only now: an installation with nothing to unpack does not load what reads archives.
+  const { readArchive } = await import('./archive.ts')
   try {
     return readArchive(readArtifact(store, integrity, label), label)
   } catch (error) {

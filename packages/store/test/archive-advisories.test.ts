@@ -79,6 +79,9 @@ test('CVE-2026-24842: a hard link is judged from where its target is looked up, 
   expect(await attack([{ path: 'package/a/b/c/x', type: '1', link: '../../../secret' }])).toBe('ARCHIVE_REFUSED')
 })
 
-test('a link through a link: neither is there to be followed', async () => {
-  expect(await attack([symlink('package/a/b', '..'), symlink('package/c', 'a/b/../..'), payload('package/c/secret')])).toBe('ARCHIVE_REFUSED')
+test('CVE-2026-26960: a hard link through a chain of symbolic links finds none of them', async () => {
+  const chain = [symlink('package/a/b/up', '../..'), symlink('package/a/escape', 'b/up/..')]
+  expect(await attack([...chain, { path: 'package/x', type: '1', link: 'package/a/escape/../../secret' }])).toBe('ARCHIVE_REFUSED')
+  expect(await attack([...chain, payload('package/a/escape/secret')])).toBe('ARCHIVE_REFUSED')
+  expect(await attack([...chain, { path: 'package/x', type: '1', link: 'package/a/escape/secret' }])).toBe('unpacked')
 })
