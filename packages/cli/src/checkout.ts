@@ -1,10 +1,12 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join, relative } from 'node:path'
 
 import { findRoot } from '@polder/gather'
 import { parseLock, type Lock, type LockedService } from '@polder/lock'
-import { compareText, isErrno, PolderError } from '@polder/spec'
+import { compareText, PolderError } from '@polder/spec'
 import { distance } from 'fastest-levenshtein'
+
+import { LOCK_FILE, requireLockText } from './lock-file.ts'
 
 /** The repository's root for a working directory, and its lock. */
 export interface Checkout {
@@ -15,29 +17,11 @@ export interface Checkout {
   readonly lockText: string
 }
 
-export const LOCK_FILE = 'polder.lock'
-
 /** @throws PolderError `CONFIG_NOT_FOUND`, `LOCK_NOT_FOUND`, `LOCK_INVALID` */
 export function openCheckout(cwd: string): Checkout {
   const root = findRoot(cwd)
-  const lockText = readLockText(root)
-  if (lockText === null) {
-    throw new PolderError('LOCK_NOT_FOUND', `there is no ${LOCK_FILE} in ${root}`, {
-      path: join(root, LOCK_FILE),
-      hint: 'run `polder lock`',
-    })
-  }
+  const lockText = requireLockText(root)
   return { root, lock: parseLock(lockText, LOCK_FILE), lockText }
-}
-
-/** The text of `polder.lock`, null if there is none. */
-export function readLockText(root: string): string | null {
-  try {
-    return readFileSync(join(root, LOCK_FILE), 'utf8')
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return null
-    throw error
-  }
 }
 
 /**

@@ -1,6 +1,7 @@
 import { type ErrorCode, type Integrity, type PackageId, PolderError } from '@polder/spec'
 import { installScripts } from '@polder/spec/manifest'
-import { hasArtifact, readArchiveManifest, readArtifact, type Store, writeArtifact } from '@polder/store'
+import { hasArtifact, readArtifact, type Store, writeArtifact } from '@polder/store'
+import { readArchiveManifest } from '@polder/store/archive'
 
 import { type Consumer, fromFile, fromRegistry, fromUrl, type Network } from './artifact-source.ts'
 import { type Clock, systemClock } from './backoff.ts'

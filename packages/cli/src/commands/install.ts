@@ -1,26 +1,12 @@
-import { createHash } from 'node:crypto'
-import { statSync } from 'node:fs'
-import { join } from 'node:path'
-
-import { digestInput, readConfig } from '@polder/gather'
-import {
-  linkCheckout,
-  planEnvironment,
-  realiseEnvironment,
-  type Layout,
-  type LinkReport,
-  type Plan,
-  type State,
-  type StateInput,
-} from '@polder/realise'
-import { compareText, currentPlatform } from '@polder/spec'
+import { nearestRoot } from '@polder/gather/inputs'
+import { linkCheckout, realiseEnvironment, type Layout, type LinkReport, type Plan } from '@polder/realise'
 import { hasEnvironment, openStore, storeHome, withLease, type Store } from '@polder/store'
 
-import { LOCK_FILE, openCheckout, type Checkout } from '../checkout.ts'
+import { changedInputs, lockDigest, outOfDate, stateInputs } from '../lock-file.ts'
 import { count, duration, type Output } from '../output.ts'
+import { planLock, type PlannedLock } from '../planned-lock.ts'
 import { startProgress } from '../progress.ts'
 import { polderVersion } from '../version.ts'
-import { outOfDate } from './lock.ts'
 
 export interface InstallOptions {
   readonly layout?: Layout
@@ -30,14 +16,14 @@ export interface InstallOptions {
 /** `polder install`: the locked environment on disk, from what the store holds. Opens no connection. */
 export async function install(cwd: string, output: Output, options: InstallOptions): Promise<number> {
   const started = performance.now()
-  const checkout = openCheckout(cwd)
-  const layout = options.layout ?? readConfig(checkout.root).layout
-  const changed = changedInputs(checkout)
-  if (changed.length > 0) throw outOfDate(`${count(changed.length, 'file')} changed since it was made`, changed)
+  const root = nearestRoot(cwd) ?? (await import('@polder/gather')).findRoot(cwd)
   const store = openStore(storeHome(process.env))
-  const plan = planEnvironment(checkout.lock, currentPlatform(), layout)
+  const planned = await planLock(store, root, options.layout)
+  const { plan } = planned
+  const changed = changedInputs(root, planned.inputs)
+  if (changed.length > 0) throw outOfDate(`${count(changed.length, 'file')} changed since it was made`, changed)
   const built = !hasEnvironment(store, plan.id)
-  const { environmentPath, linked } = await withLease(store, () => realise(store, checkout, plan, options, output))
+  const { environmentPath, linked } = await withLease(store, () => realise(store, root, planned, options, output))
   for (const path of linked.replaced) output.note(`replaced: ${path}, which another tool had made`)
   const packages = plan.environment.length + plan.checkout.packages.length
   printInstalled(output, { plan, packages, built, linked, milliseconds: performance.now() - started })
@@ -45,7 +31,7 @@ export async function install(cwd: string, output: Output, options: InstallOptio
     upToDate: false,
     environment: plan.id,
     environmentPath,
-    layout,
+    layout: plan.layout,
     packages,
     built,
     ...linked,
@@ -56,8 +42,8 @@ export async function install(cwd: string, output: Output, options: InstallOptio
 
 async function realise(
   store: Store,
-  checkout: Checkout,
-  plan: Plan,
+  root: string,
+  { plan, inputs, lockText }: PlannedLock,
   { force }: InstallOptions,
   output: Output,
 ): Promise<{ environmentPath: string | null; linked: LinkReport }> {
@@ -70,10 +56,10 @@ async function realise(
     })
     const linked = await linkCheckout({
       store,
-      checkout: checkout.root,
+      checkout: root,
       plan,
       environmentPath,
-      state: { lock: sha256(checkout.lockText), inputs: stateInputs(checkout), polder: polderVersion() },
+      state: { lock: lockDigest(lockText), inputs: stateInputs(root, inputs, lockText), polder: polderVersion() },
       force,
       onWait: (pid) => {
         output.note(`polder: waiting for the installation that process ${pid} runs in this checkout`)
@@ -83,34 +69,6 @@ async function realise(
   } finally {
     progress.end()
   }
-}
-
-/** The inputs whose digest is not the one in the lock, sorted. */
-export function changedInputs({ root, lock }: Checkout): string[] {
-  return Object.entries(lock.inputs)
-    .filter(([path, digest]) => digestInput(root, path) !== digest)
-    .map(([path]) => path)
-    .sort(compareText)
-}
-
-/** True if the last installation is what the lock asks for now. */
-export function isCurrent(state: State | undefined, checkout: Checkout): boolean {
-  return state !== undefined && state.lock === sha256(checkout.lockText) && changedInputs(checkout).length === 0
-}
-
-/** What the next `install` compares first: every input of the lock, and the lock. */
-function stateInputs({ root, lock, lockText }: Checkout): Record<string, StateInput> {
-  const digests = { ...lock.inputs, [LOCK_FILE]: `sha256-${sha256(lockText)}` }
-  return Object.fromEntries(
-    Object.entries(digests).map(([path, digest]) => {
-      const { mtimeMs, size } = statSync(join(root, path))
-      return [path, { mtimeMs, size, digest }]
-    }),
-  )
-}
-
-function sha256(text: string): string {
-  return createHash('sha256').update(text).digest('hex')
 }
 
 const NAMED = 8

@@ -8,7 +8,7 @@ import { diffLocks, parseLock, serializeLock, type Lock, type LockDiff } from '@
 import { matchesPlatform, parsePlatform, PolderError, type PackageId, type Platform } from '@polder/spec'
 import { atomicWrite, openStore, storeHome } from '@polder/store'
 
-import { LOCK_FILE, readLockText } from '../checkout.ts'
+import { LOCK_FILE, outOfDate, readLockText } from '../lock-file.ts'
 import { bytes, count, duration, type Output } from '../output.ts'
 import { startProgress } from '../progress.ts'
 import { printDiff } from './diff.ts'
@@ -162,15 +162,6 @@ function checkInputs(gathered: Gathered, existing: string | null): void {
   const changed = [...now].filter(([path, digest]) => inputs[path] !== digest).map(([path]) => path)
   const gone = Object.keys(inputs).filter((path) => !now.has(path))
   if (changed.length + gone.length > 0) throw outOfDate('its inputs changed', [...changed, ...gone])
-}
-
-/** The error that `lock --check` and `install` share. */
-export function outOfDate(why: string, paths: readonly string[]): PolderError {
-  return new PolderError('LOCK_OUT_OF_DATE', `${LOCK_FILE} is out of date: ${why}`, {
-    path: LOCK_FILE,
-    others: paths.map((path) => new PolderError('LOCK_OUT_OF_DATE', `${path} changed`, { path })),
-    hint: 'run `polder lock` and commit the result',
-  })
 }
 
 /** A lock that cannot be read is written anew all the same; only the comparison is lost. */

@@ -6,18 +6,18 @@ import { parseLock } from '@polder/lock'
 import { readState } from '@polder/realise'
 import { openStore, readRoots, storeHome } from '@polder/store'
 
-import { LOCK_FILE, readLockText, type Checkout } from '../checkout.ts'
+import type { Checkout } from '../checkout.ts'
+import { changedInputs, LOCK_FILE, lockDigest, readLockText } from '../lock-file.ts'
 import { count, type Output } from '../output.ts'
-import { changedInputs, isCurrent } from './install.ts'
 
 /** `polder status`: where the checkout stands, in five lines. Changes nothing. */
 export function status(cwd: string, output: Output): number {
   const root = findRoot(cwd)
   const lockText = readLockText(root)
   const checkout: Checkout | null = lockText === null ? null : { root, lockText, lock: parseLock(lockText, LOCK_FILE) }
-  const changed = checkout === null ? [] : changedInputs(checkout)
+  const changed = checkout === null ? [] : changedInputs(root, checkout.lock.inputs)
   const state = readState(root)
-  const current = checkout !== null && isCurrent(state, checkout)
+  const current = lockText !== null && changed.length === 0 && state?.lock === lockDigest(lockText)
   const services = Object.keys(checkout?.lock.npm.services ?? {})
   const packages = Object.keys(checkout?.lock.npm.packages ?? {}).length
   const splits = Object.keys(checkout?.lock.npm.splits ?? {}).length

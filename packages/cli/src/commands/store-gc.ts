@@ -1,6 +1,7 @@
 import { collectGarbage, openStore, storeHome } from '@polder/store'
 
 import { bytes, count, type Output } from '../output.ts'
+import { dropStalePlans } from '../planned-lock.ts'
 import { startProgress } from '../progress.ts'
 
 /** `polder store gc`: removes environments and trees that no checkout uses; artifacts are the index and stay. */
@@ -14,6 +15,7 @@ export async function storeGc(output: Output): Promise<number> {
     },
   })
   progress.end()
+  if (!report.busy) dropStalePlans(store)
   if (report.busy) output.line('An installation is running: nothing was removed')
   else {
     const removed = [count(report.environments.length, 'environment'), count(report.trees.length, 'tree')]
