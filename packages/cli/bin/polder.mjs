@@ -37,7 +37,7 @@ function upToDate(flags) {
       state.platform !== `${process.platform}-${process.arch}`
     )
       return undefined
-    // An installation that was cut short leaves a state without inputs.
+    // An installation that was cut short leaves a state without inputs, as does one with a layout of its own.
     if (state.inputs['polder.lock'] === undefined) return undefined
     for (const [path, known] of Object.entries(state.inputs)) {
       const { mtimeMs, size } = statSync(join(root, path))

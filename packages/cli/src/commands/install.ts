@@ -44,7 +44,7 @@ async function realise(
   store: Store,
   root: string,
   { plan, inputs, lockText }: PlannedLock,
-  { force }: InstallOptions,
+  { layout, force }: InstallOptions,
   output: Output,
 ): Promise<{ environmentPath: string | null; linked: LinkReport }> {
   const progress = startProgress(output, 'Installing')
@@ -59,7 +59,12 @@ async function realise(
       checkout: root,
       plan,
       environmentPath,
-      state: { lock: lockDigest(lockText), inputs: stateInputs(root, inputs, lockText), polder: polderVersion() },
+      state: {
+        lock: lockDigest(lockText),
+        // After a layout that only the command line asked for, a plain `install` has something to do.
+        inputs: layout === undefined ? stateInputs(root, inputs, lockText) : {},
+        polder: polderVersion(),
+      },
       force,
       onWait: (pid) => {
         output.note(`polder: waiting for the installation that process ${pid} runs in this checkout`)
