@@ -1,7 +1,7 @@
 import { isErrno, PolderError } from '@polder/spec'
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
-import { isAbsolute, join, resolve } from 'node:path'
+import { dirname, isAbsolute, join, resolve } from 'node:path'
 
 import { atomicWrite } from './atomic-write.ts'
 import type { Store } from './content-path.ts'
@@ -55,11 +55,21 @@ function readLayout(path: string): string | undefined {
 function createDirectories(home: string): void {
   for (const directory of DIRECTORIES) {
     const path = join(home, directory)
-    if (existsSync(path)) continue
     try {
-      mkdirSync(path, { recursive: true })
+      makeDirectory(path)
     } catch (error) {
       throw writeFailure(error, 'creating the store', path)
     }
+  }
+}
+
+/** Node's own recursive mkdir turns the EROFS of a read-only file system into ENOENT. */
+function makeDirectory(path: string): void {
+  if (existsSync(path)) return
+  makeDirectory(dirname(path))
+  try {
+    mkdirSync(path)
+  } catch (error) {
+    if (!isErrno(error, 'EEXIST')) throw error
   }
 }

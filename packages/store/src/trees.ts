@@ -1,5 +1,5 @@
 import { isErrno, PolderError, type Integrity } from '@polder/spec'
-import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
 import type { Archive } from './archive.ts'
@@ -106,6 +106,7 @@ async function unpackBatch(
   const publications: Publication[] = []
   let next = start
   try {
+    writing(store, 'packages', () => mkdirSync(batch))
     for (let bytes = 0; next < missing.length && bytes < BATCH_BYTES; next++) {
       const wanted = missing[next] as WantedTree
       const id = treeId(wanted.integrity)

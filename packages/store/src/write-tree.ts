@@ -9,12 +9,13 @@ import type { Archive } from './archive.ts'
 const FIXED_TIME = 499162500
 
 /**
- * Writes a checked archive as `<directory>/package` with its two lists beside it.
+ * Writes a checked archive as `<directory>/package`, in a new directory, with its two lists beside it.
  * @returns the bytes written
  */
 export function writeTree(directory: string, archive: Archive, bin: Readonly<Record<string, string>>): number {
   const root = join(directory, 'package')
-  mkdirSync(root, { recursive: true })
+  mkdirSync(directory)
+  mkdirSync(root)
   const directories = [...archive.directories].sort(compareText)
   for (const path of directories) mkdirSync(`${root}/${path}`)
   const commands = new Set(Object.values(bin))
