@@ -65,11 +65,12 @@ export function manifestFromJson(json: unknown, path: string): Manifest {
   const optionalDependencies = requirements(document.optionalDependencies, path)
   const dependencies = requirements(document.dependencies, path)
   for (const name of Object.keys(optionalDependencies)) delete dependencies[name]
-  const peerDependencies = requirements(document.peerDependencies, path)
   const optionalPeers = Object.entries(document.peerDependenciesMeta ?? {})
     .filter(([, meta]) => meta?.optional === true)
     .map(([name]) => name)
-  for (const name of optionalPeers) peerDependencies[name] ??= '*'
+  // The names in peerDependenciesMeta are as hostile as all others.
+  const anyVersion = requirements(Object.fromEntries(optionalPeers.map((name) => [name, '*'])), path)
+  const peerDependencies = { ...anyVersion, ...requirements(document.peerDependencies, path) }
   const bundled = document.bundledDependencies ?? document.bundleDependencies ?? []
   return {
     ...(document.name === undefined ? {} : { name: document.name }),
@@ -97,8 +98,7 @@ export function installScripts(manifest: Manifest, hasBindingGyp: boolean): read
 
 // The "as every client does" part: fields of the wrong type that clients tolerate become undefined.
 const text = z.string()
-const lenient = <T extends z.ZodType>(schema: T): z.ZodCatch<z.ZodOptional<T>> =>
-  schema.optional().catch(undefined)
+const lenient = <T extends z.ZodType>(schema: T): z.ZodCatch<z.ZodOptional<T>> => schema.optional().catch(undefined)
 const ranges = z.record(z.string(), z.unknown()).nullish()
 const list = lenient(z.union([text.transform((value) => [value]), z.array(text)]))
 
