@@ -25,7 +25,7 @@ export async function install(cwd: string, output: Output, options: InstallOptio
   const built = !hasEnvironment(store, plan.id)
   const { environmentPath, linked } = await withLease(store, () => realise(store, root, planned, options, output))
   for (const path of linked.replaced) output.note(`replaced: ${path}, which another tool had made`)
-  const packages = plan.environment.length + plan.checkout.packages.length
+  const packages = new Set([...plan.environment, ...plan.checkout.packages].map((placed) => placed.package)).size
   printInstalled(output, { plan, packages, built, linked, milliseconds: performance.now() - started })
   output.result({
     upToDate: false,

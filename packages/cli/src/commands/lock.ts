@@ -190,7 +190,7 @@ function printSummary(
   if (report.moved.length > 0) {
     output.line(`  ${count(report.moved.length, 'requirement')} of services moved to a version that others share`)
     for (const { service, name, from, to } of report.moved.slice(0, SHOWN))
-      output.line(`    ${service}: ${name} ${from} → ${to}`)
+      output.line(`    ${service}: ${name} ${versionIn(from, name)} → ${versionIn(to, name)}`)
     more(output, report.moved.length)
   }
   const splits = Object.entries(npm.splits)
@@ -209,6 +209,11 @@ function printSummary(
 }
 
 const SHOWN = 12
+
+/** `18.3.1` of `react@18.3.1`; an alias keeps the name that it stands for. */
+function versionIn(id: string, name: string): string {
+  return id.startsWith(`${name}@`) ? id.slice(name.length + 1) : id
+}
 
 function more(output: Output, total: number): void {
   if (total > SHOWN) output.line(output.dim(`    … and ${total - SHOWN} more`))
