@@ -32,7 +32,10 @@ export function chooseCommands(
   for (const offer of offers) {
     for (const [command, file] of Object.entries(binOf(npm, offer.target))) {
       if (!/^[A-Za-z0-9@._~+-]+$/.test(command) || command === '.' || command === '..') {
-        throw lockInvalid(`${offer.target} offers the command ${JSON.stringify(command)}, which is no file name`, offer.target)
+        throw lockInvalid(
+          `${offer.target} offers the command ${JSON.stringify(command)}, which is no file name`,
+          offer.target,
+        )
       }
       const choice = { rank: rank(offer, command), name: offer.name }
       const other = chosen.get(command)
@@ -40,7 +43,9 @@ export function chooseCommands(
       chosen.set(command, { ...choice, command: { target: offer.target, file: `${offer.path}/${file}` } })
     }
   }
-  return new Map([...chosen].sort(([a], [b]) => compareText(a, b)).map(([command, choice]) => [command, choice.command]))
+  return new Map(
+    [...chosen].sort(([a], [b]) => compareText(a, b)).map(([command, choice]) => [command, choice.command]),
+  )
 }
 
 /** The `.bin` entries in a `node_modules` of the checkout. */

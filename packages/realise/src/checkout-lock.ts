@@ -1,6 +1,16 @@
 import { isErrno, PolderError } from '@polder/spec'
 import { randomBytes } from 'node:crypto'
-import { linkSync, mkdirSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -83,7 +93,8 @@ function take(directory: string): number | Holder | null {
     rmSync(path, { force: true })
     return null
   }
-  for (const name of readdirSync(directory)) if (Number(name) < number || isLeftover(directory, name)) rmSync(join(directory, name), { force: true })
+  for (const name of readdirSync(directory))
+    if (Number(name) < number || isLeftover(directory, name)) rmSync(join(directory, name), { force: true })
   return number
 }
 
@@ -99,7 +110,9 @@ function writeHolder(directory: string, holder: Holder): string {
 }
 
 function numbers(directory: string): readonly number[] {
-  return readdirSync(directory).filter((name) => /^[1-9]\d{0,14}$/.test(name)).map(Number)
+  return readdirSync(directory)
+    .filter((name) => /^[1-9]\d{0,14}$/.test(name))
+    .map(Number)
 }
 
 /** Of a process that was killed between writing its file and giving it a number: both take no time. */

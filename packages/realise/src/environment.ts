@@ -1,4 +1,12 @@
-import { hasEnvironment, environmentPath, publishEnvironment, readTree, treeId, unpackTrees, type Store } from '@polder/store'
+import {
+  hasEnvironment,
+  environmentPath,
+  publishEnvironment,
+  readTree,
+  treeId,
+  unpackTrees,
+  type Store,
+} from '@polder/store'
 
 import { newTransfer, placePackage } from './package-files.ts'
 import type { Plan } from './planned.ts'

@@ -54,7 +54,9 @@ export async function linkCheckout(options: LinkOptions): Promise<LinkReport> {
   const { checkout, waitMs = 10 * 60 * 1000, onWait } = options
   try {
     prepareOwnDirectory(checkout)
-    return await withCheckoutLock(checkout, { waitMs, ...(onWait === undefined ? {} : { onWait }) }, () => replaceNodeModules(options))
+    return await withCheckoutLock(checkout, { waitMs, ...(onWait === undefined ? {} : { onWait }) }, () =>
+      replaceNodeModules(options),
+    )
   } catch (error) {
     throw writeFailure(error, 'installing', checkout)
   }
@@ -62,7 +64,10 @@ export async function linkCheckout(options: LinkOptions): Promise<LinkReport> {
 
 function replaceNodeModules({ store, checkout, plan, environmentPath, state, force = false }: LinkOptions): LinkReport {
   removeLeftovers(checkout)
-  const parts = ['.', ...plan.checkout.services].map((service) => ({ service, nodeModules: join(serviceDirectory(checkout, service), 'node_modules') }))
+  const parts = ['.', ...plan.checkout.services].map((service) => ({
+    service,
+    nodeModules: join(serviceDirectory(checkout, service), 'node_modules'),
+  }))
   const before = readAnyState(checkout)
   const stale = staleParts(checkout, before, plan)
   const replaced = foreignParts(parts)
@@ -85,7 +90,8 @@ function replaceNodeModules({ store, checkout, plan, environmentPath, state, for
   const id = `${process.pid}-${randomBytes(6).toString('hex')}`
   const [made, trash] = [join(checkout, '.polder', `tmp-${id}`), join(checkout, '.polder', `trash-${id}`)]
   const files = build(store, plan, environmentPath, made)
-  for (const [index, { service, nodeModules }] of parts.entries()) swapNodeModules(join(made, service, 'node_modules'), nodeModules, join(trash, String(index)))
+  for (const [index, { service, nodeModules }] of parts.entries())
+    swapNodeModules(join(made, service, 'node_modules'), nodeModules, join(trash, String(index)))
   for (const [index, { nodeModules }] of stale.entries()) renameIfThere(nodeModules, join(trash, `stale-${index}`))
   // First the root, then the state: an environment that a complete checkout uses is never garbage.
   if (environmentPath !== null) recordRoot(store, { checkout, environment: plan.id })
@@ -111,7 +117,8 @@ function build(store: Store, plan: Plan, environmentPath: string | null, made: s
   }
   const transfer = newTransfer()
   const environment = environmentPath ?? undefined
-  for (const planned of plan.checkout.packages) placePackage(planned, readTree(store, planned.integrity), made, environment, transfer)
+  for (const planned of plan.checkout.packages)
+    placePackage(planned, readTree(store, planned.integrity), made, environment, transfer)
   for (const link of plan.checkout.links) makeLink(link, made, environment)
   return { linked: transfer.linked, copied: transfer.copied }
 }
@@ -121,7 +128,10 @@ function prepareOwnDirectory(checkout: string): void {
   const path = join(checkout, '.polder')
   const found = lstatSync(path, { throwIfNoEntry: false })
   if (found !== undefined && !found.isDirectory()) {
-    throw new PolderError('NODE_MODULES_FOREIGN', `${path} is not a directory`, { path, hint: 'polder keeps its state there: remove it' })
+    throw new PolderError('NODE_MODULES_FOREIGN', `${path} is not a directory`, {
+      path,
+      hint: 'polder keeps its state there: remove it',
+    })
   }
   if (found !== undefined) return
   mkdirSync(path, { recursive: true })
@@ -131,14 +141,20 @@ function prepareOwnDirectory(checkout: string): void {
 /** What killed installations left. */
 function removeLeftovers(checkout: string): void {
   const own = join(checkout, '.polder')
-  for (const name of readdirSync(own)) if (/^(?:tmp|trash)-/.test(name)) rmSync(join(own, name), { recursive: true, force: true })
+  for (const name of readdirSync(own))
+    if (/^(?:tmp|trash)-/.test(name)) rmSync(join(own, name), { recursive: true, force: true })
 }
 
 /** The parts of earlier installations that are not planned any more, if they are still ours. */
 function staleParts(checkout: string, before: State | undefined, plan: Plan): readonly Part[] {
   const planned = new Set(plan.checkout.services)
   return (before?.services ?? [])
-    .filter((service) => !planned.has(service) && !service.startsWith('/') && service.split('/').every((part) => part !== '' && part !== '.' && part !== '..'))
+    .filter(
+      (service) =>
+        !planned.has(service) &&
+        !service.startsWith('/') &&
+        service.split('/').every((part) => part !== '' && part !== '.' && part !== '..'),
+    )
     .map((service) => ({ service, nodeModules: join(checkout, service, 'node_modules') }))
     .filter(({ nodeModules }) => whoseNodeModules(nodeModules) === 'ours')
 }

@@ -11,7 +11,10 @@ export const NODE_MODULES_MARKER = '.polder.json'
 const OWN_ENTRIES: readonly string[] = ['.bin', '.polder', NODE_MODULES_MARKER]
 
 export function writeMarker(nodeModules: string, environment: EnvironmentId): void {
-  writeFileSync(join(nodeModules, NODE_MODULES_MARKER), `${JSON.stringify({ format: 1, madeBy: 'polder', environment })}\n`)
+  writeFileSync(
+    join(nodeModules, NODE_MODULES_MARKER),
+    `${JSON.stringify({ format: 1, madeBy: 'polder', environment })}\n`,
+  )
 }
 
 /** `absent`; `ours`; `caches`: nothing but what tools keep there, which is carried over; `foreign`: made by somebody else. */
@@ -27,7 +30,9 @@ export function whoseNodeModules(nodeModules: string): 'absent' | 'ours' | 'cach
  * The directories that tools keep in a `node_modules`: `.cache`, `.vite`, `.prisma`. pnpm's `.pnpm` is no such thing.
  */
 export function isCache(entry: { readonly name: string; isDirectory(): boolean }): boolean {
-  return entry.isDirectory() && entry.name.startsWith('.') && entry.name !== '.pnpm' && !OWN_ENTRIES.includes(entry.name)
+  return (
+    entry.isDirectory() && entry.name.startsWith('.') && entry.name !== '.pnpm' && !OWN_ENTRIES.includes(entry.name)
+  )
 }
 
 /**
@@ -66,16 +71,25 @@ export function serviceDirectory(checkout: string, service: string): string {
     real = realpathSync(path)
   } catch (error) {
     if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw error
-    throw new PolderError('LOCK_OUT_OF_DATE', `the lock has the service ${service}, which is not in ${checkout}`, { path, hint: 'run `polder lock`' })
+    throw new PolderError('LOCK_OUT_OF_DATE', `the lock has the service ${service}, which is not in ${checkout}`, {
+      path,
+      hint: 'run `polder lock`',
+    })
   }
   const root = realpathSync(checkout)
   if (real === root || real.startsWith(root.endsWith(sep) ? root : root + sep)) return path
-  throw new PolderError('LOCK_INVALID', `the service ${service} is a link to ${real}, which is outside of ${checkout}`, { path, found: real })
+  throw new PolderError(
+    'LOCK_INVALID',
+    `the service ${service} is a link to ${real}, which is outside of ${checkout}`,
+    { path, found: real },
+  )
 }
 
 function hasMarker(nodeModules: string): boolean {
   try {
-    const marker = JSON.parse(readFileSync(join(nodeModules, NODE_MODULES_MARKER), 'utf8')) as { madeBy?: unknown } | null
+    const marker = JSON.parse(readFileSync(join(nodeModules, NODE_MODULES_MARKER), 'utf8')) as {
+      madeBy?: unknown
+    } | null
     return marker?.madeBy === 'polder'
   } catch (error) {
     if (error instanceof SyntaxError || isErrno(error, 'ENOENT', 'EISDIR')) return false

@@ -24,7 +24,13 @@ export function newTransfer(): Transfer {
  * @param environment as for {@link makeLink}
  * @throws PolderError `ARCHIVE_REFUSED` if the package has a file where its links must go
  */
-export function placePackage(planned: PlannedPackage, tree: Tree, base: string, environment: string | undefined, transfer: Transfer): void {
+export function placePackage(
+  planned: PlannedPackage,
+  tree: Tree,
+  base: string,
+  environment: string | undefined,
+  transfer: Transfer,
+): void {
   const to = `${base}/${planned.directory}`
   mkdirSync(to, { recursive: true })
   for (const directory of tree.directories) mkdirSync(`${to}/${directory}`)
@@ -34,11 +40,15 @@ export function placePackage(planned: PlannedPackage, tree: Tree, base: string, 
       makeLink(link, base, environment)
     } catch (error) {
       if (!isErrno(error, 'ENOTDIR', 'EEXIST')) throw error
-      throw new PolderError('ARCHIVE_REFUSED', `${planned.package} has a file where its dependency ${posix.basename(link.path)} must be`, {
-        spec: planned.package,
-        path: link.path,
-        cause: error,
-      })
+      throw new PolderError(
+        'ARCHIVE_REFUSED',
+        `${planned.package} has a file where its dependency ${posix.basename(link.path)} must be`,
+        {
+          spec: planned.package,
+          path: link.path,
+          cause: error,
+        },
+      )
     }
   }
 }

@@ -28,13 +28,15 @@ export function placeInstances(npm: NpmLock, reached: ReadonlySet<InstanceId>, l
   const root = new Map<string, Target>()
   for (const [name, target] of Object.entries(sortKeys(npm.root))) {
     if (!isDirectoryName(name)) throw lockInvalid(`${JSON.stringify(name)} in the flat root is no package name`, name)
-    if (!isWorkspace(target) && installName(target) !== name) throw lockInvalid(`${target} stands in the flat root as ${name}`, target)
+    if (!isWorkspace(target) && installName(target) !== name)
+      throw lockInvalid(`${target} stands in the flat root as ${name}`, target)
     if (isWorkspace(target) || reached.has(target)) root.set(name, target)
   }
   const spots = new Map<InstanceId, Spot>()
   for (const id of reached) {
     const name = installName(id)
-    const place = layout === 'self-contained' || lookUp(npm, id).instance.inCheckout === true ? 'checkout' : 'environment'
+    const place =
+      layout === 'self-contained' || lookUp(npm, id).instance.inCheckout === true ? 'checkout' : 'environment'
     const nodeModules = root.get(name) === id ? 'node_modules' : `${VARIANTS[place]}/${variantKey(id)}/node_modules`
     spots.set(id, { place, name, nodeModules, directory: `${nodeModules}/${name}` })
   }
@@ -75,29 +77,28 @@ export function targetPath(target: Target, spots: ReadonlyMap<InstanceId, Spot>)
  *     variants/ink@2.0.0-…/node_modules/pigment  →    an edge that differs from the root
  *     node_modules/paper/                             found above
  */
-function planLinks(id: InstanceId, spot: Spot, edges: Readonly<Record<string, Target>>, { root, spots }: Placement): readonly PlannedLink[] {
+function planLinks(
+  id: InstanceId,
+  spot: Spot,
+  edges: Readonly<Record<string, Target>>,
+  { root, spots }: Placement,
+): readonly PlannedLink[] {
   const links: PlannedLink[] = []
   for (const [name, edge] of Object.entries(sortKeys(edges))) {
-    if (!isDirectoryName(name)) throw lockInvalid(`${id} links to ${JSON.stringify(name)}, which is no package name`, id)
+    if (!isDirectoryName(name))
+      throw lockInvalid(`${id} links to ${JSON.stringify(name)}, which is no package name`, id)
     const target = targetPath(edge, spots)
     if (target === undefined) continue
     if (spot.place === 'environment' && target.place === 'checkout') {
       throw lockInvalid(`${id} needs ${edge}, which stands in the checkout, but is not marked inCheckout itself`, id)
     }
     // Below the name of the instance itself, Node finds the instance.
-    const found = name === spot.name ? id : visible(name, spot.place, root, spots)
+    const found = name === spot.name ? id : root.get(name)
     if (found === edge) continue
     const inside = spot.nodeModules === 'node_modules' || name === spot.name
     links.push({ path: `${inside ? `${spot.directory}/node_modules` : spot.nodeModules}/${name}`, target })
   }
   return links
-}
-
-/** What the flat root holds under a name, as seen from the environment or from the checkout. */
-function visible(name: string, from: Place, root: ReadonlyMap<string, Target>, spots: ReadonlyMap<InstanceId, Spot>): Target | undefined {
-  const target = root.get(name)
-  if (target === undefined || from === 'checkout') return target
-  return targetPath(target, spots)?.place === 'environment' ? target : undefined
 }
 
 /** The directory name: what stands before the reference, the alias of an alias. */
@@ -114,6 +115,9 @@ function isDirectoryName(name: string): boolean {
 
 /** Readable, unlike any other also where case does not count, and a safe directory name: `@types+node@20.1.0-5f3c9a0b12cd`. */
 function variantKey(id: InstanceId): string {
-  const readable = id.replaceAll('/', '+').replaceAll(/[^A-Za-z0-9@._+-]+/g, '_').slice(0, 80)
+  const readable = id
+    .replaceAll('/', '+')
+    .replaceAll(/[^A-Za-z0-9@._+-]+/g, '_')
+    .slice(0, 80)
   return `${readable}-${createHash('sha256').update(id).digest('hex').slice(0, 12)}`
 }

@@ -53,5 +53,8 @@ function environmentId(platform: string, packages: readonly PlannedPackage[]): E
     Object.entries(bin),
     links.map(({ path, target }) => [path, target.place, target.path]),
   ])
-  return createHash('sha256').update(JSON.stringify([FORMAT, platform, shape])).digest('hex').slice(0, 40) as EnvironmentId
+  return createHash('sha256')
+    .update(JSON.stringify([FORMAT, platform, shape]))
+    .digest('hex')
+    .slice(0, 40) as EnvironmentId
 }

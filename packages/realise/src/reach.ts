@@ -1,4 +1,12 @@
-import type { InstanceId, LockedInstance, LockedPackage, LockedRequirement, LockedService, NpmLock, Target } from '@polder/lock'
+import type {
+  InstanceId,
+  LockedInstance,
+  LockedPackage,
+  LockedRequirement,
+  LockedService,
+  NpmLock,
+  Target,
+} from '@polder/lock'
 import { compareText, matchesPlatform, platformName, PolderError, sortKeys, type Platform } from '@polder/spec'
 
 /**
@@ -35,7 +43,12 @@ export function reachableInstances(npm: NpmLock, platform: Platform): ReadonlySe
 
 /** Every requirement of a service by name, sorted; of a name that is declared twice, the one that is installed for use. */
 export function requirementsOf(service: LockedService | undefined): Record<string, LockedRequirement> {
-  return sortKeys({ ...service?.peerDependencies, ...service?.optionalDependencies, ...service?.devDependencies, ...service?.dependencies })
+  return sortKeys({
+    ...service?.peerDependencies,
+    ...service?.optionalDependencies,
+    ...service?.devDependencies,
+    ...service?.dependencies,
+  })
 }
 
 /** True for `link:<path>`. */
@@ -44,9 +57,15 @@ export function isWorkspace(target: Target): target is `link:${string}` {
 }
 
 /** @throws PolderError `LOCK_INVALID` if the lock does not hold it */
-export function lookUp(npm: NpmLock, id: InstanceId): { readonly instance: LockedInstance; readonly pkg: LockedPackage } {
+export function lookUp(
+  npm: NpmLock,
+  id: InstanceId,
+): { readonly instance: LockedInstance; readonly pkg: LockedPackage } {
   const instance = Object.hasOwn(npm.instances, id) ? npm.instances[id] : undefined
-  const pkg = instance === undefined || !Object.hasOwn(npm.packages, instance.package) ? undefined : npm.packages[instance.package]
+  const pkg =
+    instance === undefined || !Object.hasOwn(npm.packages, instance.package)
+      ? undefined
+      : npm.packages[instance.package]
   if (instance === undefined || pkg === undefined) throw lockInvalid(`the lock does not hold ${id}`, id)
   return { instance, pkg }
 }
@@ -56,7 +75,9 @@ export function lockInvalid(message: string, spec: string): PolderError {
 }
 
 function platformExcluded(id: InstanceId, owner: string, pkg: LockedPackage, platform: Platform): PolderError {
-  const condition = (['os', 'cpu', 'libc'] as const).flatMap((field) => (pkg[field] === undefined ? [] : [`${field} ${pkg[field].join(', ')}`])).join('; ')
+  const condition = (['os', 'cpu', 'libc'] as const)
+    .flatMap((field) => (pkg[field] === undefined ? [] : [`${field} ${pkg[field].join(', ')}`]))
+    .join('; ')
   const name = platformName(platform)
   return new PolderError('PLATFORM_EXCLUDED', `${id} does not run on ${name} (${condition}), and ${owner} needs it`, {
     spec: id,

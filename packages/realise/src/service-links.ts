@@ -18,11 +18,15 @@ interface Level {
  * service what differs from what it finds above.
  * @throws PolderError `LOCK_INVALID`
  */
-export function planCheckoutLinks(npm: NpmLock, placement: Placement): { readonly links: readonly PlannedLink[]; readonly services: readonly string[] } {
+export function planCheckoutLinks(
+  npm: NpmLock,
+  placement: Placement,
+): { readonly links: readonly PlannedLink[]; readonly services: readonly string[] } {
   const links: PlannedLink[] = []
   for (const [name, target] of placement.root) {
     const to = targetPath(target, placement.spots)
-    if (to !== undefined && !(to.place === 'checkout' && to.path === `node_modules/${name}`)) links.push({ path: `node_modules/${name}`, target: to })
+    if (to !== undefined && !(to.place === 'checkout' && to.path === `node_modules/${name}`))
+      links.push({ path: `node_modules/${name}`, target: to })
   }
   const root: Level = { path: '.', entries: placement.root, commands: rootCommands(npm, placement) }
   links.push(...binLinks('node_modules', root.commands))
@@ -35,7 +39,11 @@ export function planCheckoutLinks(npm: NpmLock, placement: Placement): { readonl
     const entries = new Map([...required].filter(([name, target]) => firstEntry(above, name) !== target))
     if (path === '.') {
       const [conflict] = entries
-      if (conflict !== undefined) throw lockInvalid(`the service at the top uses ${conflict[1]}, but the flat root holds ${root.entries.get(conflict[0]) ?? 'nothing'}`, conflict[1])
+      if (conflict !== undefined)
+        throw lockInvalid(
+          `the service at the top uses ${conflict[1]}, but the flat root holds ${root.entries.get(conflict[0]) ?? 'nothing'}`,
+          conflict[1],
+        )
       continue
     }
     const commands = ownCommands(npm, path, required, entries, above)

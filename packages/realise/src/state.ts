@@ -65,7 +65,19 @@ function statePath(checkout: string): string {
 
 function isState(value: unknown): value is State {
   if (typeof value !== 'object' || value === null) return false
-  const { format, storeHome, platform, environment, environmentPath, layout, lock, inputs, services, notBuilt, polder } = value as Record<string, unknown>
+  const {
+    format,
+    storeHome,
+    platform,
+    environment,
+    environmentPath,
+    layout,
+    lock,
+    inputs,
+    services,
+    notBuilt,
+    polder,
+  } = value as Record<string, unknown>
   const texts = (list: unknown): boolean => Array.isArray(list) && list.every((entry) => typeof entry === 'string')
   return (
     format === 1 &&

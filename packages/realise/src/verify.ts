@@ -31,7 +31,13 @@ export interface VerifyOptions {
 /** What must be at a path. */
 type Expected =
   | { readonly kind: 'directory'; readonly package: PackageId | null }
-  | { readonly kind: 'file'; readonly package: PackageId; readonly tree: CheckedTree; readonly file: string; readonly executable: boolean }
+  | {
+      readonly kind: 'file'
+      readonly package: PackageId
+      readonly tree: CheckedTree
+      readonly file: string
+      readonly executable: boolean
+    }
   | { readonly kind: 'link'; readonly package: PackageId | null; readonly text: string }
 
 /** A tree, its hashes, and which of its files are not as they were unpacked: a hard link to the others needs no second look. */
@@ -47,11 +53,19 @@ interface CheckedTree {
  * @returns what differs, by path; empty if all is well
  * @throws PolderError `ARTIFACT_MISSING` or `ARTIFACT_CORRUPT` if a collected tree cannot be unpacked to compare with
  */
-export async function verifyCheckout({ store, checkout, plan, environmentPath, onProgress }: VerifyOptions): Promise<readonly CheckoutDifference[]> {
+export async function verifyCheckout({
+  store,
+  checkout,
+  plan,
+  environmentPath,
+  onProgress,
+}: VerifyOptions): Promise<readonly CheckoutDifference[]> {
   const everything = [...plan.environment, ...plan.checkout.packages]
   await unpackTrees(
     store,
-    everything.filter(({ integrity }) => !hasTree(store, integrity)).map(({ integrity, package: label, bin }) => ({ integrity, label, bin })),
+    everything
+      .filter(({ integrity }) => !hasTree(store, integrity))
+      .map(({ integrity, package: label, bin }) => ({ integrity, label, bin })),
   )
   const differences: CheckoutDifference[] = []
   const trees = new Map<Integrity, CheckedTree>()
@@ -63,7 +77,8 @@ export async function verifyCheckout({ store, checkout, plan, environmentPath, o
 
   if (environmentPath !== null) {
     const expected = expect(plan.environment, [], undefined, treeOf)
-    for (const top of ['node_modules', 'variants']) compareDirectory(environmentPath, top, expected, () => false, differences)
+    for (const top of ['node_modules', 'variants'])
+      compareDirectory(environmentPath, top, expected, () => false, differences)
   }
   const expected = expect(plan.checkout.packages, plan.checkout.links, environmentPath ?? undefined, treeOf)
   for (const service of ['.', ...plan.checkout.services]) {
@@ -76,7 +91,12 @@ export async function verifyCheckout({ store, checkout, plan, environmentPath, o
   return differences.sort((a, b) => compareText(a.path, b.path))
 }
 
-async function checkTree(store: Store, integrity: Integrity, owner: PackageId, differences: CheckoutDifference[]): Promise<CheckedTree> {
+async function checkTree(
+  store: Store,
+  integrity: Integrity,
+  owner: PackageId,
+  differences: CheckoutDifference[],
+): Promise<CheckedTree> {
   const tree = readTree(store, integrity)
   const found = await verifyTree(store, integrity)
   differences.push(...found.map(({ path, kind }) => ({ path: join(tree.path, path), kind, package: owner })))
@@ -91,7 +111,11 @@ function expect(
 ): Map<string, Expected> {
   const expected = new Map<string, Expected>()
   const directory = (path: string, owner: PackageId | null): void => {
-    for (let at = path; at !== '.' && at !== '' && !expected.has(at); at = at.slice(0, Math.max(0, at.lastIndexOf('/')))) {
+    for (
+      let at = path;
+      at !== '.' && at !== '' && !expected.has(at);
+      at = at.slice(0, Math.max(0, at.lastIndexOf('/')))
+    ) {
       expected.set(at, { kind: 'directory', package: at === path ? owner : null })
     }
   }
@@ -106,7 +130,13 @@ function expect(
     directory(planned.directory, planned.package)
     for (const path of directories) directory(`${planned.directory}/${path}`, planned.package)
     for (const [index, file] of files.entries()) {
-      expected.set(`${planned.directory}/${file}`, { kind: 'file', package: planned.package, tree: checked, file, executable: runs.has(index) })
+      expected.set(`${planned.directory}/${file}`, {
+        kind: 'file',
+        package: planned.package,
+        tree: checked,
+        file,
+        executable: runs.has(index),
+      })
     }
     for (const own of ownLinks(planned, checked.tree)) link(own, planned.package)
   }
@@ -166,7 +196,8 @@ function isAsExpected(path: string, wanted: Expected): boolean {
   if (!found.isFile() || ((found.mode & 0o100) !== 0) !== wanted.executable) return false
   const { tree, hashes, damaged } = wanted.tree
   const original = lstatSync(`${tree.path}/${wanted.file}`, { throwIfNoEntry: false })
-  if (original !== undefined && original.dev === found.dev && original.ino === found.ino) return !damaged.has(wanted.file)
+  if (original !== undefined && original.dev === found.dev && original.ino === found.ino)
+    return !damaged.has(wanted.file)
   return hash('sha256', readFileSync(path), 'hex') === hashes.get(wanted.file)
 }
 

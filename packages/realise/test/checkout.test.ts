@@ -1,6 +1,17 @@
 import { PolderError, type Integrity } from '@polder/spec'
 import { readRoots } from '@polder/store'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -25,7 +36,8 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
   test('a node_modules that somebody else made is left alone, in services too, and all of them are named', async () => {
     const lock = await world.lock(SMALL)
     const checkout = world.checkout(lock)
-    for (const path of ['node_modules/left', 'services/z/node_modules/left']) mkdirSync(join(checkout, path), { recursive: true })
+    for (const path of ['node_modules/left', 'services/z/node_modules/left'])
+      mkdirSync(join(checkout, path), { recursive: true })
     const error = await world.install(lock, checkout, layout).catch((caught: unknown) => caught)
     expect(error).toBeInstanceOf(PolderError)
     const { code, message, details } = error as PolderError
@@ -71,7 +83,11 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
     const checkout = world.checkout(lock)
     await world.install(lock, checkout, layout)
     expect(existsSync(join(checkout, 'services/z/node_modules/c'))).toBe(true)
-    const smaller = await world.lock({ services: { 'services/a': { uses: { c: 'c@1.0.0' } } }, instances: { 'c@1.0.0': {} }, root: ['c@1.0.0'] })
+    const smaller = await world.lock({
+      services: { 'services/a': { uses: { c: 'c@1.0.0' } } },
+      instances: { 'c@1.0.0': {} },
+      root: ['c@1.0.0'],
+    })
     await world.install(smaller, checkout, layout)
     expect(existsSync(join(checkout, 'services/z/node_modules'))).toBe(false)
     expect(existsSync(join(checkout, 'node_modules/b'))).toBe(false)
@@ -84,7 +100,11 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
     await world.install(lock, checkout, layout)
     rmSync(join(checkout, 'services/z/node_modules'), { recursive: true })
     mkdirSync(join(checkout, 'services/z/node_modules/theirs'), { recursive: true })
-    const smaller = await world.lock({ services: { 'services/a': { uses: { c: 'c@1.0.0' } } }, instances: { 'c@1.0.0': {} }, root: ['c@1.0.0'] })
+    const smaller = await world.lock({
+      services: { 'services/a': { uses: { c: 'c@1.0.0' } } },
+      instances: { 'c@1.0.0': {} },
+      root: ['c@1.0.0'],
+    })
     await world.install(smaller, checkout, layout)
     expect(existsSync(join(checkout, 'services/z/node_modules/theirs'))).toBe(true)
   })
@@ -115,13 +135,19 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
   test('artifacts that are missing are all named, and nothing is changed', async () => {
     const lock = await world.lock(SMALL)
     const packages = Object.fromEntries(
-      Object.entries(lock.npm.packages).map(([id, pkg]) => [id, id.startsWith('c@') ? { ...pkg, integrity: absentIntegrity(id) } : pkg]),
+      Object.entries(lock.npm.packages).map(([id, pkg]) => [
+        id,
+        id.startsWith('c@') ? { ...pkg, integrity: absentIntegrity(id) } : pkg,
+      ]),
     )
     const broken = { ...lock, npm: { ...lock.npm, packages } }
     const checkout = world.checkout(lock)
     const error = (await world.install(broken, checkout, layout).catch((caught: unknown) => caught)) as PolderError
     expect(error.code).toBe('ARTIFACT_MISSING')
-    expect([error, ...(error.details.others ?? [])].map(({ details }) => details.spec).sort()).toEqual(['c@1.0.0', 'c@2.0.0'])
+    expect([error, ...(error.details.others ?? [])].map(({ details }) => details.spec ?? '').sort()).toEqual([
+      'c@1.0.0',
+      'c@2.0.0',
+    ])
     expect(error.details.hint).toContain('polder index sync')
     expect(existsSync(join(checkout, 'node_modules'))).toBe(false)
   })
@@ -142,7 +168,10 @@ test('a service that is gone is an error', async () => {
   const checkout = world.checkout(lock)
   rmSync(join(checkout, 'services/z'), { recursive: true })
   const error = (await world.install(lock, checkout, 'linked').catch((caught: unknown) => caught)) as PolderError
-  expect([error.code, error.message]).toEqual(['LOCK_OUT_OF_DATE', `the lock has the service services/z, which is not in ${checkout}`])
+  expect([error.code, error.message]).toEqual([
+    'LOCK_OUT_OF_DATE',
+    `the lock has the service services/z, which is not in ${checkout}`,
+  ])
 })
 
 test('a service that is a link out of the checkout is refused, as is a .polder that is one', async () => {
@@ -157,16 +186,25 @@ test('a service that is a link out of the checkout is refused, as is a .polder t
   const other = world.checkout(lock)
   symlinkSync(world.directory, join(other, '.polder'))
   const refused = (await world.install(lock, other, 'linked').catch((caught: unknown) => caught)) as PolderError
-  expect([refused.code, refused.message]).toEqual(['NODE_MODULES_FOREIGN', `${join(other, '.polder')} is not a directory`])
+  expect([refused.code, refused.message]).toEqual([
+    'NODE_MODULES_FOREIGN',
+    `${join(other, '.polder')} is not a directory`,
+  ])
 })
 
 test('a package with a file where its dependency must be is refused by name', async () => {
   const lock = await world.lock({
     services: { a: { uses: { b: 'b@1.0.0' } } },
-    instances: { 'b@1.0.0': { links: { c: 'c@2.0.0' }, files: { node_modules: 'a file' } }, 'c@1.0.0': {}, 'c@2.0.0': {} },
+    instances: {
+      'b@1.0.0': { links: { c: 'c@2.0.0' }, files: { node_modules: 'a file' } },
+      'c@1.0.0': {},
+      'c@2.0.0': {},
+    },
     root: ['b@1.0.0', 'c@1.0.0'],
   })
-  const error = (await world.install(lock, world.checkout(lock), 'linked').catch((caught: unknown) => caught)) as PolderError
+  const error = (await world
+    .install(lock, world.checkout(lock), 'linked')
+    .catch((caught: unknown) => caught)) as PolderError
   expect([error.code, error.message]).toEqual(['ARCHIVE_REFUSED', 'b@1.0.0 has a file where its dependency c must be'])
 })
 

@@ -16,7 +16,13 @@ export const HARBOUR: LockSpec = {
     '.': { uses: { ink: 'ink@2.0.0' } },
     'packages/tide': { name: '@harbour/tide', uses: { ink: 'ink@2.0.0' }, bin: { tide: 'cli.js' } },
     'services/office': {
-      uses: { ink: 'ink@1.0.0', dialog: 'dialog@1.0.0(ink@1.0.0)', '@harbour/tide': 'link:packages/tide', gauge: 'gauge@1.0.0', 'tool-b': 'tool-b@1.0.0' },
+      uses: {
+        ink: 'ink@1.0.0',
+        dialog: 'dialog@1.0.0(ink@1.0.0)',
+        '@harbour/tide': 'link:packages/tide',
+        gauge: 'gauge@1.0.0',
+        'tool-b': 'tool-b@1.0.0',
+      },
     },
     'services/office/desk': { uses: { ink: 'ink@2.0.0', dialog: 'dialog@1.0.0(ink@1.0.0)' } },
     'services/quay': {
@@ -48,7 +54,10 @@ export const HARBOUR: LockSpec = {
     '@port/hook@2.0.0': {},
     'packer@1.0.0': {
       links: { pigment: 'pigment@1.0.0', binder: 'binder@1.0.0' },
-      files: { 'node_modules/pigment/package.json': '{"name":"pigment","version":"9.9.9"}', 'node_modules/pigment/index.js': '' },
+      files: {
+        'node_modules/pigment/package.json': '{"name":"pigment","version":"9.9.9"}',
+        'node_modules/pigment/index.js': '',
+      },
       needsBuild: true,
     },
     'loop@2.0.0': { links: { loop: 'loop@1.0.0' } },

@@ -24,7 +24,17 @@ export interface ChildOptions {
   readonly unprivileged?: true
 }
 
-const CHANGES = ['copyFileSync', 'linkSync', 'mkdirSync', 'openSync', 'renameSync', 'rmSync', 'symlinkSync', 'writeFileSync', 'writeSync'] as const
+const CHANGES = [
+  'copyFileSync',
+  'linkSync',
+  'mkdirSync',
+  'openSync',
+  'renameSync',
+  'rmSync',
+  'symlinkSync',
+  'writeFileSync',
+  'writeSync',
+] as const
 
 const options = JSON.parse(process.argv[2] ?? '') as ChildOptions
 const lock = JSON.parse(readFileSync(options.lock, 'utf8')) as Lock
@@ -46,7 +56,9 @@ if (options.unprivileged === true && process.getuid?.() === 0) {
   process.seteuid?.(65534)
 }
 try {
-  await install(store, lock, options.checkout, options.layout, { ...(options.waitMs === undefined ? {} : { waitMs: options.waitMs }) })
+  await install(store, lock, options.checkout, options.layout, {
+    ...(options.waitMs === undefined ? {} : { waitMs: options.waitMs }),
+  })
   process.stdout.write(`${JSON.stringify({ changes })}\n`)
 } catch (error) {
   if (!(error instanceof PolderError)) throw error

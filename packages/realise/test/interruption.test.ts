@@ -42,7 +42,9 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
       const again = kind !== 'a first installation'
       const { changes = 0 } = await child({ ...(await scene(layout, 'measure', again)), lock: lockFile, layout })
       expect(changes).toBeGreaterThan(20)
-      const points = Array.from({ length: changes }, (_, index) => index + 1).filter((point) => point % Math.ceil(changes / 16) === 0)
+      const points = Array.from({ length: changes }, (_, index) => index + 1).filter(
+        (point) => point % Math.ceil(changes / 16) === 0,
+      )
       for (const killAt of points) {
         const { home, checkout } = await scene(layout, `${kind}-${killAt}`, again)
         expect(await child({ home, checkout, lock: lockFile, layout, killAt })).toEqual({ signal: 'SIGKILL' })
@@ -64,7 +66,9 @@ test('several installations at once in one checkout, and in several, all succeed
   const { home, checkout } = await scene('linked', 'crowd', false)
   const other = world.checkout(lock)
   const options: Omit<ChildOptions, 'checkout'> = { home, lock: lockFile, layout: 'linked' }
-  const results = await Promise.all([checkout, other, checkout, other].map((path) => child({ ...options, checkout: path })))
+  const results = await Promise.all(
+    [checkout, other, checkout, other].map((path) => child({ ...options, checkout: path })),
+  )
   for (const result of results) expect(result).toEqual({ changes: expect.any(Number) })
   const store = openStore(home)
   for (const path of [checkout, other]) {
@@ -80,7 +84,10 @@ test('whoever finds another installation at work says so, waits, and fails clear
   const waitedFor: number[] = []
   await withCheckoutLock(checkout, { waitMs: 0 }, async () => {
     const inner = withCheckoutLock(checkout, { waitMs: 0, onWait: (pid) => waitedFor.push(pid) }, () => 'never')
-    await expect(inner).rejects.toMatchObject({ code: 'CHECKOUT_BUSY', message: `another polder (process ${process.pid}) is installing in ${checkout}` })
+    await expect(inner).rejects.toMatchObject({
+      code: 'CHECKOUT_BUSY',
+      message: `another polder (process ${process.pid}) is installing in ${checkout}`,
+    })
   })
   expect(waitedFor).toEqual([process.pid])
   expect(await withCheckoutLock(checkout, { waitMs: 0 }, () => 'free again')).toBe('free again')
@@ -119,12 +126,20 @@ test('a store that cannot be written is an error that says so, and the checkout 
 })
 
 /** A copy of the store as it was filled, and a checkout; `again`: with an installation of an older lock in it. */
-async function scene(layout: ChildOptions['layout'], name: string, again: boolean): Promise<{ home: string; checkout: string }> {
+async function scene(
+  layout: ChildOptions['layout'],
+  name: string,
+  again: boolean,
+): Promise<{ home: string; checkout: string }> {
   const home = join(world.directory, `home-${layout}-${name.replaceAll(' ', '-')}-${again}`)
   cpSync(world.store.home, home, { recursive: true })
   const checkout = world.checkout(lock)
   if (again) {
-    const older = await world.lock({ services: { lib: { uses: { c: 'c@1.0.0' } } }, instances: { 'c@1.0.0': { bin: { c: 'lib/index.js' } }, 'c@2.0.0': {} }, root: ['c@2.0.0'] })
+    const older = await world.lock({
+      services: { lib: { uses: { c: 'c@1.0.0' } } },
+      instances: { 'c@1.0.0': { bin: { c: 'lib/index.js' } }, 'c@2.0.0': {} },
+      root: ['c@2.0.0'],
+    })
     await install(openStore(home), older, checkout, layout)
   }
   return { home, checkout }

@@ -28,7 +28,11 @@ const failure = async (run: () => Promise<unknown>): Promise<PolderError> => {
 describe('platforms', () => {
   test('a required package that does not run here is an error that says who needs it', async () => {
     const error = await failure(() =>
-      plan({ services: { 'services/a': { uses: { b: 'b@1.0.0' } } }, instances: { 'b@1.0.0': { links: { c: 'c@1.0.0' } }, 'c@1.0.0': { os: ['darwin'] } }, root: [] }),
+      plan({
+        services: { 'services/a': { uses: { b: 'b@1.0.0' } } },
+        instances: { 'b@1.0.0': { links: { c: 'c@1.0.0' } }, 'c@1.0.0': { os: ['darwin'] } },
+        root: [],
+      }),
     )
     expect(error.code).toBe('PLATFORM_EXCLUDED')
     expect(error.message).toBe('c@1.0.0 does not run on linux-x64-glibc (os darwin), and b@1.0.0 needs it')
@@ -48,14 +52,19 @@ describe('platforms', () => {
   test('what only an excluded package requires is no error', async () => {
     const { environment } = await plan({
       services: { a: { uses: { b: 'b@1.0.0' } } },
-      instances: { 'b@1.0.0': { os: ['darwin'], optional: true, links: { c: 'c@1.0.0' } }, 'c@1.0.0': { os: ['darwin'] } },
+      instances: {
+        'b@1.0.0': { os: ['darwin'], optional: true, links: { c: 'c@1.0.0' } },
+        'c@1.0.0': { os: ['darwin'] },
+      },
       root: ['b@1.0.0', 'c@1.0.0'],
     })
     expect(environment).toEqual([])
   })
 
   test('a platform that the lock does not have is refused', async () => {
-    const error = await failure(async () => planEnvironment(await world.lock(HARBOUR), { os: 'linux', cpu: 'arm64', libc: 'musl' }, 'linked'))
+    const error = await failure(async () =>
+      planEnvironment(await world.lock(HARBOUR), { os: 'linux', cpu: 'arm64', libc: 'musl' }, 'linked'),
+    )
     expect(error.code).toBe('PLATFORM_NOT_LOCKED')
     expect(error.message).toBe('the lock is for linux-x64-glibc, darwin-arm64, and this is linux-arm64-musl')
   })
@@ -104,22 +113,38 @@ describe('a lock that contradicts itself', () => {
   test.each<readonly [string, LockSpec, string]>([
     [
       'a shared package that needs a workspace package',
-      { services: { a: { uses: { b: 'b@1.0.0' } }, lib: {} }, instances: { 'b@1.0.0': { links: { lib: 'link:lib' } } }, root },
+      {
+        services: { a: { uses: { b: 'b@1.0.0' } }, lib: {} },
+        instances: { 'b@1.0.0': { links: { lib: 'link:lib' } } },
+        root,
+      },
       'b@1.0.0 needs link:lib, which stands in the checkout, but is not marked inCheckout itself',
     ],
     [
       'a shared package that needs one inside the checkout',
-      { services: { a: { uses: { b: 'b@1.0.0' } } }, instances: { 'b@1.0.0': { links: { c: 'c@1.0.0' } }, 'c@1.0.0': { inCheckout: true } }, root },
+      {
+        services: { a: { uses: { b: 'b@1.0.0' } } },
+        instances: { 'b@1.0.0': { links: { c: 'c@1.0.0' } }, 'c@1.0.0': { inCheckout: true } },
+        root,
+      },
       'b@1.0.0 needs c@1.0.0, which stands in the checkout, but is not marked inCheckout itself',
     ],
     [
       'an instance whose name leaves node_modules',
-      { services: { a: { uses: { b: '../../b@1.0.0' } } }, instances: { '../../b@1.0.0': { package: 'b@1.0.0' } }, root: [] },
+      {
+        services: { a: { uses: { b: '../../b@1.0.0' } } },
+        instances: { '../../b@1.0.0': { package: 'b@1.0.0' } },
+        root: [],
+      },
       '"../../b@1.0.0" does not begin with a package name',
     ],
     [
       'an instance called node_modules in a scope',
-      { services: { a: { uses: { b: '@s/node_modules@1.0.0' } } }, instances: { '@s/node_modules@1.0.0': { package: 'b@1.0.0' } }, root: [] },
+      {
+        services: { a: { uses: { b: '@s/node_modules@1.0.0' } } },
+        instances: { '@s/node_modules@1.0.0': { package: 'b@1.0.0' } },
+        root: [],
+      },
       '"@s/node_modules@1.0.0" does not begin with a package name',
     ],
     [
@@ -132,7 +157,11 @@ describe('a lock that contradicts itself', () => {
       { services: { '.': { uses: { b: 'b@2.0.0' } } }, instances: { 'b@1.0.0': {}, 'b@2.0.0': {} }, root },
       'the service at the top uses b@2.0.0, but the flat root holds nothing',
     ],
-    ['an instance that is not there', { services: { a: { uses: { b: 'b@1.0.0' } } }, instances: {}, root: [] }, 'the lock does not hold b@1.0.0'],
+    [
+      'an instance that is not there',
+      { services: { a: { uses: { b: 'b@1.0.0' } } }, instances: {}, root: [] },
+      'the lock does not hold b@1.0.0',
+    ],
   ])('%s is refused', async (_, spec, message) => {
     const error = await failure(() => plan(spec))
     expect(error.code).toBe('LOCK_INVALID')
@@ -143,13 +172,19 @@ describe('a lock that contradicts itself', () => {
 describe('commands', () => {
   const bins = (plan: Plan, nodeModules: string): Record<string, string> =>
     Object.fromEntries(
-      plan.checkout.links.filter(({ path }) => path.startsWith(`${nodeModules}/.bin/`)).map(({ path, target }) => [path.split('/').at(-1), target.path]),
+      plan.checkout.links
+        .filter(({ path }) => path.startsWith(`${nodeModules}/.bin/`))
+        .map(({ path, target }) => [path.split('/').at(-1), target.path]),
     )
-  const offering = (...ids: string[]): LockSpec['instances'] => Object.fromEntries(ids.map((id) => [id, { bin: { run: 'run.js' } }]))
+  const offering = (...ids: string[]): LockSpec['instances'] =>
+    Object.fromEntries(ids.map((id) => [id, { bin: { run: 'run.js' } }]))
 
   test('at the root the first by name wins, before it what a service declares, before that the namesake, first the service at the top', async () => {
     const ids = ['a@1.0.0', 'b@1.0.0', 'run@1.0.0', 'z@1.0.0']
-    const instances = { ...offering(...ids), 'x@1.0.0': { links: { a: 'a@1.0.0', b: 'b@1.0.0', run: 'run@1.0.0', z: 'z@1.0.0' } } }
+    const instances = {
+      ...offering(...ids),
+      'x@1.0.0': { links: { a: 'a@1.0.0', b: 'b@1.0.0', run: 'run@1.0.0', z: 'z@1.0.0' } },
+    }
     const root = [...ids, 'x@1.0.0']
     const winner = async (services: LockSpec['services'], names = root): Promise<string | undefined> =>
       bins(await plan({ services, instances, root: names }), 'node_modules')['run']
@@ -157,7 +192,9 @@ describe('commands', () => {
     expect(await winner({ s: { uses: { x: 'x@1.0.0' } } }, withoutNamesake)).toBe('node_modules/a/run.js')
     expect(await winner({ s: { uses: { x: 'x@1.0.0', z: 'z@1.0.0' } } }, withoutNamesake)).toBe('node_modules/z/run.js')
     expect(await winner({ s: { uses: { x: 'x@1.0.0', z: 'z@1.0.0' } } })).toBe('node_modules/run/run.js')
-    expect(await winner({ '.': { uses: { b: 'b@1.0.0' } }, s: { uses: { x: 'x@1.0.0', z: 'z@1.0.0' } } })).toBe('node_modules/b/run.js')
+    expect(await winner({ '.': { uses: { b: 'b@1.0.0' } }, s: { uses: { x: 'x@1.0.0', z: 'z@1.0.0' } } })).toBe(
+      'node_modules/b/run.js',
+    )
   })
 
   test('a service gets a command of its own for the variant that it uses', async () => {
@@ -178,7 +215,10 @@ describe('commands', () => {
       root: ['run@2.0.0'],
     })
     expect(bins(planned, 's/inner/node_modules')).toEqual({ run: 's/inner/node_modules/run/run.js' })
-    expect(planned.checkout.links.find(({ path }) => path === 's/inner/node_modules/run')?.target).toEqual({ place: 'environment', path: 'node_modules/run' })
+    expect(planned.checkout.links.find(({ path }) => path === 's/inner/node_modules/run')?.target).toEqual({
+      place: 'environment',
+      path: 'node_modules/run',
+    })
   })
 })
 

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
 import { walkFiles } from './files.ts'
 import { ABSENT_ON_LINUX, HARBOUR } from './harbour.ts'
-import { LAYOUTS, walkInstalled, World, type InstanceSpec, type LockSpec, type ServiceSpec } from './world.ts'
+import { LAYOUTS, walkInstalled, World, type InstanceSpec, type LockSpec } from './world.ts'
 
 let world: World
 beforeAll(() => {
@@ -21,11 +21,20 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
     // packer's own edge to pigment is answered by what it bundles, which the walk would call wrong.
     const links = { ...lock.npm.instances['packer@1.0.0' as never]?.links } as Record<string, string>
     delete links['pigment']
-    const walked = { ...lock, npm: { ...lock.npm, instances: { ...lock.npm.instances, ['packer@1.0.0' as never]: { package: 'packer@1.0.0', links } } } }
-    const places = walkInstalled(walked as typeof lock, checkout, ABSENT_ON_LINUX)
+    const walked = {
+      ...lock,
+      npm: {
+        ...lock.npm,
+        instances: { ...lock.npm.instances, ['packer@1.0.0' as never]: { package: 'packer@1.0.0', links } },
+      },
+    }
+    const places = walkInstalled(walked, checkout, ABSENT_ON_LINUX)
     expect([...places.keys()].sort()).toEqual(
       // Nobody leads to hook@2 (a root that no service uses any more) on this path.
-      [...Object.keys(HARBOUR.instances).filter((id) => !ABSENT_ON_LINUX.has(id) && id !== '@port/hook@2.0.0'), 'link:packages/tide'].sort(),
+      [
+        ...Object.keys(HARBOUR.instances).filter((id) => !ABSENT_ON_LINUX.has(id) && id !== '@port/hook@2.0.0'),
+        'link:packages/tide',
+      ].sort(),
     )
   })
 
@@ -72,7 +81,8 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
 
   test('the command that two packages offer belongs, in each service, to the package that the service declares', async () => {
     const { checkout } = await installHarbour(layout)
-    const output = (path: string): string => execFileSync(join(checkout, path), { encoding: 'utf8', env: { PATH: nodePath() } }).trim()
+    const output = (path: string): string =>
+      execFileSync(join(checkout, path), { encoding: 'utf8', env: { PATH: nodePath() } }).trim()
     expect(output('node_modules/.bin/tool')).toBe('a')
     expect(output('services/office/node_modules/.bin/tool')).toBe('b')
     expect(output('node_modules/.bin/other')).toBe('b')
@@ -128,7 +138,9 @@ test("a package's files are the store's own, read-only", async () => {
   expect(file.mode & 0o777).toBe(0o444)
 })
 
-async function installHarbour(layout: (typeof LAYOUTS)[number]): Promise<{ lock: Awaited<ReturnType<World['lock']>>; checkout: string }> {
+async function installHarbour(
+  layout: (typeof LAYOUTS)[number],
+): Promise<{ lock: Awaited<ReturnType<World['lock']>>; checkout: string }> {
   const lock = await world.lock(HARBOUR)
   const checkout = world.checkout(lock)
   await world.install(lock, checkout, layout)
@@ -142,7 +154,11 @@ function withoutWorkspace(): LockSpec {
     services: Object.fromEntries(
       Object.entries(services).map(([path, { uses = {} }]) => [
         path,
-        { uses: Object.fromEntries(Object.entries(uses).filter(([, use]) => !local.has(use) && !use.startsWith('link:'))) },
+        {
+          uses: Object.fromEntries(
+            Object.entries(uses).filter(([, use]) => !local.has(use) && !use.startsWith('link:')),
+          ),
+        },
       ]),
     ),
     instances: Object.fromEntries(Object.entries(instances).filter(([id]) => !local.has(id))),
@@ -161,7 +177,11 @@ function requireChain(from: string, names: readonly string[]): string {
 }
 
 function run(args: readonly string[], cwd: string): string {
-  const { stdout, stderr, status } = spawnSync(process.execPath, args, { cwd, encoding: 'utf8', env: { PATH: nodePath() } })
+  const { stdout, stderr, status } = spawnSync(process.execPath, args, {
+    cwd,
+    encoding: 'utf8',
+    env: { PATH: nodePath() },
+  })
   if (status !== 0) throw new Error(stderr)
   return stdout.trim()
 }
@@ -198,12 +218,20 @@ const randomLock: fc.Arbitrary<LockSpec> = fc
     for (const [from, to] of edges) (links.get(pick(IDS, from)) ?? {})[nameOf(pick(IDS, to))] = pick(IDS, to)
     for (const from of local) (links.get(pick(IDS, from)) ?? {})['@wood/lib'] = 'link:packages/lib'
     const inCheckout = new Set<string>()
-    for (let size = -1; size !== inCheckout.size; ) {
+    for (let size = -1; size !== inCheckout.size;) {
       size = inCheckout.size
-      for (const [id, targets] of links) if (Object.values(targets).some((to) => to.startsWith('link:') || inCheckout.has(to))) inCheckout.add(id)
+      for (const [id, targets] of links)
+        if (Object.values(targets).some((to) => to.startsWith('link:') || inCheckout.has(to))) inCheckout.add(id)
     }
-    const root = NAMES.map((name, index) => pick(IDS.filter((id) => nameOf(id) === name), roots[index] ?? 0))
-    const services: Record<string, { uses: Record<string, string> }> = Object.fromEntries(SERVICES.map((path) => [path, { uses: {} }]))
+    const root = NAMES.map((name, index) =>
+      pick(
+        IDS.filter((id) => nameOf(id) === name),
+        roots[index] ?? 0,
+      ),
+    )
+    const services: Record<string, { uses: Record<string, string> }> = Object.fromEntries(
+      SERVICES.map((path) => [path, { uses: {} }]),
+    )
     for (const [service, to] of uses) {
       const [path, id] = [pick(SERVICES, service), pick(IDS, to)]
       // The root is chosen so that a service at the top finds there what it needs.
@@ -211,7 +239,10 @@ const randomLock: fc.Arbitrary<LockSpec> = fc
       ;(services[path] ?? { uses: {} }).uses[nameOf(id)] = use
     }
     const instances: Record<string, InstanceSpec> = Object.fromEntries(
-      [...links].map(([id, targets]) => [id, { links: targets, ...(inCheckout.has(id) ? { inCheckout: true as const } : {}) }]),
+      [...links].map(([id, targets]) => [
+        id,
+        { links: targets, ...(inCheckout.has(id) ? { inCheckout: true as const } : {}) },
+      ]),
     )
-    return { services: services as Record<string, ServiceSpec>, instances, root, workspace: WORKSPACE }
+    return { services, instances, root, workspace: WORKSPACE }
   })

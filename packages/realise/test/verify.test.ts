@@ -27,7 +27,11 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
       { path: join(base, 'node_modules/paper/lib/index.js'), kind: 'differs', package: 'paper@1.0.0' },
     ])
     expect(found.filter(({ path }) => !path.startsWith(base))).toEqual([
-      { path: expect.stringMatching(/\/trees\/[0-9a-f]{40}\/package\/lib\/index\.js$/), kind: 'differs', package: 'paper@1.0.0' },
+      {
+        path: expect.stringMatching(/\/trees\/[0-9a-f]{40}\/package\/lib\/index\.js$/),
+        kind: 'differs',
+        package: 'paper@1.0.0',
+      },
     ])
   })
 
@@ -50,7 +54,10 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
     rmSync(join(checkout, 'services/office/node_modules/ink'))
     symlinkSync('..', join(checkout, 'services/office/node_modules/ink'))
     rmSync(join(checkout, 'node_modules/.bin/tool'))
-    const names = (await verify()).map(({ path, kind, package: owner }) => `${kind} ${path.replace(base, 'BASE').replace(checkout, 'CHECKOUT')} ${owner ?? '-'}`)
+    const names = (await verify()).map(
+      ({ path, kind, package: owner }) =>
+        `${kind} ${path.replace(base, 'BASE').replace(checkout, 'CHECKOUT')} ${owner ?? '-'}`,
+    )
     const top = layout === 'linked' ? 'CHECKOUT' : 'BASE'
     expect(names.sort()).toEqual(
       [
@@ -82,11 +89,17 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
   })
 })
 
-async function installed(layout: (typeof LAYOUTS)[number]): Promise<{ checkout: string; base: string; verify: () => Promise<readonly CheckoutDifference[]> }> {
+async function installed(
+  layout: (typeof LAYOUTS)[number],
+): Promise<{ checkout: string; base: string; verify: () => Promise<readonly CheckoutDifference[]> }> {
   const lock = await world.lock(HARBOUR)
   const checkout = world.checkout(lock)
   const { plan, environmentPath }: Installed = await world.install(lock, checkout, layout)
-  return { checkout, base: environmentPath ?? checkout, verify: () => verifyCheckout({ store: world.store, checkout, plan, environmentPath }) }
+  return {
+    checkout,
+    base: environmentPath ?? checkout,
+    verify: () => verifyCheckout({ store: world.store, checkout, plan, environmentPath }),
+  }
 }
 
 /** Through the hard link. */

@@ -6,7 +6,14 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 
 import { packTarball, type FileContent } from '../../../test/support/tarball.ts'
-import { linkCheckout, planEnvironment, realiseEnvironment, type Layout, type LinkReport, type Plan } from '../src/index.ts'
+import {
+  linkCheckout,
+  planEnvironment,
+  realiseEnvironment,
+  type Layout,
+  type LinkReport,
+  type Plan,
+} from '../src/index.ts'
 
 export const LINUX: Platform = { os: 'linux', cpu: 'x64', libc: 'glibc' }
 export const LAYOUTS: readonly Layout[] = ['linked', 'self-contained']
@@ -66,10 +73,20 @@ export class World {
     }
     const services: Record<string, LockedService> = {}
     for (const [path, { uses = {}, name, bin }] of Object.entries(spec.services)) {
-      const dependencies = Object.fromEntries(Object.entries(uses).map(([dependency, use]) => [dependency, { specifier: '*', use: use as Target }]))
-      services[path] = { lockfile: 'package-lock.json', dependencies, ...(name === undefined ? {} : { name }), ...(bin === undefined ? {} : { bin }) }
+      const dependencies = Object.fromEntries(
+        Object.entries(uses).map(([dependency, use]) => [dependency, { specifier: '*', use: use as Target }]),
+      )
+      services[path] = {
+        lockfile: 'package-lock.json',
+        dependencies,
+        ...(name === undefined ? {} : { name }),
+        ...(bin === undefined ? {} : { bin }),
+      }
     }
-    const root = Object.fromEntries([...spec.root.map((id) => [splitPackageId(id).name, id]), ...Object.entries(spec.workspace ?? {})]) as Record<string, Target>
+    const root = Object.fromEntries([
+      ...spec.root.map((id) => [splitPackageId(id).name, id]),
+      ...Object.entries(spec.workspace ?? {}),
+    ]) as Record<string, Target>
     return {
       lockfileVersion: 1,
       policy: { versions: 'fewest', platforms: ['linux-x64-glibc', 'darwin-arm64'] },
@@ -105,18 +122,28 @@ export interface Installed {
   readonly report: LinkReport
 }
 
-export async function install(store: Store, lock: Lock, checkout: string, layout: Layout, options: { force?: boolean; waitMs?: number } = {}): Promise<Installed> {
+export async function install(
+  store: Store,
+  lock: Lock,
+  checkout: string,
+  layout: Layout,
+  options: { force?: boolean; waitMs?: number } = {},
+): Promise<Installed> {
   const plan = planEnvironment(lock, LINUX, layout)
   return withLease(store, async () => {
     const environmentPath = await realiseEnvironment(store, plan)
-    const state = { lock: 'a'.repeat(64), inputs: { 'polder.lock': { mtimeMs: 1, size: 2, digest: 'sha256-00' } }, polder: '0.1.0' }
+    const state = {
+      lock: 'a'.repeat(64),
+      inputs: { 'polder.lock': { mtimeMs: 1, size: 2, digest: 'sha256-00' } },
+      polder: '0.1.0',
+    }
     const report = await linkCheckout({ store, checkout, plan, environmentPath, state, ...options })
     return { plan, environmentPath, report }
   })
 }
 
 /** `a@1.0.0` of `a@1.0.0(b@2.0.0)`, `b@1.0.0` of `a@npm:b@1.0.0`. */
-export function realPackage(id: string, instance: InstanceSpec): PackageId {
+function realPackage(id: string, instance: InstanceSpec): PackageId {
   if (instance.package !== undefined) return instance.package as PackageId
   const plain = id.replace(/\(.*$/, '')
   return plain.replace(/^[^/]*\/?[^/@]*@npm:/, '') as PackageId
@@ -130,7 +157,12 @@ async function artifactOf(store: Store, id: PackageId, { files = {}, bin }: Inst
   if (found !== undefined) return found
   const { name, reference } = splitPackageId(id)
   const tarball = packTarball({
-    'package.json': JSON.stringify({ name, version: reference, main: 'lib/index.js', ...(bin === undefined ? {} : { bin }) }),
+    'package.json': JSON.stringify({
+      name,
+      version: reference,
+      main: 'lib/index.js',
+      ...(bin === undefined ? {} : { bin }),
+    }),
     'lib/index.js': `module.exports = ${JSON.stringify(packageId(name, reference))}\n`,
     ...files,
   })
@@ -147,7 +179,7 @@ async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
  * Node's own algorithm for a bare name (nodejs.org/api/modules.html, "all together"), from a real directory: written
  * here again, so that the plan is not checked with itself.
  */
-export function resolveLikeNode(name: string, from: string): string | undefined {
+function resolveLikeNode(name: string, from: string): string | undefined {
   for (let directory = realpathSync(from); ; directory = dirname(directory)) {
     if (!directory.endsWith('/node_modules')) {
       try {
@@ -167,7 +199,11 @@ export function resolveLikeNode(name: string, from: string): string | undefined 
  * the same, and what stands there must be its package. Instances in `absent` must not be led to.
  * @returns instance or `link:<path>` → real directory
  */
-export function walkInstalled(lock: Lock, checkout: string, absent: ReadonlySet<string> = new Set()): ReadonlyMap<string, string> {
+export function walkInstalled(
+  lock: Lock,
+  checkout: string,
+  absent: ReadonlySet<string> = new Set(),
+): ReadonlyMap<string, string> {
   const places = new Map<string, string>()
   const owners = new Map<string, string>()
   const queue: { readonly from: string; readonly owner: string; readonly name: string; readonly target: string }[] = []
@@ -194,14 +230,17 @@ export function walkInstalled(lock: Lock, checkout: string, absent: ReadonlySet<
     places.set(target, found)
     owners.set(found, target)
     if (target.startsWith('link:')) {
-      if (found !== realpathSync(join(checkout, target.slice('link:'.length)))) throw new Error(`${target} is at ${found}`)
+      if (found !== realpathSync(join(checkout, target.slice('link:'.length))))
+        throw new Error(`${target} is at ${found}`)
       continue
     }
     const instance = lock.npm.instances[target as InstanceId]
     const { name: realName, reference } = splitPackageId(instance?.package ?? '')
     const manifest = JSON.parse(readFileSync(join(found, 'package.json'), 'utf8')) as { name: string; version: string }
-    if (manifest.name !== realName || manifest.version !== reference) throw new Error(`${owner} finds ${manifest.name}@${manifest.version} instead of ${target}`)
-    for (const [link, to] of Object.entries(instance?.links ?? {})) queue.push({ from: found, owner: target, name: link, target: to })
+    if (manifest.name !== realName || manifest.version !== reference)
+      throw new Error(`${owner} finds ${manifest.name}@${manifest.version} instead of ${target}`)
+    for (const [link, to] of Object.entries(instance?.links ?? {}))
+      queue.push({ from: found, owner: target, name: link, target: to })
   }
   return places
 }
