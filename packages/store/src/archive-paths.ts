@@ -2,7 +2,9 @@
  * What an archive may hold. Real packages stay far below: the largest on the public registry unpack to some 400 MB
  * in one file, the ones with most files have some 50,000, and text of one repeated line reaches a ratio near 1,000.
  */
-export const LIMITS: Readonly<Record<'unpackedBytes' | 'ratio' | 'ratioFloor' | 'entries' | 'pathBytes' | 'nameBytes' | 'depth', number>> = {
+export const LIMITS: Readonly<
+  Record<'unpackedBytes' | 'ratio' | 'ratioFloor' | 'entries' | 'pathBytes' | 'nameBytes' | 'depth', number>
+> = {
   unpackedBytes: 1024 * 1024 * 1024,
   /** Unpacked to packed bytes; below `ratioFloor` any ratio will do, since gzip itself ends at 1,032. */
   ratio: 200,
@@ -64,7 +66,8 @@ export class ArchivePaths {
     const folded = fold(path)
     const first = this.#spellings.get(folded)
     if (first === undefined) this.#spellings.set(folded, path)
-    else if (first !== path) return `cannot be told from ${JSON.stringify(first)} on a file system that ignores case or composition`
+    else if (first !== path)
+      return `cannot be told from ${JSON.stringify(first)} on a file system that ignores case or composition`
     return undefined
   }
 }

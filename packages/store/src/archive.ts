@@ -37,12 +37,22 @@ export function readArchive(bytes: Buffer, label: string): Archive {
  * @param label the package, for messages
  * @throws PolderError `ARCHIVE_REFUSED`, `MANIFEST_INVALID`
  */
-export function readArchiveManifest(bytes: Buffer, label: string): { readonly manifest: Manifest; readonly hasBindingGyp: boolean } {
+export function readArchiveManifest(
+  bytes: Buffer,
+  label: string,
+): { readonly manifest: Manifest; readonly hasBindingGyp: boolean } {
   const { files } = readArchive(bytes, label)
   const file = files.get('package.json')
   if (file === undefined) throw refusal(label, 'it holds no package.json')
-  return { manifest: parseManifest(file.bytes.toString('utf8'), `package.json of ${label}`), hasBindingGyp: files.has('binding.gyp') }
+  return {
+    manifest: parseManifest(file.bytes.toString('utf8'), `package.json of ${label}`),
+    hasBindingGyp: files.has('binding.gyp'),
+  }
 }
+
+/** node-tar's names of the types that are read; every other is refused. */
+const FILES: ReadonlySet<string> = new Set(['File', 'OldFile', 'ContiguousFile'])
+const LINKS: ReadonlySet<string> = new Set(['Link', 'SymbolicLink'])
 
 class Reading {
   readonly label: string
@@ -61,20 +71,11 @@ class Reading {
     const checked = packagePath(entry.path)
     if ('refused' in checked) throw this.#refuse(entry, checked.refused)
     const { path } = checked
-    switch (entry.type) {
-      case 'Directory':
-        entry.resume()
-        return this.#accept(entry, this.paths.addDirectory(path))
-      case 'File':
-      case 'OldFile':
-      case 'ContiguousFile':
-        return this.#addFile(entry, path)
-      case 'Link':
-      case 'SymbolicLink':
-        return this.#skipLink(entry, path)
-      default:
-        throw this.#refuse(entry, `is a ${entry.type}, which no package needs`)
-    }
+    if (FILES.has(entry.type)) return this.#addFile(entry, path)
+    if (LINKS.has(entry.type)) return this.#skipLink(entry, path)
+    if (entry.type !== 'Directory') throw this.#refuse(entry, `is a ${entry.type}, which no package needs`)
+    this.#accept(entry, this.paths.addDirectory(path))
+    entry.resume()
   }
 
   #addFile(entry: ReadEntry, path: string): void {
@@ -89,7 +90,8 @@ class Reading {
     const before = this.files.get(path)
     if (before === undefined) this.#accept(entry, this.paths.addLeaf(path))
     collect(entry, (bytes) => {
-      if (before !== undefined && !before.bytes.equals(bytes)) throw this.#refuse(entry, 'is there twice, with different contents')
+      if (before !== undefined && !before.bytes.equals(bytes))
+        throw this.#refuse(entry, 'is there twice, with different contents')
       this.files.set(path, { bytes, executable: (mode & 0o100) !== 0 })
     })
   }
@@ -97,7 +99,8 @@ class Reading {
   #skipLink(entry: ReadEntry, path: string): void {
     const target = entry.linkpath ?? ''
     // A symbolic link counts from its own directory, a hard link from the root of the archive.
-    const inside = entry.type === 'SymbolicLink' ? path !== '' && staysInside(path, target) : 'path' in packagePath(target)
+    const inside =
+      entry.type === 'SymbolicLink' ? path !== '' && staysInside(path, target) : 'path' in packagePath(target)
     if (!inside) throw this.#refuse(entry, `is a link out of the package, to ${JSON.stringify(target)}`)
     this.#accept(entry, this.paths.addLeaf(path))
     this.skipped.push(path)
@@ -126,7 +129,10 @@ function parseTar(tar: Buffer, label: string, onEntry: (entry: ReadEntry) => voi
   const parser = new Parser({ strict: true, zstd: false, brotli: false })
   parser.on('error', (error: unknown) => (failure ??= error))
   parser.on('ignoredEntry', (entry: ReadEntry) => {
-    throw refusal(label, `its entry ${JSON.stringify(entry.path)} is ${entry.meta ? 'a header of more than a megabyte' : `of an unknown type (${entry.header.typeKey})`}`)
+    throw refusal(
+      label,
+      `its entry ${JSON.stringify(entry.path)} is ${entry.meta ? 'a header of more than a megabyte' : `of an unknown type (${entry.header.typeKey})`}`,
+    )
   })
   parser.on('entry', onEntry)
   const seen = { eof: false, end: false }
@@ -135,7 +141,13 @@ function parseTar(tar: Buffer, label: string, onEntry: (entry: ReadEntry) => voi
   parser.end(tar)
   if (failure !== undefined) {
     const { message } = failure as Error
-    throw refusal(label, message.includes('Truncated input') ? 'it ends early, inside a file' : `it is no well-formed tar archive (${message})`, failure)
+    throw refusal(
+      label,
+      message.includes('Truncated input')
+        ? 'it ends early, inside a file'
+        : `it is no well-formed tar archive (${message})`,
+      failure,
+    )
   }
   // Archives without their two zero blocks exist, but they are whole blocks.
   if (!seen.eof && tar.length % 512 !== 0) throw refusal(label, 'it ends early, inside a header')
@@ -153,7 +165,10 @@ function gunzip(bytes: Buffer, label: string): Buffer {
   // The last four bytes are the unpacked size, where the archive is honest: then one buffer of that size does.
   const announced = bytes.length >= 18 ? bytes.readUInt32LE(bytes.length - 4) : 0
   try {
-    return gunzipSync(bytes, { maxOutputLength: limit, chunkSize: Math.min(Math.max(announced + 64, 16 * 1024), 4 * 1024 * 1024) })
+    return gunzipSync(bytes, {
+      maxOutputLength: limit,
+      chunkSize: Math.min(Math.max(announced + 64, 16 * 1024), 4 * 1024 * 1024),
+    })
   } catch (error) {
     if (isErrno(error, 'ERR_BUFFER_TOO_LARGE')) throw tooLarge(label, limit)
     if (isErrno(error, 'Z_BUF_ERROR')) throw refusal(label, 'it ends early, inside the compressed data', error)

@@ -11,14 +11,14 @@ import { readRoots, rootPath, type Root } from './roots.ts'
 import { writeFailure } from './write-failure.ts'
 
 /** Ten minutes. */
-export const MIN_AGE_MS: number = 10 * 60 * 1000
+const MIN_AGE_MS = 10 * 60 * 1000
 
 export interface CollectOptions {
   /** Given `artifacts`, all others are removed; without it every artifact stays. `trees` are kept besides those in use. */
   readonly keep?: { readonly artifacts?: Iterable<Integrity>; readonly trees?: Iterable<string> }
   /** The clock, in milliseconds since 1970. */
   readonly now: number
-  /** Nothing younger is removed. Default {@link MIN_AGE_MS}. */
+  /** Nothing younger is removed. Default: ten minutes. */
   readonly minAgeMs?: number
   /** Called for every entry that has been deleted. */
   readonly onProgress?: (progress: { readonly done: number; readonly total: number; readonly label: string }) => void
@@ -45,15 +45,9 @@ interface Removal {
   readonly label: string
 }
 
-/** What has been decided to go. */
-class Garbage {
-  readonly roots: string[] = []
-  readonly environments: string[] = []
-  readonly trees: string[] = []
-  readonly artifacts: string[] = []
-  leftovers = 0
-  bytes = 0
-  files = 0
+/** The report while it is being made. */
+type Garbage = {
+  -readonly [K in keyof Omit<GarbageReport, 'busy'>]: GarbageReport[K] extends readonly string[] ? string[] : number
 }
 
 /**
@@ -64,7 +58,7 @@ class Garbage {
  * @throws PolderError `STORE_UNWRITABLE`
  */
 export async function collectGarbage(store: Store, options: CollectOptions): Promise<GarbageReport> {
-  const garbage = new Garbage()
+  const garbage: Garbage = { roots: [], environments: [], trees: [], artifacts: [], leftovers: 0, bytes: 0, files: 0 }
   const aside = temporaryPath(store, GARBAGE)
   let removals: readonly Removal[]
   try {
@@ -114,7 +108,9 @@ function dropRoots(store: Store, cutoff: number, garbage: Garbage): Set<string> 
 /** A state that cannot be read is no proof that the environment is unused. */
 function isCurrent(root: Root): boolean {
   try {
-    const state = JSON.parse(readFileSync(join(root.checkout, '.polder', 'state.json'), 'utf8')) as { environment?: unknown } | null
+    const state = JSON.parse(readFileSync(join(root.checkout, '.polder', 'state.json'), 'utf8')) as {
+      environment?: unknown
+    } | null
     return typeof state?.environment !== 'string' || state.environment === root.environment
   } catch (error) {
     return !isErrno(error, 'ENOENT', 'ENOTDIR')
@@ -122,7 +118,13 @@ function isCurrent(root: Root): boolean {
 }
 
 /** @returns the trees of those that stay */
-function collectEnvironments(store: Store, used: ReadonlySet<string>, cutoff: number, garbage: Garbage, move: (path: string, label: string) => void): Set<string> {
+function collectEnvironments(
+  store: Store,
+  used: ReadonlySet<string>,
+  cutoff: number,
+  garbage: Garbage,
+  move: (path: string, label: string) => void,
+): Set<string> {
   const trees = new Set<string>()
   for (const id of readdirSync(join(store.home, 'envs')).sort()) {
     const path = join(store.home, 'envs', id)
@@ -136,7 +138,13 @@ function collectEnvironments(store: Store, used: ReadonlySet<string>, cutoff: nu
   return trees
 }
 
-function collectTrees(store: Store, used: ReadonlySet<string>, cutoff: number, garbage: Garbage, move: (path: string, label: string) => void): void {
+function collectTrees(
+  store: Store,
+  used: ReadonlySet<string>,
+  cutoff: number,
+  garbage: Garbage,
+  move: (path: string, label: string) => void,
+): void {
   for (const id of readdirSync(join(store.home, 'trees')).sort()) {
     const path = join(store.home, 'trees', id)
     const list = join(path, 'files.json')
@@ -157,7 +165,13 @@ function readSizes(list: string): readonly number[] {
   }
 }
 
-function collectArtifacts(store: Store, keep: Iterable<Integrity>, cutoff: number, garbage: Garbage, move: (path: string, label: string) => void): void {
+function collectArtifacts(
+  store: Store,
+  keep: Iterable<Integrity>,
+  cutoff: number,
+  garbage: Garbage,
+  move: (path: string, label: string) => void,
+): void {
   const kept = new Set<string>()
   for (const integrity of keep) kept.add(artifactPath(store, integrity))
   const root = join(store.home, 'artifacts', 'sha512')
@@ -173,7 +187,13 @@ function collectArtifacts(store: Store, keep: Iterable<Integrity>, cutoff: numbe
   }
 }
 
-function collectLeftovers(store: Store, aside: string, cutoff: number, garbage: Garbage, move: (path: string, label: string) => void): void {
+function collectLeftovers(
+  store: Store,
+  aside: string,
+  cutoff: number,
+  garbage: Garbage,
+  move: (path: string, label: string) => void,
+): void {
   const leftover = (path: string): void => {
     move(path, 'leftovers')
     garbage.leftovers += 1

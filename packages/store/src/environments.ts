@@ -26,7 +26,9 @@ export function hasEnvironment(store: Store, id: string): boolean {
 /** The trees of an environment that is there; none if its marker cannot be read, so that it keeps nothing. */
 export function environmentTrees(store: Store, id: string): readonly string[] {
   try {
-    const marker = JSON.parse(readFileSync(join(store.home, 'envs', id, ENVIRONMENT_MARKER), 'utf8')) as Partial<EnvironmentMarker> | null
+    const marker = JSON.parse(
+      readFileSync(join(store.home, 'envs', id, ENVIRONMENT_MARKER), 'utf8'),
+    ) as Partial<EnvironmentMarker> | null
     return Array.isArray(marker?.trees) ? marker.trees.map(String) : []
   } catch {
     return []

@@ -40,7 +40,7 @@ export async function withLease<T>(store: Store, fn: () => T | Promise<T>): Prom
     writeFileSync(path, JSON.stringify(self()), { flag: 'wx' })
   } catch (error) {
     // Where nobody can write, nobody collects.
-    if (isErrno(error, 'EROFS')) return await fn()
+    if (isErrno(error, 'EROFS')) return fn()
     throw writeFailure(error, 'taking a lease on the store', path)
   }
   try {

@@ -29,12 +29,16 @@ export function openStore(home: string): Store {
   const path = join(home, 'layout')
   const found = readLayout(path)
   if (found !== undefined && found !== LAYOUT) {
-    throw new PolderError('STORE_LAYOUT', `${home} has store layout ${JSON.stringify(found.slice(0, 20))}; this polder knows ${LAYOUT}`, {
-      path: home,
-      found: found.slice(0, 20),
-      wanted: LAYOUT,
-      hint: 'use the polder that made it, or set POLDER_HOME to another directory',
-    })
+    throw new PolderError(
+      'STORE_LAYOUT',
+      `${home} has store layout ${JSON.stringify(found.slice(0, 20))}; this polder knows ${LAYOUT}`,
+      {
+        path: home,
+        found: found.slice(0, 20),
+        wanted: LAYOUT,
+        hint: 'use the polder that made it, or set POLDER_HOME to another directory',
+      },
+    )
   }
   createDirectories(home)
   if (found === undefined) atomicWrite(path, `${LAYOUT}\n`)
@@ -47,7 +51,11 @@ function readLayout(path: string): string | undefined {
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return undefined
     if (!isErrno(error, 'ENOTDIR')) throw writeFailure(error, 'opening the store', path)
-    throw new PolderError('STORE_LAYOUT', `${path} cannot be: something on its way is a file`, { path, cause: error, hint: 'set POLDER_HOME to a directory' })
+    throw new PolderError('STORE_LAYOUT', `${path} cannot be: something on its way is a file`, {
+      path,
+      cause: error,
+      hint: 'set POLDER_HOME to a directory',
+    })
   }
 }
 

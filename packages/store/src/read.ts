@@ -30,13 +30,20 @@ export function readArtifact(store: Store, integrity: Integrity, label: string):
   if (found === integrity) return bytes
   const moved = quarantine(store, path, integrity)
   const state = bytes.length === 0 ? 'is empty' : `has the hash ${found} (${bytes.length} bytes)`
-  throw new PolderError('ARTIFACT_CORRUPT', `the stored artifact of ${label} is damaged: it ${state} instead of ${integrity}`, {
-    spec: label,
-    path: moved ?? path,
-    found,
-    wanted: integrity,
-    hint: moved === undefined ? 'it could not be moved away; delete it and run `polder index sync`' : 'it was moved to quarantine; run `polder index sync` to fetch it again',
-  })
+  throw new PolderError(
+    'ARTIFACT_CORRUPT',
+    `the stored artifact of ${label} is damaged: it ${state} instead of ${integrity}`,
+    {
+      spec: label,
+      path: moved ?? path,
+      found,
+      wanted: integrity,
+      hint:
+        moved === undefined
+          ? 'it could not be moved away; delete it and run `polder index sync`'
+          : 'it was moved to quarantine; run `polder index sync` to fetch it again',
+    },
+  )
 }
 
 export function artifactMissing(integrity: Integrity, label: string): PolderError {

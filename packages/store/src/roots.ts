@@ -19,7 +19,14 @@ export interface Root {
  * next call replaces it.
  * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
  */
-export function recordRoot(store: Store, { checkout, environment, now = new Date() }: { readonly checkout: string; readonly environment: string; readonly now?: Date }): void {
+export function recordRoot(
+  store: Store,
+  {
+    checkout,
+    environment,
+    now = new Date(),
+  }: { readonly checkout: string; readonly environment: string; readonly now?: Date },
+): void {
   const root: Root = { checkout, environment, at: now.toISOString() }
   atomicWrite(rootPath(store, checkout), `${JSON.stringify(root)}\n`)
 }

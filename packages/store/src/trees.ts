@@ -46,6 +46,7 @@ const LIST = 'files.json'
 /** What is published in one go; a crash loses at most this much work. */
 const BATCH_BYTES = 256 * 1024 * 1024
 
+/** True if the artifact is unpacked: one `stat`. */
 export function hasTree(store: Store, integrity: Integrity): boolean {
   return existsSync(join(treePath(store, treeId(integrity)), LIST))
 }
@@ -62,10 +63,20 @@ export function readTree(store: Store, integrity: Integrity): Tree {
     text = readFileSync(join(directory, LIST), 'utf8')
   } catch (error) {
     if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw error
-    throw new PolderError('ARTIFACT_MISSING', `the tree ${id} is not in the store`, { path: directory, hint: 'run `polder install` to unpack it' })
+    throw new PolderError('ARTIFACT_MISSING', `the tree ${id} is not in the store`, {
+      path: directory,
+      hint: 'run `polder install` to unpack it',
+    })
   }
   const list = JSON.parse(text) as Omit<Tree, 'id' | 'path'>
-  return { id, path: join(directory, 'package'), directories: list.directories, files: list.files, executable: list.executable, sizes: list.sizes }
+  return {
+    id,
+    path: join(directory, 'package'),
+    directories: list.directories,
+    files: list.files,
+    executable: list.executable,
+    sizes: list.sizes,
+  }
 }
 
 /**
@@ -82,7 +93,7 @@ export async function unpackTrees(
 ): Promise<void> {
   const missing = missingTrees(store, wanted)
   const failures: PolderError[] = []
-  for (let start = 0; start < missing.length; ) start = await unpackBatch(store, missing, start, failures, onProgress)
+  for (let start = 0; start < missing.length;) start = await unpackBatch(store, missing, start, failures, onProgress)
   throwAll(failures)
 }
 
@@ -90,7 +101,11 @@ function missingTrees(store: Store, wanted: readonly WantedTree[]): readonly Wan
   const byId = new Map<string, WantedTree>()
   for (const tree of wanted) if (!hasTree(store, tree.integrity)) byId.set(treeId(tree.integrity), tree)
   const missing = [...byId.values()]
-  throwAll(missing.filter(({ integrity }) => !hasArtifact(store, integrity)).map(({ integrity, label }) => artifactMissing(integrity, label)))
+  throwAll(
+    missing
+      .filter(({ integrity }) => !hasArtifact(store, integrity))
+      .map(({ integrity, label }) => artifactMissing(integrity, label)),
+  )
   return missing
 }
 
@@ -125,7 +140,11 @@ async function unpackBatch(
   return next
 }
 
-async function readOrRecord(store: Store, { integrity, label }: WantedTree, failures: PolderError[]): Promise<Archive | undefined> {
+async function readOrRecord(
+  store: Store,
+  { integrity, label }: WantedTree,
+  failures: PolderError[],
+): Promise<Archive | undefined> {
   // Only now: an installation with nothing to unpack does not load what reads archives.
   const { readArchive } = await import('./archive.ts')
   try {

@@ -61,7 +61,9 @@ export async function verifyTree(store: Store, integrity: Integrity): Promise<re
 /** Path inside the package → the sha256 (hex) it was unpacked with. */
 export function readTreeHashes(store: Store, integrity: Integrity): ReadonlyMap<string, string> {
   const { files } = readTree(store, integrity)
-  const { sha256 } = JSON.parse(readFileSync(join(treePath(store, treeId(integrity)), 'hashes.json'), 'utf8')) as { sha256: readonly string[] }
+  const { sha256 } = JSON.parse(readFileSync(join(treePath(store, treeId(integrity)), 'hashes.json'), 'utf8')) as {
+    sha256: readonly string[]
+  }
   return new Map(files.map((path, index) => [path, sha256[index] ?? '']))
 }
 
@@ -84,7 +86,8 @@ function directoryDifferences(tree: Tree): readonly Difference[] {
         seen.add(path)
         visit(path)
       }
-      if (!(entry.isDirectory() ? directories : files).has(path) && !files.has(path)) differences.push({ path, kind: 'added' })
+      if (!(entry.isDirectory() ? directories : files).has(path) && !files.has(path))
+        differences.push({ path, kind: 'added' })
     }
   }
   visit('')

@@ -38,14 +38,18 @@ export function writeTree(directory: string, archive: Archive, bin: Readonly<Rec
   }
   const skipped = archive.skipped.length === 0 ? {} : { skipped: archive.skipped }
   writeFileSync(join(directory, 'hashes.json'), JSON.stringify({ format: 1, sha256: hashes }), { mode: 0o444 })
-  writeFileSync(join(directory, 'files.json'), JSON.stringify({ format: 1, directories, files, executable, sizes, ...skipped }), { mode: 0o444 })
+  writeFileSync(
+    join(directory, 'files.json'),
+    JSON.stringify({ format: 1, directories, files, executable, sizes, ...skipped }),
+    { mode: 0o444 },
+  )
   return total
 }
 
 function writeReadOnly(path: string, bytes: Buffer, mode: number): void {
   const file = openSync(path, 'wx', mode)
   try {
-    for (let offset = 0; offset < bytes.length; ) offset += writeSync(file, bytes, offset)
+    for (let offset = 0; offset < bytes.length;) offset += writeSync(file, bytes, offset)
     futimesSync(file, FIXED_TIME, FIXED_TIME)
   } finally {
     closeSync(file)

@@ -57,37 +57,51 @@ interface Received {
   readonly bytes: number
 }
 
-async function receive(file: FileHandle, chunks: AsyncIterable<Uint8Array>, { expected, maxBytes, label }: ArtifactExpectation, path: string): Promise<Received> {
+async function receive(
+  file: FileHandle,
+  chunks: AsyncIterable<Uint8Array>,
+  { expected, maxBytes, label }: ArtifactExpectation,
+  path: string,
+): Promise<Received> {
   const sha512 = createHash('sha512')
   const other = expected === null || algorithmOf(expected) === 'sha512' ? undefined : createHash(algorithmOf(expected))
   let bytes = 0
   for await (const chunk of chunks) {
     bytes += chunk.length
     if (bytes > maxBytes) {
-      throw new PolderError('FETCH_FAILED', `${label} is larger than the limit of ${maxBytes} bytes`, { spec: label, wanted: `at most ${maxBytes} bytes` })
+      throw new PolderError('FETCH_FAILED', `${label} is larger than the limit of ${maxBytes} bytes`, {
+        spec: label,
+        wanted: `at most ${maxBytes} bytes`,
+      })
     }
     sha512.update(chunk)
     other?.update(chunk)
     await writing(writeAll(file, chunk), label, path)
   }
-  if (bytes === 0) throw new PolderError('FETCH_FAILED', `${label} is empty: the upstream sent 0 bytes`, { spec: label })
+  if (bytes === 0)
+    throw new PolderError('FETCH_FAILED', `${label} is empty: the upstream sent 0 bytes`, { spec: label })
   const integrity = integrityFromHash('sha512', sha512)
-  const comparable = other === undefined || expected === null ? integrity : integrityFromHash(algorithmOf(expected), other)
+  const comparable =
+    other === undefined || expected === null ? integrity : integrityFromHash(algorithmOf(expected), other)
   return { integrity, comparable, bytes }
 }
 
 function checkHash({ comparable, bytes }: Received, { expected, label }: ArtifactExpectation): void {
   if (expected === null || comparable === expected) return
-  throw new PolderError('INTEGRITY_MISMATCH', `${label} is not what was locked: its hash is ${comparable} (${bytes} bytes), locked is ${expected}`, {
-    spec: label,
-    found: comparable,
-    wanted: expected,
-    hint: 'the upstream serves other bytes than when it was locked; nothing was kept. Find out why before you change the lock',
-  })
+  throw new PolderError(
+    'INTEGRITY_MISMATCH',
+    `${label} is not what was locked: its hash is ${comparable} (${bytes} bytes), locked is ${expected}`,
+    {
+      spec: label,
+      found: comparable,
+      wanted: expected,
+      hint: 'the upstream serves other bytes than when it was locked; nothing was kept. Find out why before you change the lock',
+    },
+  )
 }
 
 async function writeAll(file: FileHandle, chunk: Uint8Array): Promise<void> {
-  for (let offset = 0; offset < chunk.length; ) offset += (await file.write(chunk, offset)).bytesWritten
+  for (let offset = 0; offset < chunk.length;) offset += (await file.write(chunk, offset)).bytesWritten
 }
 
 async function place(temporary: string, path: string): Promise<void> {

@@ -8,7 +8,10 @@ import { pax, tgz, type Entry } from './support/tar-writer.ts'
 import { put, temporaryStore } from './support/temporary-store.ts'
 
 const segment = fc.oneof(
-  { weight: 6, arbitrary: fc.constantFrom('package', 'lib', 'a', 'b', 'A', 'index.js', 'é', 'e\u0301', 'aux', '__proto__') },
+  {
+    weight: 6,
+    arbitrary: fc.constantFrom('package', 'lib', 'a', 'b', 'A', 'index.js', 'é', 'e\u0301', 'aux', '__proto__'),
+  },
   { weight: 2, arbitrary: fc.constantFrom('..', '.', '', '/', 'C:', 'a\\b', 'x\0y', '\n') },
   { weight: 1, arbitrary: fc.string({ maxLength: 12 }) },
 )
@@ -83,7 +86,11 @@ test('what an ordinary archive holds is what is unpacked, byte for byte', async 
     fc.asyncProperty(packageFiles, async (files) => {
       const paths = Object.keys(files)
       fc.pre(!paths.some((file) => paths.some((other) => other.startsWith(`${file}/`))))
-      const entries = paths.map((file) => ({ path: `p/${file}`, data: Buffer.from(files[file]?.data ?? []), mode: files[file]?.executable ? 0o755 : 0o644 }))
+      const entries = paths.map((file) => ({
+        path: `p/${file}`,
+        data: Buffer.from(files[file]?.data ?? []),
+        mode: files[file]?.executable ? 0o755 : 0o644,
+      }))
       const integrity = await put(store, tgz(entries))
       await unpackTrees(store, [{ integrity, label: 'p@1.0.0', bin: {} }])
       const tree = readTree(store, integrity)

@@ -4,7 +4,15 @@ import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 
 import { artifactPath } from '../src/content-path.ts'
-import { hasArtifact, openStore, readArtifact, unpackTrees, verifyArtifacts, writeArtifact, type Store } from '../src/index.ts'
+import {
+  hasArtifact,
+  openStore,
+  readArtifact,
+  unpackTrees,
+  verifyArtifacts,
+  writeArtifact,
+  type Store,
+} from '../src/index.ts'
 import { chunks, put, putPackage, temporaryStore } from './support/temporary-store.ts'
 
 const hello = Buffer.from('hello world')
@@ -16,13 +24,19 @@ function damage(store: Store, bytes: Buffer | string, integrity = sha512): void 
 }
 
 function isEmpty(store: Store): boolean {
-  return !hasArtifact(store, sha512) && readdirSync(join(store.home, 'tmp')).length === 0 && readdirSync(join(store.home, 'artifacts', 'sha512')).length === 0
+  return (
+    !hasArtifact(store, sha512) &&
+    readdirSync(join(store.home, 'tmp')).length === 0 &&
+    readdirSync(join(store.home, 'artifacts', 'sha512')).length === 0
+  )
 }
 
 describe('writing', () => {
   test('an artifact that is what was locked is kept under its sha512, read-only', async () => {
     const store = temporaryStore()
-    expect(await writeArtifact(store, chunks('hello ', 'world'), { expected: sha512, maxBytes: 100, label: 'foo@1.0.0' })).toEqual({ integrity: sha512, bytes: 11 })
+    expect(
+      await writeArtifact(store, chunks('hello ', 'world'), { expected: sha512, maxBytes: 100, label: 'foo@1.0.0' }),
+    ).toEqual({ integrity: sha512, bytes: 11 })
     expect(hasArtifact(store, sha512)).toBe(true)
     expect(readArtifact(store, sha512, 'foo@1.0.0').toString()).toBe('hello world')
     expect(statSync(artifactPath(store, sha512)).mode & 0o777).toBe(0o444)
@@ -32,7 +46,11 @@ describe('writing', () => {
   test('a weaker hash is checked too, and our own sha512 is what is returned', async () => {
     const store = temporaryStore()
     for (const algorithm of ['sha1', 'sha256', 'sha384'] as const) {
-      const { integrity } = await writeArtifact(store, chunks(hello), { expected: integrityOf(algorithm, hello), maxBytes: 100, label: 'foo@1.0.0' })
+      const { integrity } = await writeArtifact(store, chunks(hello), {
+        expected: integrityOf(algorithm, hello),
+        maxBytes: 100,
+        label: 'foo@1.0.0',
+      })
       expect(integrity).toBe(sha512)
     }
   })
@@ -41,7 +59,9 @@ describe('writing', () => {
     const store = temporaryStore()
     for (const algorithm of ['sha1', 'sha512'] as const) {
       const [expected, found] = [integrityOf(algorithm, Buffer.from('other')), integrityOf(algorithm, hello)]
-      await expect(writeArtifact(store, chunks(hello), { expected, maxBytes: 100, label: 'foo@1.0.0' })).rejects.toMatchObject({
+      await expect(
+        writeArtifact(store, chunks(hello), { expected, maxBytes: 100, label: 'foo@1.0.0' }),
+      ).rejects.toMatchObject({
         code: 'INTEGRITY_MISMATCH',
         message: `foo@1.0.0 is not what was locked: its hash is ${found} (11 bytes), locked is ${expected}`,
       })
@@ -51,7 +71,9 @@ describe('writing', () => {
 
   test('a truncated download has another hash and is not kept', async () => {
     const store = temporaryStore()
-    await expect(writeArtifact(store, chunks('hello'), { expected: sha512, maxBytes: 100, label: 'foo@1.0.0' })).rejects.toMatchObject({ code: 'INTEGRITY_MISMATCH' })
+    await expect(
+      writeArtifact(store, chunks('hello'), { expected: sha512, maxBytes: 100, label: 'foo@1.0.0' }),
+    ).rejects.toMatchObject({ code: 'INTEGRITY_MISMATCH' })
     expect(isEmpty(store)).toBe(true)
   })
 
@@ -64,7 +86,9 @@ describe('writing', () => {
         yield Buffer.alloc(1000)
       }
     }
-    await expect(writeArtifact(store, endless(), { expected: null, maxBytes: 10_000, label: 'foo@1.0.0' })).rejects.toMatchObject({
+    await expect(
+      writeArtifact(store, endless(), { expected: null, maxBytes: 10_000, label: 'foo@1.0.0' }),
+    ).rejects.toMatchObject({
       code: 'FETCH_FAILED',
       message: 'foo@1.0.0 is larger than the limit of 10000 bytes',
     })
@@ -75,7 +99,9 @@ describe('writing', () => {
   test('an empty body is no artifact, whatever was locked', async () => {
     const store = temporaryStore()
     const expected = integrityOf('sha512', Buffer.alloc(0))
-    await expect(writeArtifact(store, chunks(), { expected, maxBytes: 100, label: 'foo@1.0.0' })).rejects.toMatchObject({ code: 'FETCH_FAILED' })
+    await expect(writeArtifact(store, chunks(), { expected, maxBytes: 100, label: 'foo@1.0.0' })).rejects.toMatchObject(
+      { code: 'FETCH_FAILED' },
+    )
     expect(isEmpty(store)).toBe(true)
   })
 
@@ -85,7 +111,9 @@ describe('writing', () => {
       yield Buffer.from('hello')
       throw Object.assign(new Error('connection reset'), { code: 'EACCES' })
     }
-    await expect(writeArtifact(store, failing(), { expected: sha512, maxBytes: 100, label: 'foo@1.0.0' })).rejects.toThrow('connection reset')
+    await expect(
+      writeArtifact(store, failing(), { expected: sha512, maxBytes: 100, label: 'foo@1.0.0' }),
+    ).rejects.toThrow('connection reset')
     expect(isEmpty(store)).toBe(true)
   })
 
@@ -117,17 +145,25 @@ describe('reading', () => {
     ['of zero length', Buffer.alloc(0)],
     ['with bytes behind its end', Buffer.concat([hello, Buffer.alloc(512)])],
   ]
-  test.each(damages)('an artifact %s is moved to quarantine, named, and fetched again by the next sync', async (_, bytes) => {
-    const store = temporaryStore()
-    await put(store, hello)
-    damage(store, bytes)
-    expect(() => readArtifact(store, sha512, 'foo@1.0.0')).toThrow(expect.objectContaining({ code: 'ARTIFACT_CORRUPT', message: expect.stringContaining('the stored artifact of foo@1.0.0 is damaged') as unknown }))
-    const [quarantined] = readdirSync(join(store.home, 'quarantine'))
-    expect(readFileSync(join(store.home, 'quarantine', String(quarantined)))).toEqual(bytes)
-    expect(hasArtifact(store, sha512)).toBe(false)
-    await put(store, hello)
-    expect(readArtifact(store, sha512, 'foo@1.0.0')).toEqual(hello)
-  })
+  test.each(damages)(
+    'an artifact %s is moved to quarantine, named, and fetched again by the next sync',
+    async (_, bytes) => {
+      const store = temporaryStore()
+      await put(store, hello)
+      damage(store, bytes)
+      expect(() => readArtifact(store, sha512, 'foo@1.0.0')).toThrow(
+        expect.objectContaining({
+          code: 'ARTIFACT_CORRUPT',
+          message: expect.stringContaining('the stored artifact of foo@1.0.0 is damaged') as unknown,
+        }),
+      )
+      const [quarantined] = readdirSync(join(store.home, 'quarantine'))
+      expect(readFileSync(join(store.home, 'quarantine', String(quarantined)))).toEqual(bytes)
+      expect(hasArtifact(store, sha512)).toBe(false)
+      await put(store, hello)
+      expect(readArtifact(store, sha512, 'foo@1.0.0')).toEqual(hello)
+    },
+  )
 
   test('an artifact of zero length does not count as there', async () => {
     const store = temporaryStore()
@@ -169,6 +205,8 @@ describe('reading', () => {
   })
 
   test('the store is addressed by sha512 only', () => {
-    expect(() => hasArtifact(temporaryStore(), integrityOf('sha1', hello))).toThrow(expect.objectContaining({ code: 'INTEGRITY_MISSING' }))
+    expect(() => hasArtifact(temporaryStore(), integrityOf('sha1', hello))).toThrow(
+      expect.objectContaining({ code: 'INTEGRITY_MISSING' }),
+    )
   })
 })

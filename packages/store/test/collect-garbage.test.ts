@@ -5,7 +5,19 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 
 import type { Integrity } from '@polder/spec'
-import { collectGarbage, hasArtifact, hasEnvironment, hasTree, publishEnvironment, readRoots, recordRoot, treeId, unpackTrees, withLease, type Store } from '../src/index.ts'
+import {
+  collectGarbage,
+  hasArtifact,
+  hasEnvironment,
+  hasTree,
+  publishEnvironment,
+  readRoots,
+  recordRoot,
+  treeId,
+  unpackTrees,
+  withLease,
+  type Store,
+} from '../src/index.ts'
 import { putPackage, temporaryDirectory, temporaryStore } from './support/temporary-store.ts'
 
 /** An hour from now: everything that the test made is old enough. */
@@ -32,7 +44,16 @@ describe('what is collected', () => {
   test('nothing that a checkout uses', async () => {
     const store = temporaryStore()
     const { integrity } = await install(store, 'e1')
-    expect(await collectGarbage(store, { now: later() })).toEqual({ busy: false, roots: [], environments: [], trees: [], artifacts: [], leftovers: 0, bytes: 0, files: 0 })
+    expect(await collectGarbage(store, { now: later() })).toEqual({
+      busy: false,
+      roots: [],
+      environments: [],
+      trees: [],
+      artifacts: [],
+      leftovers: 0,
+      bytes: 0,
+      files: 0,
+    })
     expect([hasEnvironment(store, 'e1'), hasTree(store, integrity), readRoots(store).length]).toEqual([true, true, 1])
   })
 
@@ -54,7 +75,11 @@ describe('what is collected', () => {
     })
     expect(labels).toEqual(['environment e2', `tree ${treeId(gone.integrity)}`])
     expect([hasEnvironment(store, 'e1'), hasTree(store, kept.integrity)]).toEqual([true, true])
-    expect([hasEnvironment(store, 'e2'), hasTree(store, gone.integrity), hasArtifact(store, gone.integrity)]).toEqual([false, false, true])
+    expect([hasEnvironment(store, 'e2'), hasTree(store, gone.integrity), hasArtifact(store, gone.integrity)]).toEqual([
+      false,
+      false,
+      true,
+    ])
     expect(readdirSync(join(store.home, 'tmp'))).toEqual([])
   })
 
@@ -63,12 +88,19 @@ describe('what is collected', () => {
     const { checkout } = await install(store, 'e1')
     await publishEnvironment(store, 'e2', () => {}, { trees: [] })
     writeFileSync(join(checkout, '.polder', 'state.json'), '{"environment":"e2"}')
-    expect(await collectGarbage(store, { now: later() })).toMatchObject({ roots: [checkout], environments: ['e1', 'e2'] })
+    expect(await collectGarbage(store, { now: later() })).toMatchObject({
+      roots: [checkout],
+      environments: ['e1', 'e2'],
+    })
   })
 
   test('not the environment of a checkout whose state cannot be read', async () => {
     const store = temporaryStore()
-    for (const [id, state] of [['e1', '{"environ'], ['e2', 'null'], ['e3', '{}']] as const) {
+    for (const [id, state] of [
+      ['e1', '{"environ'],
+      ['e2', 'null'],
+      ['e3', '{}'],
+    ] as const) {
       const { checkout } = await install(store, id)
       writeFileSync(join(checkout, '.polder', 'state.json'), state)
     }
@@ -101,7 +133,12 @@ describe('what is collected', () => {
     expect(await collectGarbage(store, { now: Date.now() })).toMatchObject(untouched)
     expect(await collectGarbage(store, { now: Date.now(), keep: { artifacts: [] } })).toMatchObject({ artifacts: [] })
     expect(await collectGarbage(store, { now: later(), minAgeMs: 2 * 60 * 60 * 1000 })).toMatchObject(untouched)
-    expect(await collectGarbage(store, { now: Date.now() + 11 * 60 * 1000 })).toMatchObject({ roots: [checkout], environments: ['e1'], trees: [treeId(integrity)], leftovers: 1 })
+    expect(await collectGarbage(store, { now: Date.now() + 11 * 60 * 1000 })).toMatchObject({
+      roots: [checkout],
+      environments: ['e1'],
+      trees: [treeId(integrity)],
+      leftovers: 1,
+    })
   })
 
   test('what killed processes have left, wherever it is', async () => {
@@ -111,7 +148,8 @@ describe('what is collected', () => {
     writeFileSync(join(store.home, 'roots', '.x.json.1-000000000000.tmp'), '')
     writeFileSync(join(store.home, 'quarantine', 'damaged'), '')
     expect((await collectGarbage(store, { now: later() })).leftovers).toBe(4)
-    for (const directory of ['tmp', 'roots', 'quarantine', 'locks']) expect(readdirSync(join(store.home, directory))).toEqual([])
+    for (const directory of ['tmp', 'roots', 'quarantine', 'locks'])
+      expect(readdirSync(join(store.home, directory))).toEqual([])
   })
 
   test('at once, whatever its age, what a killed collection had put aside', async () => {
@@ -213,7 +251,10 @@ describe('beside other processes', () => {
   test('two collections at once remove everything once', async () => {
     const store = temporaryStore()
     for (const id of ['e1', 'e2', 'e3']) rmSync((await install(store, id)).checkout, { recursive: true })
-    const reports = await Promise.all([collectGarbage(store, { now: later() }), collectGarbage(store, { now: later() })])
+    const reports = await Promise.all([
+      collectGarbage(store, { now: later() }),
+      collectGarbage(store, { now: later() }),
+    ])
     expect(reports.flatMap(({ environments }) => environments).sort()).toEqual(['e1', 'e2', 'e3'])
     expect(readdirSync(join(store.home, 'tmp'))).toEqual([])
   })

@@ -20,7 +20,11 @@ test('an environment appears complete, with its marker', async () => {
   expect(path).toBe(environmentPath(store, 'e1'))
   expect(hasEnvironment(store, 'e1')).toBe(true)
   expect(readdirSync(path).sort()).toEqual(['.polder-environment.json', 'node_modules'])
-  expect(JSON.parse(readFileSync(join(path, '.polder-environment.json'), 'utf8'))).toEqual({ format: 1, trees: ['t1'], lock: 'abc' })
+  expect(JSON.parse(readFileSync(join(path, '.polder-environment.json'), 'utf8'))).toEqual({
+    format: 1,
+    trees: ['t1'],
+    lock: 'abc',
+  })
 })
 
 test('one that is there is not built again', async () => {
@@ -93,7 +97,12 @@ test('a checkout has one root, its latest', () => {
 
 test('a file that is no root is left out', () => {
   const store = temporaryStore()
-  for (const [name, text] of [['a.json', '{'], ['b.json', 'null'], ['c.json', '{"checkout":1}'], ['.d.json.1-000000000000.tmp', '']] as const) {
+  for (const [name, text] of [
+    ['a.json', '{'],
+    ['b.json', 'null'],
+    ['c.json', '{"checkout":1}'],
+    ['.d.json.1-000000000000.tmp', ''],
+  ] as const) {
     writeFileSync(join(store.home, 'roots', name), text)
   }
   expect(readRoots(store)).toEqual([])

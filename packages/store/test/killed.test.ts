@@ -15,7 +15,9 @@ const script = fileURLToPath(new URL('support/killed-process.ts', import.meta.ur
 /** @returns how many changing calls were made; undefined if it was killed before its end */
 async function run(...parameters: readonly string[]): Promise<number | undefined> {
   try {
-    const { stdout } = await promisify(execFile)(process.execPath, [script, ...parameters], { env: { PATH: process.env['PATH'] } })
+    const { stdout } = await promisify(execFile)(process.execPath, [script, ...parameters], {
+      env: { PATH: process.env['PATH'] },
+    })
     return Number(stdout)
   } catch (error) {
     if ((error as { signal?: string }).signal === 'SIGKILL') return undefined
@@ -26,9 +28,15 @@ async function run(...parameters: readonly string[]): Promise<number | undefined
 /** Every n-th call, always with the first and the last ones; two processes at a time. */
 async function atManyCalls(total: number, kills: number, check: (call: number) => Promise<void>): Promise<void> {
   const stride = Math.max(1, Math.floor(total / kills))
-  const calls = Array.from({ length: total }, (_, index) => index + 1).filter((call) => call % stride === 0 || call <= 2 || call > total - 4)
+  const calls = Array.from({ length: total }, (_, index) => index + 1).filter(
+    (call) => call % stride === 0 || call <= 2 || call > total - 4,
+  )
   const work = calls.values()
-  await Promise.all([0, 1].map(async () => { for (const call of work) await check(call) }))
+  await Promise.all(
+    [0, 1].map(async () => {
+      for (const call of work) await check(call)
+    }),
+  )
 }
 
 /** A checkout that uses the environment. */
@@ -52,7 +60,10 @@ test('an installation killed at any call leaves a sound store, and the next one 
     expect(await faults(home, COUNT), `installed after call ${call}`).toEqual([])
     expect(hasEnvironment(openStore(home), `env-${COUNT}`)).toBe(true)
     await collect(home)
-    expect(['tmp', 'locks', 'quarantine'].flatMap((name) => readdirSync(join(home, name))), `leftovers after call ${call}`).toEqual([])
+    expect(
+      ['tmp', 'locks', 'quarantine'].flatMap((name) => readdirSync(join(home, name))),
+      `leftovers after call ${call}`,
+    ).toEqual([])
     expect(readdirSync(join(home, 'roots'))).toHaveLength(1)
     expect(hasEnvironment(openStore(home), `env-${COUNT}`)).toBe(true)
     rmSync(home, { recursive: true })
@@ -78,7 +89,10 @@ test('a collection killed at any call harms nothing that is used, and the next o
     await collect(home)
     expect(readdirSync(join(home, 'envs'))).toEqual(['env-1'])
     expect(readdirSync(join(home, 'trees'))).toHaveLength(1)
-    expect(['tmp', 'locks'].flatMap((name) => readdirSync(join(home, name))), `leftovers after call ${call}`).toEqual([])
+    expect(
+      ['tmp', 'locks'].flatMap((name) => readdirSync(join(home, name))),
+      `leftovers after call ${call}`,
+    ).toEqual([])
     expect(await faults(home, 1)).toEqual([])
     rmSync(home, { recursive: true })
   })
@@ -98,7 +112,10 @@ test('processes that install the same at once, beside a collection that never re
   })()
   const codes = await Promise.all(
     Array.from({ length: 3 }, async () => {
-      const child = spawn(process.execPath, [script, 'install', home, checkout, '20'], { stdio: ['ignore', 'ignore', 'inherit'], env: { PATH: process.env['PATH'] } })
+      const child = spawn(process.execPath, [script, 'install', home, checkout, '20'], {
+        stdio: ['ignore', 'ignore', 'inherit'],
+        env: { PATH: process.env['PATH'] },
+      })
       const code = await new Promise((resolve) => child.on('exit', resolve))
       running -= 1
       return code

@@ -9,9 +9,15 @@ const script = fileURLToPath(new URL('support/mounted-store.ts', import.meta.url
 
 /** Mounts need a namespace: with our own user where the kernel lets us, as root otherwise. */
 function inNamespace(context: TestContext, kind: 'full' | 'read-only'): Record<string, unknown> {
-  const unshare = ['-rm', '-m'].find((flags) => spawnSync('unshare', [flags, 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt']).status === 0)
-  if (unshare === undefined) context.skip('this machine allows no mount namespace (unshare -rm), which a full or read-only disk needs')
-  const stdout = execFileSync('unshare', [String(unshare), process.execPath, script, kind, temporaryDirectory()], { encoding: 'utf8', env: { PATH: process.env['PATH'] } })
+  const unshare = ['-rm', '-m'].find(
+    (flags) => spawnSync('unshare', [flags, 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt']).status === 0,
+  )
+  if (unshare === undefined)
+    context.skip('this machine allows no mount namespace (unshare -rm), which a full or read-only disk needs')
+  const stdout = execFileSync('unshare', [String(unshare), process.execPath, script, kind, temporaryDirectory()], {
+    encoding: 'utf8',
+    env: { PATH: process.env['PATH'] },
+  })
   return JSON.parse(stdout) as Record<string, unknown>
 }
 
@@ -37,9 +43,13 @@ test('a read-only store can be used, and what would have to write to it says so'
     create: 'STORE_UNWRITABLE: creating the store: HOME/new/store/artifacts/sha512 cannot be written (EROFS)',
     tree: 'STORE_UNWRITABLE: unpacking packages: HOME cannot be written (EROFS)',
     environment: 'STORE_UNWRITABLE: making the environment e1: HOME cannot be written (EROFS)',
-    root: expect.stringMatching(/^STORE_UNWRITABLE: writing [0-9a-f]{40}\.json: HOME\/roots\/[0-9a-f]{40}\.json cannot be written \(EROFS\)$/) as unknown,
+    root: expect.stringMatching(
+      /^STORE_UNWRITABLE: writing [0-9a-f]{40}\.json: HOME\/roots\/[0-9a-f]{40}\.json cannot be written \(EROFS\)$/,
+    ) as unknown,
     collect: 'STORE_UNWRITABLE: locking the store: HOME/locks/collecting cannot be written (EROFS)',
-    damaged: expect.stringMatching(/^ARTIFACT_CORRUPT: the stored artifact of large@1\.0\.0 is damaged: it has the hash sha512-\S+ \(7 bytes\) instead of sha512-/) as unknown,
+    damaged: expect.stringMatching(
+      /^ARTIFACT_CORRUPT: the stored artifact of large@1\.0\.0 is damaged: it has the hash sha512-\S+ \(7 bytes\) instead of sha512-/,
+    ) as unknown,
   })
 })
 
@@ -47,7 +57,12 @@ test('system errors that are no fault of the disk stay what they are', () => {
   const error = Object.assign(new Error('too many open files'), { code: 'EMFILE' })
   expect(writeFailure(error, 'writing x', '/x')).toBe(error)
   for (const code of ['EACCES', 'EPERM', 'EROFS']) {
-    expect(writeFailure(Object.assign(new Error(), { code }), 'writing x', '/x')).toMatchObject({ code: 'STORE_UNWRITABLE', message: `writing x: /x cannot be written (${code})` })
+    expect(writeFailure(Object.assign(new Error(), { code }), 'writing x', '/x')).toMatchObject({
+      code: 'STORE_UNWRITABLE',
+      message: `writing x: /x cannot be written (${code})`,
+    })
   }
-  expect(writeFailure(Object.assign(new Error(), { code: 'EDQUOT' }), 'writing x', '/x')).toMatchObject({ code: 'DISK_FULL' })
+  expect(writeFailure(Object.assign(new Error(), { code: 'EDQUOT' }), 'writing x', '/x')).toMatchObject({
+    code: 'DISK_FULL',
+  })
 })

@@ -26,7 +26,17 @@ describe('opening', () => {
     const home = join(temporaryDirectory(), 'deep', 'home')
     expect(openStore(home)).toEqual({ home })
     expect(readFileSync(join(home, 'layout'), 'utf8')).toBe('1\n')
-    expect(readdirSync(home).sort()).toEqual(['artifacts', 'envs', 'layout', 'locks', 'manifests', 'quarantine', 'roots', 'tmp', 'trees'])
+    expect(readdirSync(home).sort()).toEqual([
+      'artifacts',
+      'envs',
+      'layout',
+      'locks',
+      'manifests',
+      'quarantine',
+      'roots',
+      'tmp',
+      'trees',
+    ])
     const before = statSync(home).mtimeMs
     openStore(home)
     expect(statSync(home).mtimeMs).toBe(before)
@@ -43,7 +53,9 @@ describe('opening', () => {
   test('a store of another layout is left alone', () => {
     const home = temporaryDirectory()
     writeFileSync(join(home, 'layout'), '2\n')
-    expect(() => openStore(home)).toThrow(expect.objectContaining({ code: 'STORE_LAYOUT', message: `${home} has store layout "2"; this polder knows 1` }))
+    expect(() => openStore(home)).toThrow(
+      expect.objectContaining({ code: 'STORE_LAYOUT', message: `${home} has store layout "2"; this polder knows 1` }),
+    )
     expect(readdirSync(home)).toEqual(['layout'])
   })
 

@@ -1,4 +1,15 @@
-import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 
@@ -13,7 +24,15 @@ const label = 'foo@1.0.0'
 describe('unpacking', () => {
   test('a tree lists its directories, parents first, and its files with their sizes', async () => {
     const store = temporaryStore()
-    const integrity = await put(store, tgz([{ path: 'package/lib/deep/b.js', data: 'bb' }, { path: 'package/a.js', data: 'a' }, { path: 'package/empty/', type: '5' }, { path: 'package/run', data: '', mode: 0o755 }]))
+    const integrity = await put(
+      store,
+      tgz([
+        { path: 'package/lib/deep/b.js', data: 'bb' },
+        { path: 'package/a.js', data: 'a' },
+        { path: 'package/empty/', type: '5' },
+        { path: 'package/run', data: '', mode: 0o755 },
+      ]),
+    )
     expect(hasTree(store, integrity)).toBe(false)
     await unpackTrees(store, [{ integrity, label, bin: {} }])
     expect(hasTree(store, integrity)).toBe(true)
@@ -29,17 +48,30 @@ describe('unpacking', () => {
 
   test('files are read-only, of one age, and executable as packed', async () => {
     const store = temporaryStore()
-    const integrity = await put(store, tgz([{ path: 'p/a', data: 'a', mode: 0o666 }, { path: 'p/run', data: 'r', mode: 0o700 }]))
+    const integrity = await put(
+      store,
+      tgz([
+        { path: 'p/a', data: 'a', mode: 0o666 },
+        { path: 'p/run', data: 'r', mode: 0o700 },
+      ]),
+    )
     await unpackTrees(store, [{ integrity, label, bin: {} }])
     const { path } = readTree(store, integrity)
     const found = ['a', 'run'].map((file) => statSync(join(path, file)))
     expect(found.map(({ mode }) => (mode & 0o7777).toString(8))).toEqual(['444', '555'])
-    expect(found.map(({ mtime }) => mtime.toISOString())).toEqual(['1985-10-26T08:15:00.000Z', '1985-10-26T08:15:00.000Z'])
+    expect(found.map(({ mtime }) => mtime.toISOString())).toEqual([
+      '1985-10-26T08:15:00.000Z',
+      '1985-10-26T08:15:00.000Z',
+    ])
   })
 
   test('commands become executable and lose the carriage return of their first line only', async () => {
     const store = temporaryStore()
-    const integrity = await putPackage(store, { 'cli.js': '#!/usr/bin/env node\r\nrun()\r\n', 'other.js': '#!/bin/sh\r\n', 'plain.js': 'x\r\n' })
+    const integrity = await putPackage(store, {
+      'cli.js': '#!/usr/bin/env node\r\nrun()\r\n',
+      'other.js': '#!/bin/sh\r\n',
+      'plain.js': 'x\r\n',
+    })
     await unpackTrees(store, [{ integrity, label, bin: { foo: 'cli.js', plain: 'plain.js', gone: 'not/there.js' } }])
     const tree = readTree(store, integrity)
     const text = (file: string): string => readFileSync(join(tree.path, file), 'utf8')
@@ -51,16 +83,18 @@ describe('unpacking', () => {
   test('only what is missing is unpacked, and every tree is told to onProgress', async () => {
     const store = temporaryStore()
     const wanted = []
-    for (const name of ['a', 'b', 'c']) wanted.push({ integrity: await putPackage(store, { name }), label: name, bin: {} })
+    for (const name of ['a', 'b', 'c'])
+      wanted.push({ integrity: await putPackage(store, { name }), label: name, bin: {} })
     await unpackTrees(store, wanted.slice(0, 1))
-    const before = statSync(join(treePath(store, treeId(wanted[0]!.integrity)), 'files.json')).ctimeMs // just pushed
+    const list = join(store.home, 'trees', String(readdirSync(join(store.home, 'trees'))[0]), 'files.json')
+    const before = statSync(list).ctimeMs
     const seen: unknown[] = []
     await unpackTrees(store, [...wanted, ...wanted], { onProgress: (progress) => seen.push(progress) })
     expect(seen).toEqual([
       { done: 1, total: 2, label: 'b' },
       { done: 2, total: 2, label: 'c' },
     ])
-    expect(statSync(join(treePath(store, treeId(wanted[0]!.integrity)), 'files.json')).ctimeMs).toBe(before) // just pushed
+    expect(statSync(list).ctimeMs).toBe(before)
   })
 
   test('all missing artifacts are named before anything is unpacked', async () => {
@@ -87,8 +121,13 @@ describe('unpacking', () => {
   test('several at once in one process do not get in each other’s way', async () => {
     const store = temporaryStore()
     const wanted = []
-    for (let index = 0; index < 20; index++) wanted.push({ integrity: await putPackage(store, { name: String(index) }), label, bin: {} })
-    await Promise.all([unpackTrees(store, wanted), unpackTrees(store, [...wanted].reverse()), unpackTrees(store, wanted)])
+    for (let index = 0; index < 20; index++)
+      wanted.push({ integrity: await putPackage(store, { name: String(index) }), label, bin: {} })
+    await Promise.all([
+      unpackTrees(store, wanted),
+      unpackTrees(store, [...wanted].reverse()),
+      unpackTrees(store, wanted),
+    ])
     for (const { integrity } of wanted) expect(await verifyTree(store, integrity)).toEqual([])
     expect(readdirSync(join(store.home, 'tmp'))).toEqual([])
   })
@@ -102,7 +141,15 @@ describe('unpacking', () => {
 describe('verifying', () => {
   test('every file that differs, is missing or was added is listed', async () => {
     const store = temporaryStore()
-    const integrity = await putPackage(store, { same: '1', changed: '1', gone: '1', linked: '1', run: '1', 'lib/x': '1', 'lost/y': '1' })
+    const integrity = await putPackage(store, {
+      same: '1',
+      changed: '1',
+      gone: '1',
+      linked: '1',
+      run: '1',
+      'lib/x': '1',
+      'lost/y': '1',
+    })
     await unpackTrees(store, [{ integrity, label, bin: {} }])
     const { path } = readTree(store, integrity)
     writeFileSync(join(path, 'changed'), '2')
@@ -130,7 +177,9 @@ describe('verifying', () => {
     const store = temporaryStore()
     const integrity = await putPackage(store, { a: 'hello world' })
     await unpackTrees(store, [{ integrity, label, bin: {} }])
-    expect([...readTreeHashes(store, integrity)]).toEqual([['a', 'b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9']])
+    expect([...readTreeHashes(store, integrity)]).toEqual([
+      ['a', 'b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9'],
+    ])
     expect(existsSync(join(treePath(store, treeId(integrity)), 'hashes.json'))).toBe(true)
   })
 })

@@ -7,7 +7,18 @@
 import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 
-const CHANGING = ['openSync', 'writeSync', 'writeFileSync', 'mkdirSync', 'renameSync', 'rmSync', 'linkSync', 'futimesSync', 'fsyncSync', 'closeSync']
+const CHANGING = [
+  'openSync',
+  'writeSync',
+  'writeFileSync',
+  'mkdirSync',
+  'renameSync',
+  'rmSync',
+  'linkSync',
+  'futimesSync',
+  'fsyncSync',
+  'closeSync',
+]
 const CHANGING_LATER = ['open', 'mkdir', 'rename', 'rm']
 
 type Call = (...parameters: unknown[]) => unknown
@@ -22,7 +33,8 @@ function wrap(functions: Record<string, Call>, name: string): void {
     calls += 1
     if (calls === last) {
       const [target, data] = parameters
-      if (name.startsWith('write') && (typeof data === 'string' || data instanceof Uint8Array)) original(target, data.slice(0, data.length / 2))
+      if (name.startsWith('write') && (typeof data === 'string' || data instanceof Uint8Array))
+        original(target, data.slice(0, data.length / 2))
       process.kill(process.pid, 'SIGKILL')
     }
     return original(...parameters)

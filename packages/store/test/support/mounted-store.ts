@@ -45,11 +45,14 @@ async function* once(bytes: Buffer): AsyncGenerator<Uint8Array> {
   for (let offset = 0; offset < bytes.length; offset += 65_536) yield bytes.subarray(offset, offset + 65_536)
 }
 
-const write = (label: string, bytes: Buffer): ReturnType<typeof writeArtifact> => writeArtifact(openStore(home), once(bytes), { expected: null, maxBytes: 1e8, label })
+const write = (label: string, bytes: Buffer): ReturnType<typeof writeArtifact> =>
+  writeArtifact(openStore(home), once(bytes), { expected: null, maxBytes: 1e8, label })
 const small = tgz([{ path: 'package/index.js', data: 'small' }])
 const large = tgz([{ path: 'package/data', data: randomBytes(3_000_000) }])
 // A small artifact whose tree is large.
-const airy = tgz(Array.from({ length: 30 }, (_, index) => ({ path: `package/data${index}`, data: Buffer.alloc(100_000) })))
+const airy = tgz(
+  Array.from({ length: 30 }, (_, index) => ({ path: `package/data${index}`, data: Buffer.alloc(100_000) })),
+)
 
 if (kind === 'full') await full()
 else await readOnly()
@@ -65,12 +68,21 @@ async function full(): Promise<void> {
   const attempts = async (): Promise<void> => {
     await attempt('artifact', () => write('large@1.0.0', large))
     await attempt('tree', () => unpackTrees(store, [{ integrity: airyIntegrity, label: 'airy@1.0.0', bin: {} }]))
-    await attempt('environment', () => publishEnvironment(store, 'e1', (built) => writeFileSync(join(built, 'x'), Buffer.alloc(3_000_000)), { trees: [] }))
+    await attempt('environment', () =>
+      publishEnvironment(store, 'e1', (built) => writeFileSync(join(built, 'x'), Buffer.alloc(3_000_000)), {
+        trees: [],
+      }),
+    )
     await attempt('file', () => atomicWrite(join(home, 'note'), Buffer.alloc(3_000_000)))
   }
   await attempts()
   const failed = { ...results }
-  results['left'] = { tmp: readdirSync(join(home, 'tmp')), trees: readdirSync(join(home, 'trees')).length, note: readFileSync(join(home, 'note'), 'utf8'), environment: hasEnvironment(store, 'e1') }
+  results['left'] = {
+    tmp: readdirSync(join(home, 'tmp')),
+    trees: readdirSync(join(home, 'trees')).length,
+    note: readFileSync(join(home, 'note'), 'utf8'),
+    environment: hasEnvironment(store, 'e1'),
+  }
   results['still there'] = await verifyTree(store, integrity)
   execFileSync('mount', ['-o', 'remount,size=30m', home])
   await attempts()
@@ -91,7 +103,9 @@ async function readOnly(): Promise<void> {
   const store = openStore(home)
   await attempt('create', () => openStore(join(home, 'new', 'store')))
   await attempt('read', () => [readArtifact(store, integrity, 'small@1.0.0'), readTree(store, integrity)])
-  await attempt('lease', () => withLease(store, () => unpackTrees(store, [{ integrity, label: 'small@1.0.0', bin: {} }])))
+  await attempt('lease', () =>
+    withLease(store, () => unpackTrees(store, [{ integrity, label: 'small@1.0.0', bin: {} }])),
+  )
   await attempt('artifact', () => write('large@1.0.0', large))
   await attempt('tree', () => unpackTrees(store, [{ integrity: airyIntegrity, label: 'airy@1.0.0', bin: {} }]))
   await attempt('environment', () => publishEnvironment(store, 'e1', () => {}, { trees: [] }))

@@ -30,7 +30,7 @@ interface Package {
 }
 
 /** The same packages in every process, whatever it is. */
-export function packages(count: number): readonly Package[] {
+function packages(count: number): readonly Package[] {
   return Array.from({ length: count }, (_, index) => {
     const bytes = tgz([
       { path: 'package/package.json', data: `{"name":"p${index}"}` },
@@ -53,7 +53,9 @@ export async function install(home: string, checkout: string, count: number): Pr
       store,
       all.map(({ integrity, label }) => ({ integrity, label, bin: { cli: 'cli.js' } })),
     )
-    await publishEnvironment(store, `env-${count}`, (directory) => link(store, all, directory), { trees: all.map(({ integrity }) => treeId(integrity)) })
+    await publishEnvironment(store, `env-${count}`, (directory) => link(store, all, directory), {
+      trees: all.map(({ integrity }) => treeId(integrity)),
+    })
     recordRoot(store, { checkout, environment: `env-${count}` })
   })
 }
@@ -90,19 +92,25 @@ export async function faults(home: string, count: number): Promise<readonly stri
     } catch (error) {
       if ((error as { code?: string }).code !== 'ARTIFACT_MISSING') found.push(`artifact ${label}: ${String(error)}`)
     }
-    if (trees.has(id)) for (const { path, kind } of await verifyTree(store, integrity)) found.push(`${label} ${path} ${kind}`)
+    if (trees.has(id))
+      for (const { path, kind } of await verifyTree(store, integrity)) found.push(`${label} ${path} ${kind}`)
   }
   const id = `env-${count}`
   if (existsSync(environmentPath(store, id))) {
     if (!hasEnvironment(store, id)) found.push('an environment without its marker')
     for (let index = 0; index < count; index++) {
       for (const file of ['package.json', 'cli.js', 'lib/data']) {
-        if (statSync(join(environmentPath(store, id), 'node_modules', `p${index}`, file), { throwIfNoEntry: false }) === undefined) found.push(`environment lacks p${index}/${file}`)
+        if (
+          statSync(join(environmentPath(store, id), 'node_modules', `p${index}`, file), { throwIfNoEntry: false }) ===
+          undefined
+        )
+          found.push(`environment lacks p${index}/${file}`)
       }
     }
     for (const tree of environmentTrees(store, id)) if (!trees.has(tree)) found.push(`environment lacks tree ${tree}`)
   }
-  for (const root of readRoots(store)) if (!hasEnvironment(store, root.environment)) found.push(`root without environment ${root.environment}`)
+  for (const root of readRoots(store))
+    if (!hasEnvironment(store, root.environment)) found.push(`root without environment ${root.environment}`)
   return found
 }
 

@@ -22,7 +22,11 @@ export async function put(store: Store, bytes: Buffer, label = 'foo@1.0.0'): Pro
 }
 
 /** Stores the archive of a package with these files. */
-export function putPackage(store: Store, files: Readonly<Record<string, string>>, label = 'foo@1.0.0'): Promise<Integrity> {
+export function putPackage(
+  store: Store,
+  files: Readonly<Record<string, string>>,
+  label = 'foo@1.0.0',
+): Promise<Integrity> {
   const entries: Entry[] = Object.entries(files).map(([path, data]) => ({ path: `package/${path}`, data }))
   return put(store, tgz(entries), label)
 }
