@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { join, relative } from 'node:path'
 
 import { findRoot } from '@polder/gather'
-import { parseLock, type Lock, type LockedService } from '@polder/lock'
+import { parseLock, type Lock } from '@polder/lock'
 import { compareText, PolderError } from '@polder/spec'
 import { distance } from 'fastest-levenshtein'
 
@@ -57,16 +57,6 @@ export function serviceOf(checkout: Checkout, cwd: string): string | undefined {
 export function binDirectories(root: string, service: string | undefined): string[] {
   const own = service === undefined || service === '.' ? [] : [join(root, service, 'node_modules', '.bin')]
   return [...own.filter((path) => existsSync(path)), join(root, 'node_modules', '.bin')]
-}
-
-/** All requirements of a service, whatever their kind. */
-export function requirementsOf(service: LockedService): NonNullable<LockedService['dependencies']> {
-  return {
-    ...service.peerDependencies,
-    ...service.optionalDependencies,
-    ...service.devDependencies,
-    ...service.dependencies,
-  }
 }
 
 /** The candidate that is likely meant, if one is close. */

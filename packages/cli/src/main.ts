@@ -108,6 +108,23 @@ function commandLine(perform: Perform): Command {
       perform(flags, async (output) => (await import('./commands/why.ts')).why(cwd, name, flags.service, output)),
     )
 
+  command(program, 'explain', 'why names are kept at several versions: the demands, who makes them, what would mend it')
+    .argument('[names...]', 'all of them if none is named')
+    .action((names: string[], flags: OutputFlags) =>
+      perform(flags, async (output) => (await import('./commands/explain.ts')).explain(cwd, names, output)),
+    )
+
+  command(program, 'dedupe-check', 'fail if a name has more than one version')
+    .option(
+      '--only <names>',
+      'only these, separated by commas',
+      (text) => text.split(',').filter((name) => name !== ''),
+      [],
+    )
+    .action((flags: OutputFlags & { only: string[] }) =>
+      perform(flags, async (output) => (await import('./commands/explain.ts')).dedupeCheck(cwd, flags.only, output)),
+    )
+
   command(program, 'status', 'where this checkout stands, in five lines').action((flags: OutputFlags) =>
     perform(flags, async (output) => (await import('./commands/status.ts')).status(cwd, output)),
   )

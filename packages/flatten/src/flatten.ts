@@ -8,6 +8,7 @@ import type {
   LockedService,
   Target,
 } from '@polder/lock'
+import { requirementsOf } from '@polder/lock/requirements'
 import { compareText, packageId, sortKeys, type PackageId } from '@polder/spec'
 
 import { compile, type Candidate, type PinnedManifest, type ServiceOwner, type Universe } from './compile.ts'
@@ -242,13 +243,9 @@ function report(
   resolution: Resolution,
 ): FlattenReport {
   const moved: Move[] = []
-  for (const [service, { dependencies, devDependencies, optionalDependencies, peerDependencies }] of Object.entries(
-    lock.npm.services,
-  )) {
-    for (const group of [dependencies, devDependencies, optionalDependencies, peerDependencies]) {
-      for (const [name, { use, was }] of Object.entries(group ?? {})) {
-        if (use !== undefined && was !== undefined) moved.push({ service, name, from: was, to: use })
-      }
+  for (const [path, service] of Object.entries(lock.npm.services)) {
+    for (const [name, { use, was }] of Object.entries(requirementsOf(service))) {
+      if (use !== undefined && was !== undefined) moved.push({ service: path, name, from: was, to: use })
     }
   }
   const count = (candidates: Iterable<Candidate | undefined>): number =>

@@ -1,6 +1,7 @@
 import { compareText, splitPackageId } from '@polder/spec'
 
 import type { Lock } from './lock.ts'
+import { requirementsOf } from './requirements.ts'
 
 /** What changed between two locks, for people: everything sorted by name. */
 export interface LockDiff {
@@ -93,14 +94,8 @@ function serviceChanges(before: Lock, after: Lock): ServiceChange[] {
 function uses(lock: Lock): Map<string, string> {
   const found = new Map<string, string>()
   for (const [path, service] of Object.entries(lock.npm.services)) {
-    for (const group of [
-      service.dependencies,
-      service.devDependencies,
-      service.optionalDependencies,
-      service.peerDependencies,
-    ]) {
-      for (const [name, { use }] of Object.entries(group ?? {}))
-        if (use !== undefined) found.set(`${path}\0${name}`, use)
+    for (const [name, { use }] of Object.entries(requirementsOf(service))) {
+      if (use !== undefined) found.set(`${path}\0${name}`, use)
     }
   }
   return found

@@ -39,6 +39,7 @@ export type ErrorCode =
   | 'CHECKOUT_BUSY'
   | 'NOT_INSTALLED'
   | 'VERIFY_FAILED'
+  | 'DUPLICATES_FOUND'
   | 'PROBLEM_INVALID'
 
 /** What an error can carry besides its message; `cli` prints `hint` and, with `--json`, all of it. */

@@ -10,6 +10,7 @@ import type {
   LockedService,
   Target,
 } from '../lock.ts'
+import { requirementsOf } from '../requirements.ts'
 
 /** What `pnpm-workspace.yaml` says and pnpm compares with the lockfile. */
 export interface PnpmWorkspaceSettings {
@@ -145,13 +146,8 @@ function usedCatalogs(
   catalogs: NonNullable<PnpmWorkspaceSettings['catalogs']>,
 ): Record<string, Record<string, { specifier: string; version: string }>> {
   const used: Record<string, Record<string, { specifier: string; version: string }>> = {}
-  for (const { dependencies, devDependencies, optionalDependencies, peerDependencies } of Object.values(services)) {
-    for (const [name, { specifier, use }] of Object.entries({
-      ...peerDependencies,
-      ...optionalDependencies,
-      ...devDependencies,
-      ...dependencies,
-    })) {
+  for (const service of Object.values(services)) {
+    for (const [name, { specifier, use }] of Object.entries(requirementsOf(service))) {
       if (!specifier.startsWith('catalog:') || use === undefined) continue
       const catalog = specifier.slice('catalog:'.length) || 'default'
       const range = catalogs[catalog]?.[name]

@@ -1,0 +1,61 @@
+import { explainSplit, type SplitExplanation } from '@polder/flatten'
+import { PolderError } from '@polder/spec'
+
+import { openCheckout } from '../checkout.ts'
+import { count, type Output } from '../output.ts'
+import { unknownPackage } from './why.ts'
+
+/** `polder explain [NAME…]`: the certificate of each split, with the chains behind it and what would mend it. */
+export function explain(cwd: string, names: readonly string[], output: Output): number {
+  const { lock } = openCheckout(cwd)
+  for (const name of names) if (lock.npm.root[name] === undefined) throw unknownPackage(lock, name)
+  const wanted = names.length === 0 ? Object.keys(lock.npm.splits) : names
+  const explanations = wanted.flatMap((name) => explainSplit(lock.npm, name) ?? [])
+  for (const explanation of explanations) print(explanation, output)
+  const whole = wanted.filter((name) => lock.npm.splits[name] === undefined)
+  for (const name of whole) output.line(`${name} is there once: ${lock.npm.root[name] ?? ''}`)
+  if (wanted.length === 0) output.line('Nothing is split: one version of each name satisfies everyone.')
+  output.result({ splits: explanations })
+  return 0
+}
+
+/**
+ * `polder dedupe-check --only a,b`: fails with the certificates if one of the names has more than one version.
+ * @throws PolderError `DUPLICATES_FOUND`
+ */
+export function dedupeCheck(cwd: string, only: readonly string[], output: Output): number {
+  const { lock } = openCheckout(cwd)
+  for (const name of only) if (lock.npm.root[name] === undefined) throw unknownPackage(lock, name)
+  const wanted = only.length === 0 ? Object.keys(lock.npm.splits) : only
+  const found = wanted.flatMap((name) => explainSplit(lock.npm, name) ?? [])
+  if (found.length === 0) {
+    output.line(
+      `${count(only.length === 0 ? Object.keys(lock.npm.root).length : only.length, 'name')} checked: one version each`,
+    )
+    output.result({ duplicates: [] })
+    return 0
+  }
+  output.result({ duplicates: found })
+  if (output.json) return 1
+  for (const explanation of found) print(explanation, output)
+  throw new PolderError('DUPLICATES_FOUND', `${found.map(({ name }) => name).join(', ')}: more than one version`, {
+    hint: found.flatMap(({ remedies }) => remedies)[0] ?? 'the demands above say who would have to change',
+  })
+}
+
+const SHOWN = 5
+
+function print({ name, versions, proven, remedies }: SplitExplanation, output: Output): void {
+  output.line(`${output.bold(name)} is kept at ${count(versions.length, 'version')}`)
+  const width = Math.max(...versions.map(({ version }) => version.length))
+  for (const { version, demands } of versions) {
+    const [first] = demands
+    const others = demands.length > 1 ? ` and ${count(demands.length - 1, 'other')}` : ''
+    output.line(`  ${version.padEnd(width)}  needed by ${first?.owner ?? 'nobody'}${others} (${first?.range ?? '*'})`)
+    for (const { path, range } of demands.slice(0, output.verbose ? undefined : SHOWN)) {
+      if (path.length > 1) output.line(output.dim(`  ${' '.repeat(width)}    ${path.join(' > ')} (${range})`))
+    }
+  }
+  output.line(proven ? '  No locked version satisfies any two of these.' : '  That no fewer would do is not proven.')
+  for (const remedy of remedies) output.line(`  ${output.good(remedy)}`)
+}
