@@ -5,8 +5,12 @@ import { createOutput, type Output, type OutputFlags } from './output.ts'
 import { printError } from './print-error.ts'
 import { polderVersion } from './version.ts'
 
-/** Runs the command line and gives the exit code. Each command's own code is loaded when it is asked for. */
-export async function main(argv: readonly string[]): Promise<number> {
+/**
+ * Runs the command line and gives the exit code. Each command's own code is loaded when it is asked for. Without any
+ * word it is the help that is wanted.
+ */
+export async function main(words: readonly string[]): Promise<number> {
+  const argv = words.length === 0 ? ['--help'] : words
   // `polder why x | head` closes the pipe early, which is no failure.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(0)
@@ -24,11 +28,31 @@ export async function main(argv: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0
-      const message = error.message.replace(/^error: /, '')
-      return printError(new PolderError('USAGE', message, { hint: 'see `polder --help`', cause: error }), output)
+      return printError(wrongUsage(error, commandOf(program, argv)), output)
     }
     return printError(error, output)
   }
+}
+
+/** What commander has to say as one of our errors: the suggestion is a hint, and help is asked of the command in use. */
+function wrongUsage(error: CommanderError, command: string): PolderError {
+  const [first = '', suggestion] = error.message.replace(/^error: /, '').split('\n')
+  const message = error.code === 'commander.help' ? `${command} needs one of its commands` : first.replace(/\.$/, '')
+  const near = /^\(Did you mean (.*)\?\)$/.exec(suggestion ?? '')?.[1]
+  const hint = near === undefined ? `see \`${command} --help\`` : `did you mean ${near}?`
+  return new PolderError('USAGE', message, { hint, cause: error })
+}
+
+/** `polder index sync` for the words of its command line. */
+function commandOf(program: Command, argv: readonly string[]): string {
+  let [found, name] = [program, program.name()]
+  for (const word of argv) {
+    const inner = found.commands.find((command) => command.name() === word)
+    if (inner === undefined) continue
+    found = inner
+    name += ` ${word}`
+  }
+  return name
 }
 
 type Action = (output: Output) => Promise<number> | number
@@ -41,7 +65,7 @@ function commandLine(perform: Perform): Command {
     .version(polderVersion(), '-V, --version')
     .exitOverride()
     .enablePositionalOptions()
-    .configureOutput({ outputError: () => undefined })
+    .configureOutput({ outputError: () => undefined, writeErr: () => undefined })
     .showSuggestionAfterError()
     .helpCommand(true)
     .addHelpText('after', '\nStart with `polder init`, then `polder lock` (network) and `polder install` (none).')

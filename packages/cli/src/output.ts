@@ -41,10 +41,10 @@ export function createOutput(flags: OutputFlags, env: NodeJS.ProcessEnv): Output
     verbose: flags.verbose === true,
     interactive: process.stderr.isTTY && !quiet && !json && (env['CI'] ?? '') === '' && env['TERM'] !== 'dumb',
     line: (text = '') => {
-      if (!json) process.stdout.write(`${text}\n`)
+      if (!json) process.stdout.write(`${colours ? printableStyled(text) : printable(text)}\n`)
     },
     result: (document) => {
-      if (json) process.stdout.write(`${JSON.stringify(document, null, 2)}\n`)
+      if (json) process.stdout.write(`${printable(JSON.stringify(document, null, 2))}\n`)
     },
     note: (text) => {
       if (!quiet && !json) process.stderr.write(`${printable(text)}\n`)
@@ -63,6 +63,15 @@ export function printable(text: string): string {
     /[\0-\x08\x0B-\x1F\x7F-\x9F\u202A-\u202E\u2066-\u2069]/g,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   )
+}
+
+/** As `printable`, but for the colours that this file gives. */
+function printableStyled(text: string): string {
+  // oxlint-disable-next-line no-control-regex -- the escape sequences of bold, dim, green and red
+  return text
+    .split(/(\x1b\[(?:[12]|22|3[129])m)/)
+    .map((part, index) => (index % 2 === 0 ? printable(part) : part))
+    .join('')
 }
 
 /** `3 packages`, `1 package`. */
