@@ -1,4 +1,4 @@
-import type { Gathered, GatheredService, LockedEdge, Pin, Target } from '@polder/gather'
+import type { Gathered, GatheredService, LockedEdge, Pin, Policy, Target } from '@polder/gather'
 import { compareText, PolderError, type Integrity, type Manifest, type PackageId } from '@polder/spec'
 import { RangeCache } from '@polder/spec/semver-ranges'
 
@@ -72,7 +72,11 @@ interface SlotBuilder {
  * Builds the universe. The order of the input does not matter.
  * @throws PolderError `ARTIFACT_MISSING` if a pin that is needed has no manifest
  */
-export function compile(gathered: Gathered, manifests: ReadonlyMap<PackageId, PinnedManifest>): Universe {
+export function compile(
+  gathered: Gathered,
+  manifests: ReadonlyMap<PackageId, PinnedManifest>,
+  policy: Policy,
+): Universe {
   const ranges = new RangeCache()
   const builders = collectSlots(gathered, manifests)
   const names = [...builders.keys()].sort(compareText)
@@ -85,7 +89,7 @@ export function compile(gathered: Gathered, manifests: ReadonlyMap<PackageId, Pi
     ),
   )
 
-  const edgeCompiler = new EdgeCompiler(gathered, slotIndex, order, builders, versions, ranges)
+  const edgeCompiler = new EdgeCompiler(gathered, policy, slotIndex, order, builders, versions, ranges)
   const edgesOf = new Map<PackageId, readonly Edge[]>()
   const slots = names.map((name, slot): Slot => ({
     index: slot,
@@ -134,6 +138,7 @@ function collectSlots(gathered: Gathered, manifests: ReadonlyMap<PackageId, Pinn
 
 class EdgeCompiler {
   readonly #gathered: Gathered
+  readonly #policy: Policy
   readonly #slotIndex: ReadonlyMap<string, number>
   readonly #order: readonly (readonly PackageId[])[]
   readonly #builders: ReadonlyMap<string, SlotBuilder>
@@ -144,6 +149,7 @@ class EdgeCompiler {
 
   constructor(
     gathered: Gathered,
+    policy: Policy,
     slotIndex: ReadonlyMap<string, number>,
     order: readonly (readonly PackageId[])[],
     builders: ReadonlyMap<string, SlotBuilder>,
@@ -151,6 +157,7 @@ class EdgeCompiler {
     ranges: RangeCache,
   ) {
     this.#gathered = gathered
+    this.#policy = policy
     this.#slotIndex = slotIndex
     this.#order = order
     this.#builders = builders
@@ -185,7 +192,9 @@ class EdgeCompiler {
       if (slot === undefined || (locked === null && kind === 'optional')) continue
       // A directory that is only linked to has no lockfile of its own: whatever fits its ranges will do.
       const wanted: EdgeKind = kind === 'dev' || kind === 'prod' ? 'prod' : locked === null ? 'optionalPeer' : kind
-      const edge = this.#edge(slot, wanted, range, { name, targets: locked === null ? [] : [locked] })
+      const movable =
+        this.#policy.pins === 'soft' && range !== null && isExact(range) ? `^${range.replace(/^[=v\s]+/, '')}` : range
+      const edge = this.#edge(slot, wanted, movable, { name, targets: locked === null ? [] : [locked] })
       if (edge !== null) edges.push(edge)
     }
     return edges.sort((a, b) => a.slot - b.slot)
@@ -206,8 +215,9 @@ class EdgeCompiler {
     // An override or an unmet peer: what the lockfiles chose although the range forbids it is the baseline and stays
     // the only answer where they all chose it, and an answer where some did.
     const respected = locked.some((index) => inRange.includes(index))
-    const allowed =
+    const acceptable =
       respected || locked.length === 0 ? [...new Set([...inRange, ...locked])].sort((a, b) => a - b) : locked
+    const allowed = this.#preferred(name, kind, acceptable, locked)
     if (allowed.length === 0 && !toWorkspace && kind !== 'optionalPeer') return null
     return {
       slot,
@@ -217,6 +227,18 @@ class EdgeCompiler {
       workspace: toWorkspace,
       locked,
     }
+  }
+
+  /** What the policy leaves of what would be acceptable. Peers see what is provided to them, whatever the policy. */
+  #preferred(
+    name: string,
+    kind: EdgeKind,
+    acceptable: readonly number[],
+    locked: readonly number[],
+  ): readonly number[] {
+    if (Object.hasOwn(this.#policy.split, name) && locked.length > 0) return locked
+    const provided = kind === 'peer' || kind === 'optionalPeer'
+    return this.#policy.versions === 'highest' && !provided ? acceptable.slice(-1) : acceptable
   }
 
   /** The real name and npm range of a specifier; null for sources other than a registry, and for tags. */
@@ -254,6 +276,11 @@ function declaration(manifest: Manifest, name: string): readonly [EdgeKind, stri
   if (Object.hasOwn(peerDependencies, name))
     return [optionalPeers.includes(name) ? 'optionalPeer' : 'peer', peerDependencies[name] ?? null]
   return ['prod', null]
+}
+
+/** `1.2.3`, `=1.2.3`, `v1.2.3-rc.1`: a service that writes this means just this version. */
+function isExact(range: string): boolean {
+  return /^[=v\s]*\d+\.\d+\.\d+(?:[-+][\w.+-]+)?$/.test(range)
 }
 
 function missing(id: PackageId): PolderError {

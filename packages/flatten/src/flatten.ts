@@ -1,4 +1,4 @@
-import type { Gathered, Requirement } from '@polder/gather'
+import type { Gathered, Policy, Requirement } from '@polder/gather'
 import type {
   InstanceId,
   Lock,
@@ -9,9 +9,11 @@ import type {
   Target,
 } from '@polder/lock'
 import { requirementsOf } from '@polder/lock/requirements'
-import { compareText, packageId, sortKeys, type PackageId } from '@polder/spec'
+import type { Solution } from '@polder/solver'
+import { compareText, packageId, PolderError, sortKeys, type PackageId } from '@polder/spec'
 
 import { compile, type Candidate, type PinnedManifest, type ServiceOwner, type Universe } from './compile.ts'
+import { explainSplit } from './explain.ts'
 import { formInstances, type Instances } from './instances.ts'
 import { resolvePeers, type Resolution, type UnmetPeer } from './resolve.ts'
 import { select, type DerivedDemand, type Selection } from './select.ts'
@@ -33,6 +35,8 @@ export interface FlattenReport {
   /** True if the number of copies is proven to be the least; else the bound of what it could be. */
   readonly optimal: boolean
   readonly lowerBound: number
+  /** Packages under other policies, for what this one costs or saves; only those that would differ. */
+  readonly otherPolicies: Readonly<Partial<Record<'pins: soft' | 'versions: fewest', number>>>
   /** Requirements of services that get another version than their own lockfile's. */
   readonly moved: readonly Move[]
   /** Peers that see nothing, or something outside their range. As in the lockfiles, mostly: a warning, not a failure. */
@@ -55,16 +59,17 @@ const MAX_ROUNDS = 20
  * further demands: select again) → merge equal instances → choose the flat root → write it all down.
  * Deterministic, whatever the order of services and lockfiles.
  * @param manifests of every pin that belongs to a locked platform
- * @throws PolderError `ARTIFACT_MISSING` if a manifest is missing
+ * @throws PolderError `ARTIFACT_MISSING` if a manifest is missing; `SINGLE_SPLIT` if a name that must not be split has to
  */
 export function flatten(gathered: Gathered, manifests: ReadonlyMap<PackageId, PinnedManifest>): Flattened {
-  const universe = compile(gathered, manifests)
+  const { policy } = gathered.config
+  const universe = compile(gathered, manifests, policy)
   const derived: DerivedDemand[] = []
   let selection: Selection
   let resolution: Resolution
   let preferred: (number | undefined)[]
   for (let round = 1; ; round++) {
-    selection = select(universe, derived)
+    selection = select(universe, derived, policy.single)
     preferred = preferredRoots(universe, selection.solution.selected)
     resolution = resolvePeers(universe, selection.solution.selected, preferred)
     const fresh = resolution.derived.filter((demand) => !derived.some((known) => sameDemand(known, demand)))
@@ -75,7 +80,13 @@ export function flatten(gathered: Gathered, manifests: ReadonlyMap<PackageId, Pi
   const kept = keptCandidates(universe, formed)
   const lock: Lock = {
     lockfileVersion: 1,
-    policy: { versions: 'fewest', platforms: gathered.config.platforms.toSorted(compareText) },
+    policy: {
+      versions: policy.versions,
+      platforms: gathered.config.platforms.toSorted(compareText),
+      ...(policy.pins === 'soft' ? { pins: policy.pins } : {}),
+      ...(policy.single.length === 0 ? {} : { single: policy.single }),
+      ...(Object.keys(policy.split).length === 0 ? {} : { split: policy.split }),
+    },
     inputs: Object.fromEntries(gathered.inputs.map(({ path, digest }) => [path, digest])),
     npm: {
       services: services(universe, formed),
@@ -85,7 +96,14 @@ export function flatten(gathered: Gathered, manifests: ReadonlyMap<PackageId, Pi
       splits: explainSplits(universe, kept, derived),
     },
   }
-  return { lock, report: report(universe, selection, kept, lock, resolution) }
+  for (const name of policy.single) refuseSplit(lock, name)
+  return {
+    lock,
+    report: {
+      ...report(universe, selection, kept, lock, resolution),
+      otherPolicies: otherPolicies(gathered, manifests, selection.solution),
+    },
+  }
 }
 
 /**
@@ -241,7 +259,7 @@ function report(
   kept: readonly (readonly number[])[],
   lock: Lock,
   resolution: Resolution,
-): FlattenReport {
+): Omit<FlattenReport, 'otherPolicies'> {
   const moved: Move[] = []
   for (const [path, service] of Object.entries(lock.npm.services)) {
     for (const [name, { use, was }] of Object.entries(requirementsOf(service))) {
@@ -262,6 +280,51 @@ function report(
     moved: moved.sort((a, b) => compareText(a.service, b.service) || compareText(a.name, b.name)),
     unmetPeers: resolution.unmetPeers.toSorted((a, b) => compareText(a.owner, b.owner) || compareText(a.name, b.name)),
   }
+}
+
+/** How many packages were selected had the other choice been made; peers are left out of the comparison. */
+function otherPolicies(
+  gathered: Gathered,
+  manifests: ReadonlyMap<PackageId, PinnedManifest>,
+  solution: Solution,
+): FlattenReport['otherPolicies'] {
+  const { policy } = gathered.config
+  const total = (selected: Solution['selected']): number => selected.reduce((sum, { length }) => sum + length, 0)
+  const under = (changed: Partial<Policy>): number =>
+    total(select(compile(gathered, manifests, { ...policy, ...changed }), [], policy.single).solution.selected)
+  const own = total(solution.selected)
+  const soft = policy.pins === 'hard' ? under({ pins: 'soft' }) : own
+  const fewest = policy.versions === 'highest' ? under({ versions: 'fewest' }) : own
+  return {
+    ...(soft < own ? { 'pins: soft': soft } : {}),
+    ...(fewest < own ? { 'versions: fewest': fewest } : {}),
+  }
+}
+
+/** @throws PolderError `SINGLE_SPLIT` with the demands that no one version satisfies */
+function refuseSplit({ npm }: Lock, name: string): void {
+  const explained = explainSplit(npm, name)
+  if (explained === undefined) return
+  const others = explained.versions.map(({ version, demands }) => {
+    const [first] = demands
+    const chain = first === undefined || first.path.length < 2 ? '' : ` by way of ${first.path.join(' > ')}`
+    const more = demands.length > 1 ? ` and ${demands.length - 1} more` : ''
+    return new PolderError(
+      'SINGLE_SPLIT',
+      `${version} is needed by ${first?.owner ?? 'nobody'} (${first?.range ?? '*'})${more}${chain}`,
+    )
+  })
+  throw new PolderError(
+    'SINGLE_SPLIT',
+    `${name} must not be split (policy.single), and no locked version satisfies everyone`,
+    {
+      spec: name,
+      others,
+      hint:
+        explained.remedies[0] ??
+        'change one of these requirements, or take the name out of policy.single in polder.yaml',
+    },
+  )
 }
 
 function sameDemand(a: DerivedDemand, b: DerivedDemand): boolean {

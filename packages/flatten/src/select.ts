@@ -24,7 +24,11 @@ export interface Selection {
  * The fewest candidates that satisfy every hard edge: prod, optional and peer edges, those optional peers that a
  * lockfile resolved, and the derived demands.
  */
-export function select(universe: Universe, derived: readonly DerivedDemand[]): Selection {
+export function select(
+  universe: Universe,
+  derived: readonly DerivedDemand[],
+  single: readonly string[] = [],
+): Selection {
   const owners: Owner[] = []
   const ownerNumber = new Map<Owner, number>()
   for (const owner of [...universe.services, ...universe.slots.flatMap((slot) => slot.candidates)]) {
@@ -47,7 +51,8 @@ export function select(universe: Universe, derived: readonly DerivedDemand[]): S
     demands: universe.slots.map((slot) => slot.candidates.map(demandsOf)),
     lockedCount: universe.slots.map((slot) => slot.candidates.map((candidate) => candidate.pin.lockfiles.length)),
   }
-  return { solution: solveFewest(problem), owners }
+  const singles = universe.slots.filter(({ name }) => single.includes(name)).map(({ index }) => index)
+  return { solution: solveFewest(problem, { singles }), owners }
 }
 
 export function isService(owner: Owner): owner is ServiceOwner {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { compareText, isErrno, isPackageName, parsePlatform, platformName, PolderError } from '@polder/spec'
+import { compareText, isErrno, isPackageName, parsePlatform, platformName, PolderError, sortKeys } from '@polder/spec'
 import { distance } from 'fastest-levenshtein'
 import { type Document, isMap, isScalar, LineCounter, parseDocument } from 'yaml'
 import { z } from 'zod'
@@ -16,13 +16,27 @@ export interface Config {
   readonly exclude: readonly string[]
   /** As `platformName` writes them, sorted. */
   readonly platforms: readonly string[]
-  readonly policy: { readonly versions: 'fewest' }
+  readonly policy: Policy
   readonly layout: 'linked' | 'self-contained'
   readonly index: {
     /** Names of packages that may be pinned although their lockfile has no hash for them. Sorted. */
     readonly allowWeakIntegrity: readonly string[]
   }
 }
+
+/** How versions are chosen. */
+export interface Policy {
+  /** `fewest` copies of each package, or for each requirement the `highest` version that some lockfile has. */
+  readonly versions: 'fewest' | 'highest'
+  /** Whether a version that a service writes exactly may move to a compatible one (`^`) that others have: `soft`. */
+  readonly pins: 'hard' | 'soft'
+  /** Names that must not be split, sorted. */
+  readonly single: readonly string[]
+  /** Names that keep what each lockfile has, with the reason. */
+  readonly split: Readonly<Record<string, string>>
+}
+
+const DEFAULT_POLICY: Policy = { versions: 'fewest', pins: 'hard', single: [], split: {} }
 
 // A constant and not this machine's platform: a lock must not depend on who makes it.
 const DEFAULT_PLATFORMS: readonly string[] = ['linux-x64-glibc']
@@ -56,12 +70,23 @@ const SCHEMA = z
     policy: z
       .strictObject({
         versions: z
-          .enum(['fewest'])
-          .describe('"fewest": as few versions of each package as the ranges allow.')
+          .enum(['fewest', 'highest'])
+          .describe(
+            '"fewest": as few versions of each package as the ranges allow. "highest": for each requirement the highest version that some lockfile has.',
+          )
           .default('fewest'),
+        pins: z
+          .enum(['hard', 'soft'])
+          .describe('"soft": a version that a service writes exactly may move to a compatible one that others have.')
+          .default('hard'),
+        single: z.array(packageName).describe('Names that must not be split: locking fails and says why.').default([]),
+        split: z
+          .record(packageName, z.string().min(1))
+          .describe('Names that keep what each lockfile has, each with the reason.')
+          .default({}),
       })
       .describe('How versions are chosen.')
-      .default({ versions: 'fewest' }),
+      .default({ ...DEFAULT_POLICY, single: [], split: {} }),
     layout: z
       .enum(['linked', 'self-contained'])
       .describe(
@@ -137,7 +162,7 @@ export function parseConfig(text: string): Config {
     services: services ?? null,
     exclude,
     platforms: sortedUnique(platforms.map((name) => platformName(parsePlatform(name) ?? { os: name, cpu: '' }))),
-    policy,
+    policy: { ...policy, single: sortedUnique(policy.single), split: sortKeys(policy.split) },
     layout,
     index: { allowWeakIntegrity: sortedUnique(index.allowWeakIntegrity) },
   }

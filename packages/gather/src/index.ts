@@ -1,4 +1,4 @@
-export { configSchema, findRoot, parseConfig, readConfig } from './config.ts'
+export { configSchema, findRoot, parseConfig, type Policy, readConfig } from './config.ts'
 export { gather } from './gather.ts'
 export type { Gathered, GatheredService, LockedEdge, Pin, Requirement, RequirementKind, Target } from './gathered.ts'
 export { proposeConfig } from './init.ts'

@@ -45,6 +45,8 @@ platforms:
 # How versions are chosen. "fewest": as few versions of each package as the declared ranges allow.
 policy:
   versions: fewest
+# Names that must not be split, such as react: locking fails and says why.
+#   single: [react]
 
 # "linked": node_modules holds links into an environment that all checkouts of this machine share.
 # "self-contained": everything is inside the checkout, for containers and release trees.

@@ -14,7 +14,7 @@ describe('polder.yaml', () => {
       services: null,
       exclude: [],
       platforms: ['linux-x64-glibc'],
-      policy: { versions: 'fewest' },
+      policy: { versions: 'fewest', pins: 'hard', single: [], split: {} },
       layout: 'linked',
       index: { allowWeakIntegrity: [] },
     })
@@ -33,7 +33,7 @@ index: { allowWeakIntegrity: [zeta, "@scope/alpha"] }
       services: ['services/*', 'web'],
       exclude: ['**/fixtures'],
       platforms: ['darwin-arm64', 'linux-x64-glibc', 'linux-x64-musl'],
-      policy: { versions: 'fewest' },
+      policy: { versions: 'fewest', pins: 'hard', single: [], split: {} },
       layout: 'self-contained',
       index: { allowWeakIntegrity: ['@scope/alpha', 'zeta'] },
     })

@@ -13,7 +13,13 @@ export interface Lock {
 }
 
 export interface LockedPolicy {
-  readonly versions: 'fewest'
+  readonly versions: 'fewest' | 'highest'
+  /** Absent for `hard`. */
+  readonly pins?: 'soft'
+  /** Names that must not be split, sorted. */
+  readonly single?: readonly string[]
+  /** Names kept apart on purpose, with the reason. */
+  readonly split?: Readonly<Record<string, string>>
   /** As `platformName` writes them, sorted. */
   readonly platforms: readonly string[]
 }

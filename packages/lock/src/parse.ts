@@ -72,7 +72,13 @@ const command = z.record(text.regex(/^[A-Za-z0-9@._~+-]+$/), relativePath)
 
 const LOCK = z.strictObject({
   lockfileVersion: z.literal(1),
-  policy: z.strictObject({ platforms: z.array(text), versions: z.literal('fewest') }),
+  policy: z.strictObject({
+    platforms: z.array(text),
+    versions: z.enum(['fewest', 'highest']),
+    pins: z.literal('soft').optional(),
+    single: z.array(name).optional(),
+    split: z.record(name, text).optional(),
+  }),
   inputs: z.record(relativePath, text),
   npm: z.strictObject({
     services: z.record(

@@ -14,7 +14,11 @@ export function serializeLock(lock: Lock): string {
   const { policy, npm } = lock
   const document = {
     lockfileVersion: lock.lockfileVersion,
-    policy: { platforms: policy.platforms.toSorted(), versions: policy.versions },
+    policy: {
+      platforms: policy.platforms.toSorted(),
+      ...pick(policy, ['versions', 'pins', 'single']),
+      ...sortedRecords(policy, ['split']),
+    },
     inputs: sortKeys(lock.inputs),
     npm: {
       services: mapSorted(npm.services, service),

@@ -21,6 +21,7 @@ export type ErrorCode =
   | 'LOCK_OUT_OF_DATE'
   | 'PLATFORM_NOT_LOCKED'
   | 'PLATFORM_EXCLUDED'
+  | 'SINGLE_SPLIT'
   // index and upstream
   | 'FETCH_FAILED'
   | 'INTEGRITY_MISMATCH'

@@ -187,6 +187,9 @@ function printSummary(
     output.line(`  ${count(sync.fetched, 'artifact')} fetched (${bytes(sync.bytes)}), ${sync.reused} already there`)
   const bound = report.optimal ? 'proven to be the fewest' : `at least ${report.lowerBound} are needed`
   output.line(`  ${report.before} → ${report.after} packages (${bound})`)
+  for (const [policy, packages] of Object.entries(report.otherPolicies)) {
+    output.line(`  with policy.${policy} it would be ${count(packages, 'package')}`)
+  }
   if (report.moved.length > 0) {
     output.line(`  ${count(report.moved.length, 'requirement')} of services moved to a version that others share`)
     for (const { service, name, from, to } of report.moved.slice(0, SHOWN))

@@ -1,4 +1,4 @@
-import type { Gathered, GatheredService, Pin, Requirement, RequirementKind, Target } from '@polder/gather'
+import type { Gathered, GatheredService, Pin, Policy, Requirement, RequirementKind, Target } from '@polder/gather'
 import { integrityOf, packageId, splitPackageId, type Manifest, type PackageId } from '@polder/spec'
 import { manifestFromJson } from '@polder/spec/manifest'
 import { RangeCache } from '@polder/spec/semver-ranges'
@@ -31,6 +31,7 @@ export interface Monorepo {
 export function monorepo(
   services: Readonly<Record<string, ServiceSpec>>,
   packages: Readonly<Record<string, PackageSpec>>,
+  policy: Partial<Policy> = {},
 ): Monorepo {
   const ranges = new RangeCache()
   const manifests = new Map<PackageId, PinnedManifest>()
@@ -107,7 +108,7 @@ export function monorepo(
         services: null,
         exclude: [],
         platforms: ['linux-x64-glibc'],
-        policy: { versions: 'fewest' },
+        policy: { versions: 'fewest', pins: 'hard', single: [], split: {}, ...policy },
         layout: 'linked',
         index: { allowWeakIntegrity: [] },
       },
