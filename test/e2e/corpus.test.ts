@@ -1,0 +1,175 @@
+import { existsSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+import { beforeAll, describe, expect, test } from 'vitest'
+import { parse } from 'yaml'
+
+import { copyRepository, polder, polderDone, temporaryDirectory } from '../support/cli.ts'
+import { describeViolation, walkEdges, type Walked } from '../support/edge-walk.ts'
+import { readOriginalLocks } from '../support/original-locks.ts'
+
+// Manifests and lockfiles of real repositories, no part of this one: a directory of directories.
+const CORPUS = process.env['POLDER_CORPUS'] ?? fileURLToPath(new URL('../../../shared/corpus', import.meta.url))
+const INSTALL = 180_000
+
+interface LockResult {
+  readonly services: number
+  readonly names: number
+  readonly optimal: boolean
+  readonly splits: Readonly<Record<string, { readonly proven: boolean }>>
+}
+
+/** Where the corpus is missing, the title says why nothing was tested. */
+function describeRepository(name: string, run: (source: string) => void): void {
+  const source = join(CORPUS, name)
+  const there = existsSync(source)
+  describe.skipIf(!there)(there ? name : `${name} (skipped: it is not in the corpus at $POLDER_CORPUS)`, () => {
+    run(source)
+  })
+}
+
+/** One store for all of them, as a machine has it. */
+let home: string
+beforeAll(() => {
+  home = realpathSync(temporaryDirectory('corpus-store'))
+})
+
+async function initAndLock(cwd: string): Promise<LockResult> {
+  if (!existsSync(join(cwd, 'polder.yaml'))) await polderDone(['init'], { cwd, home })
+  return JSON.parse(await polderDone(['lock', '--json'], { cwd, home, upstream: true })) as LockResult
+}
+
+async function installAndWalk(cwd: string, layout: string, lockfiles: readonly string[]): Promise<Walked> {
+  await polderDone(['install', '--layout', layout], { cwd, home })
+  const root = realpathSync(cwd)
+  const workspace = join(root, 'pnpm-workspace.yaml')
+  const settings = existsSync(workspace)
+    ? (parse(readFileSync(workspace, 'utf8')) as {
+        catalog?: Record<string, string>
+        catalogs?: Record<string, Record<string, string>>
+      })
+    : {}
+  const walked = walkEdges({
+    root,
+    inside: layout === 'linked' ? [root, join(home, 'envs')] : [root],
+    original: readOriginalLocks(root, lockfiles),
+    catalogs: { ...settings.catalogs, ...(settings.catalog === undefined ? {} : { default: settings.catalog }) },
+  })
+  console.log(
+    `${walked.packages} packages, ${walked.edges} edges; violated by the original lockfiles: ${walked.baseline.map(describeViolation).join('; ') || 'none'}`,
+  )
+  return walked
+}
+
+describeRepository('vuejs-core', (source) => {
+  test(
+    'every edge of its 18 importers is satisfied where Node looks, and nothing is split that need not be',
+    { timeout: INSTALL },
+    async () => {
+      const cwd = copyRepository(source)
+      const lock = await initAndLock(cwd)
+      expect(lock).toMatchObject({ services: 18, optimal: true })
+      // 46 names have more than one version in its own lockfile.
+      expect(Object.keys(lock.splits).length).toBeLessThanOrEqual(33)
+      expect(Object.values(lock.splits).filter(({ proven }) => !proven)).toEqual([])
+      const { violations, baseline, packages, edges } = await installAndWalk(cwd, 'linked', ['pnpm-lock.yaml'])
+      expect(violations).toEqual([])
+      expect(baseline).toEqual([])
+      expect({ packages, edges }).toEqual({ packages: 486, edges: 979 })
+      expect(JSON.parse(await polderDone(['verify', '--json'], { cwd, home }))).toMatchObject({ clean: true })
+    },
+  )
+})
+
+describeRepository('aks-store-demo', (source) => {
+  const MISSING = 'rabbitmq-amqp-js-client'
+  const lockfiles = ['src/order-service', 'src/store-admin', 'src/store-front', 'tests'].map(
+    (path) => `${path}/package-lock.json`,
+  )
+  let cwd: string
+
+  /** Not every registry has this one, whose only version was withdrawn: out of the manifest and the lockfile with it. */
+  function takeOut(directory: string): void {
+    const edit = (
+      file: string,
+      change: (json: {
+        dependencies: Record<string, string>
+        packages: Record<string, { dependencies: Record<string, string> }>
+      }) => void,
+    ): void => {
+      const json = JSON.parse(readFileSync(join(directory, file), 'utf8')) as Parameters<typeof change>[0]
+      change(json)
+      writeFileSync(join(directory, file), `${JSON.stringify(json, null, 2)}\n`)
+    }
+    edit('package.json', ({ dependencies }) => delete dependencies[MISSING])
+    edit('package-lock.json', ({ packages }) => {
+      delete packages['']?.dependencies[MISSING]
+      delete packages[`node_modules/${MISSING}`]
+    })
+  }
+
+  beforeAll(async () => {
+    cwd = copyRepository(source)
+    await polderDone(['init'], { cwd, home })
+  })
+
+  test(
+    `a pin that the registry lacks (${MISSING}) is reported with who needs it, and all others are fetched`,
+    { timeout: INSTALL },
+    async (context) => {
+      const { code, stdout } = await polder(['lock', '--json'], { cwd, home, upstream: true })
+      if (code === 0) context.skip(`the registry here has ${MISSING}`)
+      expect(code).toBe(1)
+      const { error } = JSON.parse(stdout) as {
+        error: { code: string; message: string; spec: string; others?: unknown }
+      }
+      expect(error).toMatchObject({ code: 'FETCH_FAILED', spec: `${MISSING}@0.2.0` })
+      expect(error.message).toMatch(/answered 404, needed by src\/order-service$/)
+      expect(error.others).toBeUndefined()
+      const rest = copyRepository(cwd)
+      takeOut(join(rest, 'src/order-service'))
+      await polderDone(['lock', '--offline'], { cwd: rest, home })
+    },
+  )
+
+  describe(`without ${MISSING}`, () => {
+    beforeAll(() => {
+      takeOut(join(cwd, 'src/order-service'))
+    })
+
+    test('nothing is split that need not be', { timeout: INSTALL }, async () => {
+      const lock = await initAndLock(cwd)
+      expect(lock).toMatchObject({ services: 4, optimal: true })
+      // 211 names have more than one version in its lockfiles. With locked versions alone 72 is the least: so says an
+      // exact solver (HiGHS) of the same problem, compiled from the lockfiles without any of this code.
+      expect(Object.keys(lock.splits).length).toBe(72)
+      expect(Object.values(lock.splits).filter(({ proven }) => !proven)).toEqual([])
+    })
+
+    test.for(['linked', 'self-contained'])(
+      'every edge of its four services is satisfied where Node looks (%s)',
+      { timeout: INSTALL },
+      async (layout) => {
+        const { violations, baseline, packages, edges } = await installAndWalk(cwd, layout, lockfiles)
+        expect(violations).toEqual([])
+        expect(baseline).toEqual([])
+        expect(packages).toBeGreaterThanOrEqual(815)
+        expect(edges).toBeGreaterThanOrEqual(1680)
+      },
+    )
+  })
+})
+
+// Hundreds of megabytes each: only where somebody asks for them.
+describe.skipIf(process.env['POLDER_CORPUS_ALL'] !== '1')('the large ones (only with POLDER_CORPUS_ALL=1)', () => {
+  for (const name of ['langfuse', 'experimenter']) {
+    describeRepository(name, (source) => {
+      test('is locked, and proven to be the fewest', { timeout: 15 * 60_000 }, async () => {
+        const lock = await initAndLock(copyRepository(source))
+        console.log(`${name}: ${lock.services} services, ${lock.names} names, ${Object.keys(lock.splits).length} split`)
+        expect(lock.optimal).toBe(true)
+      })
+    })
+  }
+})
