@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
 import { exportPnpmLock, type PnpmWorkspaceSettings } from '@polder/lock'
@@ -20,6 +20,7 @@ export function exportLock(cwd: string, directory: string | undefined, output: O
     return 0
   }
   const target = resolve(cwd, directory)
+  mkdirSync(target, { recursive: true })
   atomicWrite(join(target, 'pnpm-lock.yaml'), text)
   const written = [join(target, 'pnpm-lock.yaml')]
   const workspaceFile = join(target, 'pnpm-workspace.yaml')
