@@ -1,13 +1,17 @@
 // scripts/solve FILE.json[.gz] [--peers] [--json]
 //
 // Solves the problem in FILE for the fewest versions and prints one line of JSON; times are of a warm run, in
-// milliseconds. Without --json the splits follow on standard error, each with its certificate. --peers makes
+// milliseconds; the peak of memory is that of the first run, before the repetitions. Without --json the splits follow on standard error, each with its certificate. --peers makes
 // optional peers hard; other peers always are.
 import { parseArgs } from 'node:util'
 
 import { certificatesOf } from '../packages/solver/src/certificate.ts'
 import { solveFewest, type Certificate, type Solution } from '../packages/solver/src/index.ts'
-import { compileProblemFile, readProblemFile, type CompiledProblem } from '../packages/solver/test/support/problem-file.ts'
+import {
+  compileProblemFile,
+  readProblemFile,
+  type CompiledProblem,
+} from '../packages/solver/test/support/problem-file.ts'
 
 const WARM_UP_RUNS = 20
 const WARM_UP_MS = 1000
@@ -21,15 +25,23 @@ try {
 }
 
 function main(): void {
-  const { values, positionals } = parseArgs({ allowPositionals: true, options: { peers: { type: 'boolean' }, json: { type: 'boolean' } } })
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { peers: { type: 'boolean' }, json: { type: 'boolean' } },
+  })
   const [path] = positionals
-  if (path === undefined || positionals.length > 1) throw new Error('usage: scripts/solve FILE.json[.gz] [--peers] [--json]')
+  if (path === undefined || positionals.length > 1)
+    throw new Error('usage: scripts/solve FILE.json[.gz] [--peers] [--json]')
   const file = readProblemFile(path)
+  const first = compileProblemFile(file, { optionalPeers: values.peers === true })
+  solveFewest(first.problem)
+  const peakMb = Math.round(process.resourceUsage().maxRSS / 1024)
   const [compiled, compileMs] = warm(() => compileProblemFile(file, { optionalPeers: values.peers === true }))
   const [solution, solveMs] = warm(() => solveFewest(compiled.problem))
   const [, explainMs] = warm(() => certificatesOf(compiled.problem, solution.selected))
-  console.log(JSON.stringify({ ...figuresOf(solution), compileMs, solveMs, explainMs, peakMb: Math.round(process.resourceUsage().maxRSS / 1024) }))
-  if (values.json !== true) for (const certificate of solution.certificates) console.error(sentence(compiled, certificate))
+  console.log(JSON.stringify({ ...figuresOf(solution), compileMs, solveMs, explainMs, peakMb }))
+  if (values.json !== true)
+    for (const certificate of solution.certificates) console.error(sentence(compiled, certificate))
 }
 
 /** The result, and the median time of some runs after the engine has compiled the code. */
@@ -66,5 +78,9 @@ function sentence({ problem, owners }: CompiledProblem, { slot, demands, proven 
     const others = count > 1 ? ` and ${count - 1} more` : ''
     return `  ${problem.versions[slot]?.[candidate]}  needed by ${owners[owner]?.label} (${range})${others}`
   })
-  return [`${name} is kept at ${demands.length} versions`, ...lines, ...(proven ? ['  No version satisfies two of these.'] : [])].join('\n')
+  return [
+    `${name} is kept at ${demands.length} versions`,
+    ...lines,
+    ...(proven ? ['  No version satisfies two of these.'] : []),
+  ].join('\n')
 }

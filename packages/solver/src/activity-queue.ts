@@ -36,8 +36,9 @@ export class ActivityQueue {
   }
 
   bump(variable: number): void {
-    this.#activity[variable] = (this.#activity[variable] as number) + this.#increment
-    if ((this.#activity[variable] as number) > RESCALE_AT) {
+    const activity = (this.#activity[variable] as number) + this.#increment
+    this.#activity[variable] = activity
+    if (activity > RESCALE_AT) {
       this.#activity = this.#activity.map((value) => value / RESCALE_AT)
       this.#increment /= RESCALE_AT
     }

@@ -11,8 +11,12 @@ export function certificatesOf(problem: Problem, selected: readonly (readonly nu
     for (const demand of demands) if (split[demand.slot] === true) active[demand.slot]?.push(demand)
   }
   collect(problem.roots)
-  selected.forEach((candidates, slot) => candidates.forEach((candidate) => collect(problem.demands[slot]?.[candidate] ?? [])))
-  return selected.flatMap((candidates, slot) => (candidates.length > 1 ? [certificateOf(slot, candidates, active[slot] ?? [])] : []))
+  selected.forEach((candidates, slot) =>
+    candidates.forEach((candidate) => collect(problem.demands[slot]?.[candidate] ?? [])),
+  )
+  return selected.flatMap((candidates, slot) =>
+    candidates.length > 1 ? [certificateOf(slot, candidates, active[slot] ?? [])] : [],
+  )
 }
 
 function certificateOf(slot: number, candidates: readonly number[], active: readonly Demand[]): Certificate {
@@ -40,7 +44,11 @@ function soleDemands(candidate: number, selected: readonly number[], active: rea
   const options = new Map<string, Demand>()
   const seen = new Set<string>()
   for (const demand of active) {
-    if (!demand.allowed.includes(candidate) || selected.some((other) => other !== candidate && demand.allowed.includes(other))) continue
+    if (
+      !demand.allowed.includes(candidate) ||
+      selected.some((other) => other !== candidate && demand.allowed.includes(other))
+    )
+      continue
     const key = demand.allowed.join()
     seen.add(`${demand.owner}:${key}`)
     const known = options.get(key)

@@ -1,5 +1,6 @@
 import type { Component, OpenSlot } from './components.ts'
 import { firstSelection, pruned, type Selection } from './first-selection.ts'
+import { improve } from './improvement.ts'
 import { minimise, type SoftLiterals } from './minimise.ts'
 import { compareCosts, costOf, type Cost } from './objective.ts'
 import { Sat, type Literal } from './sat.ts'
@@ -14,11 +15,25 @@ export interface ComponentOptimum {
   readonly steps: number
 }
 
+/** Of the steps allowed, the part for finding and proving the optimum; what is left improves what was found instead. */
+const SEARCH_SHARE = 0.7
+
 /**
- * The component's best selection, level by level: the minimum of a level becomes a condition of the next.
+ * The component's best selection, or after `maxSteps` a good one with a bound.
  * @param isSingle per slot of the component, for level 1
  */
 export function optimumOf(component: Component, isSingle: readonly boolean[], maxSteps: number): ComponentOptimum {
+  const found = search(component, isSingle, Math.floor(maxSteps * SEARCH_SHARE))
+  if (found.optimal) return found
+  return {
+    ...found,
+    selection: improve(component, isSingle, found.selection, maxSteps - found.steps, search),
+    steps: maxSteps,
+  }
+}
+
+/** Level by level: the minimum of a level becomes a condition of the next. */
+function search(component: Component, isSingle: readonly boolean[], maxSteps: number): ComponentOptimum {
   const first = firstSelection(component)
   const sat = new Sat()
   const levels = encode(component, sat, isSingle, first)
@@ -36,7 +51,12 @@ export function optimumOf(component: Component, isSingle: readonly boolean[], ma
     if (!reached) return { selection: best, optimal: false, ...bounds(paid), steps: sat.steps }
   }
   const settled = settleTies(component, sat, maxSteps)
-  return { selection: settled ? sat.model.slice(0, first.length) : best, optimal: settled, ...bounds(paid), steps: sat.steps }
+  return {
+    selection: settled ? sat.model.slice(0, first.length) : best,
+    optimal: settled,
+    ...bounds(paid),
+    steps: sat.steps,
+  }
 }
 
 function bounds([singles = 0, others = 0, names = 0]: readonly number[]): { extraCopies: number; moreNames: number } {
@@ -44,7 +64,12 @@ function bounds([singles = 0, others = 0, names = 0]: readonly number[]): { extr
 }
 
 /** Variables 0 … are the candidates. Gives the soft literals of levels 1, 2, 3 and of 4 and 5 together. */
-function encode(component: Component, sat: Sat, isSingle: readonly boolean[], first: Selection): (() => SoftLiterals)[] {
+function encode(
+  component: Component,
+  sat: Sat,
+  isSingle: readonly boolean[],
+  first: Selection,
+): (() => SoftLiterals)[] {
   const { choices, roots, needs, slots } = component
   for (const bit of first) sat.newVariable(bit === 1 ? 1 : 0)
   for (const id of roots) sat.addClause((choices[id] as readonly number[]).map(selected))

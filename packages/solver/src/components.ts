@@ -56,7 +56,9 @@ export function openComponents(network: Network, closure: Closure): Component[] 
   }
   return [...parts]
     .map(([root, candidates]) => componentOf(network, closure, open, candidates, rootsOf.get(root) ?? []))
-    .sort((a, b) => a.candidates.length - b.candidates.length || (a.candidates[0] as number) - (b.candidates[0] as number))
+    .sort(
+      (a, b) => a.candidates.length - b.candidates.length || (a.candidates[0] as number) - (b.candidates[0] as number),
+    )
 }
 
 interface OpenPart {
@@ -90,7 +92,9 @@ function openPart(network: Network, { must, forced }: Closure): OpenPart {
   for (let next = 0; next < candidates.length; next++) {
     const candidate = candidates[next] as number
     const slot = network.slotOf[candidate] as number
-    const openNeeds = (network.needs[candidate] as readonly number[]).filter((id) => !isMet((network.choices[id] as Choice).members))
+    const openNeeds = (network.needs[candidate] as readonly number[]).filter(
+      (id) => !isMet((network.choices[id] as Choice).members),
+    )
     needs.set(candidate, openNeeds)
     for (const id of openNeeds) {
       const choice = network.choices[id] as Choice
@@ -110,7 +114,13 @@ function openPart(network: Network, { must, forced }: Closure): OpenPart {
   return { candidates: candidates.sort((a, b) => a - b), isOpen, roots, needs, parent, keep }
 }
 
-function componentOf(network: Network, { must, forced }: Closure, open: OpenPart, candidates: readonly number[], roots: readonly (readonly number[])[]): Component {
+function componentOf(
+  network: Network,
+  { must, forced }: Closure,
+  open: OpenPart,
+  candidates: readonly number[],
+  roots: readonly (readonly number[])[],
+): Component {
   const local = new Map(candidates.map((candidate, i) => [candidate, i]))
   const localised = (members: readonly number[]): number[] => members.map((member) => local.get(member) as number)
   const choices = roots.map(localised)
@@ -132,7 +142,9 @@ function componentOf(network: Network, { must, forced }: Closure, open: OpenPart
     if (last?.slot === slot) slots[slots.length - 1] = { ...last, to: i + 1 }
     else {
       const base = must.subarray(network.first[slot], network.first[slot + 1]).reduce((sum, bit) => sum + bit, 0)
-      const least = disjointCount((forced[slot] ?? []).filter((members) => !members.some((member) => must[member] === 1)))
+      const least = disjointCount(
+        (forced[slot] ?? []).filter((members) => !members.some((member) => must[member] === 1)),
+      )
       slots.push({ slot, base, least, from: i, to: i + 1 })
     }
     slotOf.push(slots.length - 1)
@@ -157,12 +169,14 @@ function componentOf(network: Network, { must, forced }: Closure, open: OpenPart
     keep: candidates.map((candidate) => open.keep[candidate] as number),
     stray,
     locked,
-    behind: candidates.map((candidate) => (network.first[(network.slotOf[candidate] as number) + 1] as number) - 1 - candidate),
+    behind: candidates.map(
+      (candidate) => (network.first[(network.slotOf[candidate] as number) + 1] as number) - 1 - candidate,
+    ),
   }
 }
 
 /** How many pairwise disjoint sets are found when the narrowest are taken first. */
-function disjointCount(sets: readonly (readonly number[])[]): number {
+export function disjointCount(sets: readonly (readonly number[])[]): number {
   const taken = new Set<number>()
   let count = 0
   for (const members of [...sets].sort((a, b) => a.length - b.length)) {

@@ -7,7 +7,7 @@ import type { Problem, Solution } from './problem.ts'
 
 export interface FewestOptions {
   /**
-   * How much work to do before settling for a selection with a bound; clauses looked at, about 30 million a second.
+   * How much work to do before settling for a selection with a bound; clauses looked at, some millions a second.
    * Never a time: the same input gives the same answer on every machine.
    */
   readonly maxSteps?: number
@@ -15,7 +15,7 @@ export interface FewestOptions {
   readonly singles?: readonly number[]
 }
 
-const MAX_STEPS = 10_000_000
+const MAX_STEPS = 1_500_000
 
 /**
  * The selection that meets every active demand and, in this order, has the fewest extra copies of `singles`, extra

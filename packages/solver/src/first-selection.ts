@@ -97,11 +97,14 @@ function isMet(members: readonly number[] | undefined, on: Selection): boolean {
 function mostUseful(component: Component, open: readonly number[], on: Selection, active: Uint8Array): number {
   const { choices, needs, keep, stray } = component
   const meets = new Map<number, number>()
-  for (const id of open) for (const member of choices[id] as readonly number[]) meets.set(member, (meets.get(member) ?? 0) + 1)
+  for (const id of open)
+    for (const member of choices[id] as readonly number[]) meets.set(member, (meets.get(member) ?? 0) + 1)
   let best = -1
   let bestRank: readonly number[] = []
   for (const [candidate, count] of meets) {
-    const brings = (needs[candidate] as readonly number[]).filter((id) => active[id] !== 1 && !isMet(choices[id], on)).length
+    const brings = (needs[candidate] as readonly number[]).filter(
+      (id) => active[id] !== 1 && !isMet(choices[id], on),
+    ).length
     const rank = [count, -brings, (keep[candidate] as number) - (stray[candidate] as number), candidate]
     if (best < 0 || isGreater(rank, bestRank)) [best, bestRank] = [candidate, rank]
   }

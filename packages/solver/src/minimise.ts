@@ -1,4 +1,4 @@
-import type { Literal, Sat } from './sat.ts'
+import type { Literal, Sat, Verdict } from './sat.ts'
 
 /** A literal that should hold, and what it costs if it doesn't; weights are positive integers. */
 export type SoftLiterals = Map<Literal, number>
@@ -49,26 +49,28 @@ export function minimise(sat: Sat, soft: SoftLiterals, limit: number, onModel: (
   return { cost, reached: true }
 }
 
-/**
- * Cores without a common literal, until what is left of the assumptions holds. The literals of a core are only left
- * out: as long as no clause is added, the solver keeps what it concluded from those before them.
- */
+/** Cores without a common literal among those that one pass over the assumptions finds, small ones first. */
 function disjointCores(
   sat: Sat,
   soft: SoftLiterals,
   threshold: number,
   limit: number,
-): { readonly cores: readonly (readonly Literal[])[]; readonly verdict: 'satisfiable' | 'limit' } {
-  let assumed = [...soft].flatMap(([literal, weight]) => (weight >= threshold && sat.fixed(literal) !== 1 ? [literal] : []))
-  const cores: (readonly Literal[])[] = []
-  for (;;) {
-    const verdict = sat.solve(assumed, limit)
-    if (verdict !== 'unsatisfiable') return { cores, verdict }
-    const core = new Set(sat.core)
-    if (core.size === 0) throw new Error('the clauses contradict each other')
-    cores.push(sat.core)
-    assumed = assumed.filter((literal) => !core.has(literal))
-  }
+): { readonly cores: readonly (readonly Literal[])[]; readonly verdict: Verdict } {
+  const assumed = [...soft].flatMap(([literal, weight]) =>
+    weight >= threshold && sat.fixed(literal) !== 1 ? [literal] : [],
+  )
+  const found: Literal[][] = []
+  const verdict = sat.solveMost(assumed, limit, found)
+  if (verdict === 'unsatisfiable') throw new Error('the clauses contradict each other')
+  const taken = new Set<Literal>()
+  const cores = found
+    .sort((a, b) => a.length - b.length)
+    .filter((core) => {
+      if (core.some((literal) => taken.has(literal))) return false
+      for (const literal of core) taken.add(literal)
+      return true
+    })
+  return { cores, verdict }
 }
 
 /** The heaviest weight below the last threshold, or half of it: few rounds even where all weights differ. */

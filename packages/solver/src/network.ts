@@ -51,7 +51,8 @@ export function networkOf(problem: Problem): Network {
     }
     return id
   }
-  const choicesOf = (demands: readonly Demand[]): number[] => demands.map((demand) => choiceOf(membersOf(problem, first, demand)))
+  const choicesOf = (demands: readonly Demand[]): number[] =>
+    demands.map((demand) => choiceOf(membersOf(problem, first, demand)))
   const foundRoots = choicesOf(problem.roots)
   const foundNeeds = problem.demands.flatMap((slot) => slot.map(choicesOf))
 
@@ -60,11 +61,15 @@ export function networkOf(problem: Problem): Network {
   const rank = new Int32Array(order.length)
   order.forEach((id, place) => (rank[id] = place))
   const choices = order.map((id) => found[id] as Choice)
-  const ranked = (ids: readonly number[]): number[] => [...new Set(ids)].map((id) => rank[id] as number).sort((a, b) => a - b)
+  const ranked = (ids: readonly number[]): number[] =>
+    [...new Set(ids)].map((id) => rank[id] as number).sort((a, b) => a - b)
 
   const keep = new Float64Array(candidates)
-  problem.lockedCount.forEach((counts, slot) => counts.forEach((count, i) => (keep[(first[slot] as number) + i] = count)))
-  for (const { candidate, count } of lockedNeeds(problem.roots, first)) keep[candidate] = (keep[candidate] as number) + count
+  problem.lockedCount.forEach((counts, slot) =>
+    counts.forEach((count, i) => (keep[(first[slot] as number) + i] = count)),
+  )
+  for (const { candidate, count } of lockedNeeds(problem.roots, first))
+    keep[candidate] = (keep[candidate] as number) + count
 
   return {
     first,
@@ -90,11 +95,16 @@ export function isSubset(a: readonly number[], b: readonly number[]): boolean {
 function membersOf(problem: Problem, first: Int32Array, { slot, allowed }: Demand): number[] {
   const from = first[slot]
   const to = first[slot + 1]
-  if (from === undefined || to === undefined) throw new RangeError(`a demand names slot ${slot} of ${problem.names.length}`)
+  if (from === undefined || to === undefined)
+    throw new RangeError(`a demand names slot ${slot} of ${problem.names.length}`)
   const members = allowed.map((candidate) => from + candidate)
-  const ordered = members.every((member, i) => member >= from && member < to && (i === 0 || member > (members[i - 1] as number)))
+  const ordered = members.every(
+    (member, i) => member >= from && member < to && (i === 0 || member > (members[i - 1] as number)),
+  )
   if (members.length === 0 || !ordered) {
-    throw new RangeError(`a demand on "${problem.names[slot]}" allows [${allowed.join(', ')}] of ${to - from} candidates`)
+    throw new RangeError(
+      `a demand on "${problem.names[slot]}" allows [${allowed.join(', ')}] of ${to - from} candidates`,
+    )
   }
   return members
 }

@@ -39,6 +39,10 @@ export class Sat {
   readonly #trail: Literal[] = []
   readonly #levelStarts: number[] = []
   #propagated = 0
+  /** True if the last learnt literal was assigned later than it could be. */
+  #stayed = false
+  /** Learnt while something was assumed. */
+  #units: Literal[] = []
   /** The assumptions of the last call; level i + 1 is the i-th of them. */
   #assumed: readonly Literal[] = []
   readonly #queue: ActivityQueue = new ActivityQueue()
@@ -60,6 +64,7 @@ export class Sat {
 
   addClause(literals: readonly Literal[]): void {
     this.#backtrack(0)
+    if (this.#propagate() >= 0) this.#consistent = false
     if (!this.#consistent || literals.some((literal) => this.#value(literal) === 1)) return
     const open = [...new Set(literals)].filter((literal) => this.#value(literal) === 0)
     if (open.length === 0) this.#consistent = false
@@ -71,18 +76,32 @@ export class Sat {
 
   /** @param limit of `steps` in all, not for this call */
   solve(assumptions: readonly Literal[], limit: number): Verdict {
-    return this.#search(assumptions, limit, true)
+    return this.#search(assumptions, limit, 'to a model')
+  }
+
+  /**
+   * As `solve`, but an assumption that the ones before it refute is left out, and why is added to `cores`: one pass
+   * finds many cores, and ends with a model that keeps most of the assumptions.
+   */
+  solveMost(assumptions: readonly Literal[], limit: number, cores: Literal[][]): Verdict {
+    return this.#search(assumptions, limit, 'to a model', cores)
   }
 
   /** True if the assumptions contradict each other in a way that needs no search; `core` is then set. */
   refutes(assumptions: readonly Literal[], limit: number): boolean {
-    return this.#search(assumptions, limit, false) === 'unsatisfiable'
+    return this.#search(assumptions, limit, 'propagation only') === 'unsatisfiable'
   }
 
-  #search(assumptions: readonly Literal[], limit: number, decides: boolean): Verdict {
+  #search(
+    assumptions: readonly Literal[],
+    limit: number,
+    how: 'to a model' | 'propagation only',
+    cores?: Literal[][],
+  ): Verdict {
     this.#keepCommon(assumptions)
     this.core = []
     if (!this.#consistent) return 'unsatisfiable'
+    const leftOut = new Set<Literal>()
     let restarts = 0
     let untilRestart = RESTART_INTERVAL
     for (;;) {
@@ -105,20 +124,24 @@ export class Sat {
       const level = this.#levelStarts.length
       if (level < assumptions.length) {
         const assumed = assumptions[level] as Literal
-        if (this.#value(assumed) === -1) {
+        if (this.#value(assumed) === -1 && !leftOut.has(assumed)) {
           this.core = this.#assumptionsBehind(assumed)
-          return 'unsatisfiable'
+          if (cores === undefined) return 'unsatisfiable'
+          cores.push(this.core)
+          leftOut.add(assumed)
         }
+        this.#stayed = false
         this.#levelStarts.push(this.#trail.length)
-        if (this.#value(assumed) === 0) this.#assign(assumed, NO_REASON)
+        if (this.#value(assumed) === 0 && !leftOut.has(assumed)) this.#assign(assumed, NO_REASON)
         continue
       }
-      if (!decides) return 'limit'
+      if (how === 'propagation only') return 'limit'
       const variable = this.#nextOpen()
       if (variable < 0) {
         this.model = Uint8Array.from({ length: this.variables }, (_, v) => (this.#values[2 * v] === 1 ? 1 : 0))
         return 'satisfiable'
       }
+      this.#stayed = false
       this.#levelStarts.push(this.#trail.length)
       this.#assign(2 * variable + (this.#phases[variable] === 1 ? 0 : 1), NO_REASON)
     }
@@ -155,8 +178,8 @@ export class Sat {
     this.#arena[clause] = literals.length
     this.#arena.set(literals, clause + 1)
     this.#arenaEnd += literals.length + 1
-    this.#watches[literals[0] as Literal]?.push(clause)
-    this.#watches[literals[1] as Literal]?.push(clause)
+    // A clause of one literal is only a reason; it holds for good from the next time that nothing is assumed.
+    if (literals.length > 1) for (let i = 0; i < 2; i++) this.#watches[literals[i] as Literal]?.push(clause)
     return clause
   }
 
@@ -243,8 +266,14 @@ export class Sat {
       short[i] = short[1] as Literal
       short[1] = literal
     }
-    this.#backtrack(back)
-    this.#assign(short[0] as Literal, short.length === 1 ? NO_REASON : this.#attach(short))
+    // Going back to where the clause could first have been used would undo thousands of assumptions for nothing. The
+    // literal is assigned later than it could be, which delays conclusions but falsifies none.
+    // If that leads to the next conflict right away, something is wrong further back, and the long way pays.
+    const near = Math.min(level - 1, this.#assumed.length)
+    this.#backtrack(this.#stayed ? back : Math.max(back, near))
+    this.#stayed = !this.#stayed && near > back
+    this.#assign(short[0] as Literal, this.#levelStarts.length === 0 ? NO_REASON : this.#attach(short))
+    if (short.length === 1) this.#units.push(short[0] as Literal)
   }
 
   /** True if the other literals of the learnt clause already say it. */
@@ -264,6 +293,7 @@ export class Sat {
     const core = [failed]
     if (this.#levels[failed >> 1] === 0) return core
     const seen = this.#seen
+    this.steps += (this.#trail.length - (this.#levelStarts[0] as number)) >> 3
     seen[failed >> 1] = 1
     for (let at = this.#trail.length - 1; at >= (this.#levelStarts[0] as number); at--) {
       const literal = this.#trail[at] as Literal
@@ -295,6 +325,12 @@ export class Sat {
     this.#trail.length = start
     this.#levelStarts.length = level
     this.#propagated = start
+    if (level > 0) return
+    for (const unit of this.#units) {
+      if (this.#value(unit) === 0) this.#assign(unit, NO_REASON)
+      else if (this.#value(unit) === -1) this.#consistent = false
+    }
+    this.#units = []
   }
 
   #nextOpen(): number {

@@ -36,19 +36,40 @@ describe('the selection', () => {
     expect(solve([1, 1, 1], [need(2, [0])], [[[need(1, [0])]], [[need(0, [0])]], [[]]]).selected).toEqual([[], [], [0]])
   })
 
+  test('of the worked example in the README is the one it says', () => {
+    const [chalk, mocha] = [0, 1]
+    const demands = [
+      [[], []],
+      [[need(chalk, [0])], [need(chalk, [1])]],
+    ]
+    const roots = [need(chalk, [0, 1]), need(chalk, [0]), need(mocha, [0, 1])]
+    expect(solve([2, 2], roots, demands)).toMatchObject({
+      selected: [[0], [0]],
+      lowerBound: { extraCopies: 0, total: 2 },
+    })
+    expect(solve([2, 2], [...roots, need(mocha, [1])], demands)).toMatchObject({
+      selected: [[0, 1], [1]],
+      lowerBound: { extraCopies: 1, total: 3 },
+      certificates: [{ slot: chalk, proven: true, demands: [{ allowed: [0] }, { allowed: [1] }] }],
+    })
+  })
+
   test('accepts one more name to save a copy', () => {
     // The newer name 0 brings in a second copy of name 1, the older one a name of its own.
-    const solution = solve([2, 2, 1], [need(0, [0, 1]), need(1, [1])], [[[need(2, [0])], [need(1, [0])]], [[], []], [[]]])
+    const solution = solve(
+      [2, 2, 1],
+      [need(0, [0, 1]), need(1, [1])],
+      [[[need(2, [0])], [need(1, [0])]], [[], []], [[]]],
+    )
     expect(solution.selected).toEqual([[0], [1], [0]])
   })
 
   test('pays for a copy of one name with a copy of another where that one must stay single', () => {
-    const problem = problemOf([2, 2, 2, 1], [need(0, [0, 1]), need(1, [1]), need(2, [1]), need(3, [0])], [
-      [[need(1, [0])], [need(2, [0]), need(3, [0])]],
-      [[], []],
-      [[], []],
-      [[]],
-    ])
+    const problem = problemOf(
+      [2, 2, 2, 1],
+      [need(0, [0, 1]), need(1, [1]), need(2, [1]), need(3, [0])],
+      [[[need(1, [0])], [need(2, [0]), need(3, [0])]], [[], []], [[], []], [[]]],
+    )
     expect(solveFewest(problem, { singles: [1] }).selected).toEqual([[1], [1], [0, 1], [0]])
     expect(solveFewest(problem, { singles: [2] }).selected).toEqual([[0], [0, 1], [1], [0]])
   })
@@ -69,7 +90,12 @@ describe('the selection', () => {
   })
 
   test('of nothing is nothing', () => {
-    expect(solve([], [])).toEqual({ selected: [], optimal: true, lowerBound: { extraCopies: 0, total: 0 }, certificates: [] })
+    expect(solve([], [])).toEqual({
+      selected: [],
+      optimal: true,
+      lowerBound: { extraCopies: 0, total: 0 },
+      certificates: [],
+    })
   })
 
   test('refuses demands that break the contract', () => {
@@ -140,6 +166,9 @@ describe('a generated monorepo', () => {
     const solution = solveFewest(problem, { maxSteps: 200_000 })
     expect(faultsOf(problem, solution)).toEqual([])
     expect(solution.optimal).toBe(false)
+    const [, extraCopies = 0] = objectiveOf(problem, solution.selected)
+    const [, atOnce = 0] = objectiveOf(problem, solveFewest(problem, { maxSteps: 0 }).selected)
+    expect(extraCopies).toBeLessThan(atOnce)
     expect(solveFewest(shuffled(problem, 2), { maxSteps: 200_000 })).toEqual(solution)
   })
 })
@@ -158,6 +187,10 @@ function problemOf(widths: readonly number[], roots: readonly Demand[], demands?
   }
 }
 
-function solve(widths: readonly number[], roots: readonly Demand[], demands?: Problem['demands']): ReturnType<typeof solveFewest> {
+function solve(
+  widths: readonly number[],
+  roots: readonly Demand[],
+  demands?: Problem['demands'],
+): ReturnType<typeof solveFewest> {
   return solveFewest(problemOf(widths, roots, demands))
 }

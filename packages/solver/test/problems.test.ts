@@ -18,16 +18,19 @@ test.for([
   ['jest', 2083],
   ['ws-vscsamples', 1108],
   ['ws-jest', 2083],
-] as const)('the problem %s has its proven optimum of %i candidates, every split certified', async ([name, optimum], { skip }) => {
-  const file = join(folder, `${name}.json.gz`)
-  skip(!existsSync(file), `${file} is absent; set POLDER_PROBLEMS to the folder of the problems`)
-  const { problem } = compileProblemFile(readProblemFile(file))
-  const solution = solveFewest(problem)
-  expect(faultsOf(problem, solution)).toEqual([])
-  expect(solution.optimal).toBe(true)
-  expect(solution.certificates.every(({ proven }) => proven)).toBe(true)
-  const [singles, extraCopies, total, moves, behind] = objectiveOf(problem, solution.selected)
-  expect(total).toBe(optimum)
-  expect({ singles, extraCopies, total, moves, behind }).toEqual(await optimumByHighs(problem))
-  expect(solveFewest(shuffled(problem, 1))).toEqual(solution)
-})
+] as const)(
+  'the problem %s has its proven optimum of %i candidates, every split certified',
+  async ([name, optimum], { skip }) => {
+    const file = join(folder, `${name}.json.gz`)
+    skip(!existsSync(file), `${file} is absent; set POLDER_PROBLEMS to the folder of the problems`)
+    const { problem } = compileProblemFile(readProblemFile(file))
+    const solution = solveFewest(problem)
+    expect(faultsOf(problem, solution)).toEqual([])
+    expect(solution.optimal).toBe(true)
+    expect(solution.certificates.every(({ proven }) => proven)).toBe(true)
+    const [singles, extraCopies, total, moves, behind] = objectiveOf(problem, solution.selected)
+    expect(total).toBe(optimum)
+    expect({ singles, extraCopies, total, moves, behind }).toEqual(await optimumByHighs(problem))
+    expect(solveFewest(shuffled(problem, 1))).toEqual(solution)
+  },
+)

@@ -9,26 +9,35 @@ const clauses = fc.array(fc.array(literal, { minLength: 1, maxLength: 4 }), { ma
 
 test('a series of questions under assumptions is answered as a truth table answers it, with models and cores', () => {
   fc.assert(
-    fc.property(fc.array(fc.tuple(clauses, fc.uniqueArray(literal, { maxLength: 5, selector: (lit) => lit >> 1 })), { maxLength: 5 }), (rounds) => {
-      const sat = new Sat()
-      for (let i = 0; i < VARIABLES; i++) sat.newVariable()
-      const all: number[][] = []
-      for (const [more, assumptions] of rounds) {
-        // A clause with a literal and its negation says nothing; the solver's callers never make one.
-        for (const clause of more.filter((each) => !each.some((lit) => each.includes(lit ^ 1)))) {
-          all.push(clause)
-          sat.addClause(clause)
+    fc.property(
+      fc.array(fc.tuple(clauses, fc.uniqueArray(literal, { maxLength: 5, selector: (lit) => lit >> 1 })), {
+        maxLength: 5,
+      }),
+      (rounds) => {
+        const sat = new Sat()
+        for (let i = 0; i < VARIABLES; i++) sat.newVariable()
+        const all: number[][] = []
+        for (const [more, assumptions] of rounds) {
+          // A clause with a literal and its negation says nothing; the solver's callers never make one.
+          for (const clause of more.filter((each) => !each.some((lit) => each.includes(lit ^ 1)))) {
+            all.push(clause)
+            sat.addClause(clause)
+          }
+          const verdict = sat.solve(assumptions, Infinity)
+          expect(verdict).toBe(isSatisfiable(all, assumptions) ? 'satisfiable' : 'unsatisfiable')
+          if (verdict === 'satisfiable') {
+            expect(
+              [...all, ...assumptions.map((lit) => [lit])].every((clause) =>
+                clause.some((lit) => (sat.model[lit >> 1] ?? 0) === ((lit & 1) ^ 1)),
+              ),
+            ).toBe(true)
+          } else {
+            expect(assumptions).toEqual(expect.arrayContaining(sat.core))
+            expect(isSatisfiable(all, sat.core)).toBe(false)
+          }
         }
-        const verdict = sat.solve(assumptions, Infinity)
-        expect(verdict).toBe(isSatisfiable(all, assumptions) ? 'satisfiable' : 'unsatisfiable')
-        if (verdict === 'satisfiable') {
-          expect([...all, ...assumptions.map((lit) => [lit])].every((clause) => clause.some((lit) => (sat.model[lit >> 1] ?? 0) === ((lit & 1) ^ 1)))).toBe(true)
-        } else {
-          expect(assumptions).toEqual(expect.arrayContaining(sat.core))
-          expect(isSatisfiable(all, sat.core)).toBe(false)
-        }
-      }
-    }),
+      },
+    ),
     { numRuns: 1000, seed: 1 },
   )
 })
@@ -39,7 +48,8 @@ test('a question that needs search ends at its limit, and can be asked again', (
   const at = Array.from({ length: 7 }, () => Array.from({ length: 6 }, () => 2 * sat.newVariable()))
   for (const holes of at) sat.addClause(holes)
   for (let hole = 0; hole < 6; hole++) {
-    for (let a = 0; a < 7; a++) for (let b = 0; b < a; b++) sat.addClause([(at[a]?.[hole] ?? 0) ^ 1, (at[b]?.[hole] ?? 0) ^ 1])
+    for (let a = 0; a < 7; a++)
+      for (let b = 0; b < a; b++) sat.addClause([(at[a]?.[hole] ?? 0) ^ 1, (at[b]?.[hole] ?? 0) ^ 1])
   }
   expect(sat.solve([], sat.steps + 500)).toBe('limit')
   expect(sat.solve([], Infinity)).toBe('unsatisfiable')

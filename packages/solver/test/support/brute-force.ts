@@ -7,16 +7,26 @@ export type Objective = readonly number[]
  * The objective written down once more, straight from its definition and with nothing of the solver's: levels 1 to 5,
  * then level 6 as a list of which the smaller one wins.
  */
-export function objectiveOf(problem: Problem, selected: readonly (readonly number[])[], singles: readonly number[] = []): Objective {
+export function objectiveOf(
+  problem: Problem,
+  selected: readonly (readonly number[])[],
+  singles: readonly number[] = [],
+): Objective {
   const extra = selected.map((candidates) => Math.max(0, candidates.length - 1))
   const sum = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0)
   const has = (slot: number, candidate: number): boolean => selected[slot]?.includes(candidate) === true
   const lost = problem.lockedCount.map((counts, slot) => sum(counts.filter((_, candidate) => !has(slot, candidate))))
   const moved = activeLists(problem, selected).map((demands) => {
-    const distinct = new Map(demands.map((demand) => [JSON.stringify([demand.slot, demand.owner, demand.locked, demand.allowed]), demand]))
-    return [...distinct.values()].filter(({ slot, locked, allowed }) => locked !== undefined && allowed.includes(locked) && !has(slot, locked)).length
+    const distinct = new Map(
+      demands.map((demand) => [JSON.stringify([demand.slot, demand.owner, demand.locked, demand.allowed]), demand]),
+    )
+    return [...distinct.values()].filter(
+      ({ slot, locked, allowed }) => locked !== undefined && allowed.includes(locked) && !has(slot, locked),
+    ).length
   })
-  const behind = selected.map((candidates, slot) => sum(candidates.map((candidate) => (problem.versions[slot]?.length ?? 0) - 1 - candidate)))
+  const behind = selected.map((candidates, slot) =>
+    sum(candidates.map((candidate) => (problem.versions[slot]?.length ?? 0) - 1 - candidate)),
+  )
   return [
     sum(extra.filter((_, slot) => singles.includes(slot))),
     sum(extra),
@@ -24,7 +34,9 @@ export function objectiveOf(problem: Problem, selected: readonly (readonly numbe
     sum(lost) + sum(moved),
     sum(behind),
     ...selected.map((candidates) => (candidates.length > 0 ? 0 : 1)),
-    ...problem.versions.flatMap((versions, slot) => versions.map((_, candidate) => (has(slot, candidate) ? 0 : 1)).reverse()),
+    ...problem.versions.flatMap((versions, slot) =>
+      versions.map((_, candidate) => (has(slot, candidate) ? 0 : 1)).reverse(),
+    ),
   ]
 }
 
@@ -54,7 +66,10 @@ export function bruteForce(problem: Problem, singles: readonly number[] = []): r
 
 /** The roots, and the demands of each selected candidate. */
 export function activeLists(problem: Problem, selected: readonly (readonly number[])[]): (readonly Demand[])[] {
-  return [problem.roots, ...selected.flatMap((candidates, slot) => candidates.map((candidate) => problem.demands[slot]?.[candidate] ?? []))]
+  return [
+    problem.roots,
+    ...selected.flatMap((candidates, slot) => candidates.map((candidate) => problem.demands[slot]?.[candidate] ?? [])),
+  ]
 }
 
 function isLess(a: Objective, b: Objective): boolean {

@@ -11,32 +11,47 @@ export function faultsOf(problem: Problem, solution: Solution): string[] {
   const name = (slot: number): string => problem.names[slot] ?? `slot ${slot}`
   const active = activeLists(problem, selected).flat()
   for (const { slot, allowed } of active) {
-    if (!allowed.some((candidate) => selected[slot]?.includes(candidate))) faults.push(`${name(slot)}: nothing selected of ${allowed.join()}`)
+    if (!allowed.some((candidate) => selected[slot]?.includes(candidate)))
+      faults.push(`${name(slot)}: nothing selected of ${allowed.join()}`)
   }
   selected.forEach((candidates, slot) => {
-    if (candidates.some((candidate, i) => i > 0 && candidate <= (candidates[i - 1] as number))) faults.push(`${name(slot)} is not ascending`)
+    if (candidates.some((candidate, i) => i > 0 && candidate <= (candidates[i - 1] as number)))
+      faults.push(`${name(slot)} is not ascending`)
   })
   for (const [slot, candidate] of unreached(problem, selected)) faults.push(`nobody needs ${name(slot)} ${candidate}`)
 
   const extraCopies = selected.reduce((sum, candidates) => sum + Math.max(0, candidates.length - 1), 0)
   const total = selected.reduce((sum, candidates) => sum + candidates.length, 0)
   if (lowerBound.extraCopies > extraCopies || lowerBound.total > total) faults.push('a bound is above what was found')
-  if (optimal && (lowerBound.extraCopies !== extraCopies || lowerBound.total !== total)) faults.push('called optimal, but above its bound')
+  if (optimal && (lowerBound.extraCopies !== extraCopies || lowerBound.total !== total))
+    faults.push('called optimal, but above its bound')
 
   const split = selected.flatMap((candidates, slot) => (candidates.length > 1 ? [slot] : []))
-  if (split.join() !== certificates.map(({ slot }) => slot).join()) faults.push('certificates are not those of the split slots')
+  if (split.join() !== certificates.map(({ slot }) => slot).join())
+    faults.push('certificates are not those of the split slots')
   for (const { slot, demands, proven } of certificates) {
-    if (demands.map(({ candidate }) => candidate).join() !== selected[slot]?.join()) faults.push(`${name(slot)}: not one demand per candidate`)
+    if (demands.map(({ candidate }) => candidate).join() !== selected[slot]?.join())
+      faults.push(`${name(slot)}: not one demand per candidate`)
     for (const demand of demands) {
-      const same = active.filter((other) => other.slot === slot && other.owner === demand.owner && other.allowed.join() === demand.allowed.join())
+      const same = active.filter(
+        (other) =>
+          other.slot === slot && other.owner === demand.owner && other.allowed.join() === demand.allowed.join(),
+      )
       if (same.length === 0) faults.push(`${name(slot)}: a certificate names a demand that is not active`)
       const met = demand.allowed.filter((candidate) => selected[slot]?.includes(candidate))
-      if (met.join() !== String(demand.candidate)) faults.push(`${name(slot)}: a certified demand is met by ${met.join()}, not just ${demand.candidate}`)
-      const sole = active.filter((other) => other.slot === slot && other.allowed.filter((candidate) => selected[slot]?.includes(candidate)).join() === String(demand.candidate))
-      if (new Set(sole.map(({ owner, allowed }) => `${owner}:${allowed.join()}`)).size !== demand.count) faults.push(`${name(slot)}: count ${demand.count} is wrong`)
+      if (met.join() !== String(demand.candidate))
+        faults.push(`${name(slot)}: a certified demand is met by ${met.join()}, not just ${demand.candidate}`)
+      const sole = active.filter(
+        (other) =>
+          other.slot === slot &&
+          other.allowed.filter((candidate) => selected[slot]?.includes(candidate)).join() === String(demand.candidate),
+      )
+      if (new Set(sole.map(({ owner, allowed }) => `${owner}:${allowed.join()}`)).size !== demand.count)
+        faults.push(`${name(slot)}: count ${demand.count} is wrong`)
     }
     const everything = demands.flatMap(({ allowed }) => allowed)
-    if (proven !== (new Set(everything).size === everything.length)) faults.push(`${name(slot)}: "proven" is not what the demands say`)
+    if (proven !== (new Set(everything).size === everything.length))
+      faults.push(`${name(slot)}: "proven" is not what the demands say`)
   }
   return faults
 }
@@ -51,5 +66,9 @@ function unreached(problem: Problem, selected: readonly (readonly number[])[]): 
       queue.push(...(problem.demands[slot]?.[candidate] ?? []))
     }
   }
-  return selected.flatMap((candidates, slot) => candidates.flatMap((candidate): [number, number][] => (reached.has(`${slot} ${candidate}`) ? [] : [[slot, candidate]])))
+  return selected.flatMap((candidates, slot) =>
+    candidates.flatMap((candidate): [number, number][] =>
+      reached.has(`${slot} ${candidate}`) ? [] : [[slot, candidate]],
+    ),
+  )
 }

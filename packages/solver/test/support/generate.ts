@@ -28,14 +28,22 @@ export function generateProblem({ services, names, candidates, seed }: Shape): P
     const kind = random()
     const all = list.map((_, i) => i)
     const allowed =
-      kind < 0.06 ? [floor] : kind < 0.12 ? all : kind < 0.2 ? all.filter((i) => i >= floor) : all.filter((i) => i >= floor && list[i] === list[floor])
+      kind < 0.06
+        ? [floor]
+        : kind < 0.12
+          ? all
+          : kind < 0.2
+            ? all.filter((i) => i >= floor)
+            : all.filter((i) => i >= floor && list[i] === list[floor])
     return { slot, allowed, owner }
   }
   let owner = 0
   // Later names are deeper: a name needs names after it, so the graph is mostly acyclic, with a few cycles.
   const demands = versions.map((list, slot) => {
     const needs = Array.from({ length: Math.floor(random() ** 2 * 8) }, () =>
-      random() < 0.03 ? integer(0, names - 1) : Math.min(names - 1, slot + 1 + Math.floor(random() ** 3 * (names - slot))),
+      random() < 0.03
+        ? integer(0, names - 1)
+        : Math.min(names - 1, slot + 1 + Math.floor(random() ** 3 * (names - slot))),
     )
     return list.map(() => {
       owner++

@@ -51,7 +51,8 @@ function programOf(problem: Problem, singles: readonly number[]): Program {
   let movesConstant = 0
   const demand = ({ slot, allowed, locked }: Demand, owner: string | undefined): void => {
     const members = allowed.map((candidate) => x(slot, candidate))
-    if (owner === undefined || !members.includes(owner)) constrain(owner === undefined ? `${members.join(' + ')} >= 1` : `${members.join(' + ')} - ${owner} >= 0`)
+    if (owner === undefined || !members.includes(owner))
+      constrain(owner === undefined ? `${members.join(' + ')} >= 1` : `${members.join(' + ')} - ${owner} >= 0`)
     if (locked === undefined || !allowed.includes(locked)) return
     const kept = x(slot, locked)
     const moved = named(`m${variables.size}`)
@@ -59,11 +60,19 @@ function programOf(problem: Problem, singles: readonly number[]): Program {
     else if (owner !== kept) constrain(`${moved} + ${kept} - ${owner} >= 0`)
     moves.push([1, moved])
   }
-  const distinct = (demands: readonly Demand[]): Demand[] => [...new Map(demands.map((each) => [JSON.stringify([each.slot, each.owner, each.locked, each.allowed]), each])).values()]
+  const distinct = (demands: readonly Demand[]): Demand[] => [
+    ...new Map(
+      demands.map((each) => [JSON.stringify([each.slot, each.owner, each.locked, each.allowed]), each]),
+    ).values(),
+  ]
   for (const each of distinct(problem.roots)) demand(each, undefined)
-  problem.demands.forEach((slot, i) => slot.forEach((demands, candidate) => distinct(demands).forEach((each) => demand(each, x(i, candidate)))))
+  problem.demands.forEach((slot, i) =>
+    slot.forEach((demands, candidate) => distinct(demands).forEach((each) => demand(each, x(i, candidate)))),
+  )
 
-  const copies: Term[][] = problem.versions.map((versions, slot) => versions.map((_, candidate): Term => [1, x(slot, candidate)]))
+  const copies: Term[][] = problem.versions.map((versions, slot) =>
+    versions.map((_, candidate): Term => [1, x(slot, candidate)]),
+  )
   const used = problem.versions.map((versions, slot) => {
     const y = named(`y${slot}`)
     versions.forEach((_, candidate) => constrain(`${y} - ${x(slot, candidate)} >= 0`))
@@ -71,7 +80,8 @@ function programOf(problem: Problem, singles: readonly number[]): Program {
   })
   // "Used" costs -1 here, so it must be kept from being true of a slot without candidates.
   copies.forEach((terms, slot) => constrain(`${linear(terms)} - ${used[slot]} >= 0`))
-  const extra = (slots: readonly number[]): Term[] => slots.flatMap((slot) => [...(copies[slot] ?? []), [-1, used[slot] as string] as const])
+  const extra = (slots: readonly number[]): Term[] =>
+    slots.flatMap((slot) => [...(copies[slot] ?? []), [-1, used[slot] as string] as const])
   problem.lockedCount.forEach((counts, slot) =>
     counts.forEach((count, candidate) => {
       if (count === 0) return
@@ -79,7 +89,11 @@ function programOf(problem: Problem, singles: readonly number[]): Program {
       moves.push([-count, x(slot, candidate)])
     }),
   )
-  const behind = problem.versions.flatMap((versions, slot) => versions.flatMap((_, candidate): Term[] => (candidate === versions.length - 1 ? [] : [[versions.length - 1 - candidate, x(slot, candidate)]])))
+  const behind = problem.versions.flatMap((versions, slot) =>
+    versions.flatMap((_, candidate): Term[] =>
+      candidate === versions.length - 1 ? [] : [[versions.length - 1 - candidate, x(slot, candidate)]],
+    ),
+  )
   return {
     constraints,
     levels: [
@@ -95,5 +109,9 @@ function programOf(problem: Problem, singles: readonly number[]): Program {
 
 // The LP format limits the length of a line.
 function linear(terms: readonly Term[]): string {
-  return terms.map(([weight, variable], i) => `${weight < 0 ? '-' : '+'} ${Math.abs(weight)} ${variable}${i % 10 === 9 ? '\n' : ''}`).join(' ')
+  return terms
+    .map(
+      ([weight, variable], i) => `${weight < 0 ? '-' : '+'} ${Math.abs(weight)} ${variable}${i % 10 === 9 ? '\n' : ''}`,
+    )
+    .join(' ')
 }

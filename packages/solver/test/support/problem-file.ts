@@ -37,7 +37,10 @@ export interface CompiledProblem {
  * Ranges become sets of candidates. An edge that no candidate satisfies constrains nothing. Peer edges are hard;
  * optional peers constrain only where `optionalPeers` makes them hard too.
  */
-export function compileProblemFile(file: ProblemFile, { optionalPeers = false }: { readonly optionalPeers?: boolean } = {}): CompiledProblem {
+export function compileProblemFile(
+  file: ProblemFile,
+  { optionalPeers = false }: { readonly optionalPeers?: boolean } = {},
+): CompiledProblem {
   const ranges = new RangeCache()
   const names = Object.keys(file.packages).sort(compareText)
   const slots = new Map(names.map((name, slot) => [name, slot]))
@@ -63,9 +66,13 @@ export function compileProblemFile(file: ProblemFile, { optionalPeers = false }:
     versions,
     roots: file.services.flatMap(({ name, edges }) => compile(name, edges)),
     demands: names.map((name, slot) =>
-      (versions[slot] ?? []).map((version) => compile(`${name}@${version}`, file.packages[name]?.[version]?.edges ?? [])),
+      (versions[slot] ?? []).map((version) =>
+        compile(`${name}@${version}`, file.packages[name]?.[version]?.edges ?? []),
+      ),
     ),
-    lockedCount: names.map((name, slot) => (versions[slot] ?? []).map((version) => file.lockedCount?.[`${name}@${version}`] ?? 0)),
+    lockedCount: names.map((name, slot) =>
+      (versions[slot] ?? []).map((version) => file.lockedCount?.[`${name}@${version}`] ?? 0),
+    ),
   }
   return { problem, owners }
 }

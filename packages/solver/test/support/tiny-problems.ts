@@ -12,14 +12,29 @@ export function tinyProblems(slots: number): fc.Arbitrary<Problem> {
           fc.integer({ min: 0, max: 4 }),
           fc.option(fc.integer({ min: 0, max: (widths[slot] ?? 1) - 1 }), { nil: undefined }),
         )
-        .map(([allowed, owner, locked]) => ({ slot, allowed: allowed.sort((a, b) => a - b), owner, ...(locked === undefined ? {} : { locked }) })),
+        .map(([allowed, owner, locked]) => ({
+          slot,
+          allowed: allowed.sort((a, b) => a - b),
+          owner,
+          ...(locked === undefined ? {} : { locked }),
+        })),
     )
     return fc
       .record({
         roots: fc.array(demand, { maxLength: 4 }),
-        demands: fc.tuple(...widths.map((width) => fc.array(fc.array(demand, { maxLength: 3 }), { minLength: width, maxLength: width }))),
-        lockedCount: fc.tuple(...widths.map((width) => fc.array(fc.integer({ min: 0, max: 3 }), { minLength: width, maxLength: width }))),
+        demands: fc.tuple(
+          ...widths.map((width) =>
+            fc.array(fc.array(demand, { maxLength: 3 }), { minLength: width, maxLength: width }),
+          ),
+        ),
+        lockedCount: fc.tuple(
+          ...widths.map((width) => fc.array(fc.integer({ min: 0, max: 3 }), { minLength: width, maxLength: width })),
+        ),
       })
-      .map((rest) => ({ ...rest, names: widths.map((_, slot) => `n${slot}`), versions: widths.map((width) => Array.from({ length: width }, (_, i) => `${i + 1}.0.0`)) }))
+      .map((rest) => ({
+        ...rest,
+        names: widths.map((_, slot) => `n${slot}`),
+        versions: widths.map((width) => Array.from({ length: width }, (_, i) => `${i + 1}.0.0`)),
+      }))
   })
 }
