@@ -45,8 +45,8 @@ interface Part {
 /**
  * Makes the `node_modules` of a checkout and its services and records the environment as used.
  *
- * Built aside, swapped in by renames, with `.polder/state.json` emptied first and completed last: killed at any
- * point, the next call does it over. Tools' caches inside `node_modules` (`.cache`, `.vite`) are kept.
+ * Built aside, then swapped in by renames, with `.polder/state.json` marked before and completed after: an error
+ * while building leaves the checkout as it was, and killed at any point, the next call does it over. Tools' caches inside `node_modules` (`.cache`, `.vite`) are kept.
  * @throws PolderError `NODE_MODULES_FOREIGN` (all of them, in `details.others`) without `force`, `CHECKOUT_BUSY`,
  *   `LOCK_OUT_OF_DATE`, `LOCK_INVALID`, `ARTIFACT_MISSING`, `ARCHIVE_REFUSED`, `DISK_FULL`, `STORE_UNWRITABLE`
  */
@@ -86,10 +86,10 @@ function replaceNodeModules({ store, checkout, plan, environmentPath, state, for
     notBuilt: [],
     polder: state.polder,
   }
-  writeState(checkout, unfinished)
   const id = `${process.pid}-${randomBytes(6).toString('hex')}`
   const [made, trash] = [join(checkout, '.polder', `tmp-${id}`), join(checkout, '.polder', `trash-${id}`)]
   const files = build(store, plan, environmentPath, made)
+  writeState(checkout, unfinished)
   for (const [index, { service, nodeModules }] of parts.entries())
     swapNodeModules(join(made, service, 'node_modules'), nodeModules, join(trash, String(index)))
   for (const [index, { nodeModules }] of stale.entries()) renameIfThere(nodeModules, join(trash, `stale-${index}`))
@@ -108,18 +108,24 @@ function replaceNodeModules({ store, checkout, plan, environmentPath, state, for
   return { replaced: replaced.map((part) => relativeNodeModules(part)), links: plan.checkout.links.length, files }
 }
 
-/** Every `node_modules`, below `made` as it will be below the checkout. */
+/** Every `node_modules`, below `made` as it will be below the checkout; nothing if that fails. */
 function build(store: Store, plan: Plan, environmentPath: string | null, made: string): LinkReport['files'] {
-  for (const service of ['.', ...plan.checkout.services]) {
-    const nodeModules = join(made, service, 'node_modules')
-    mkdirSync(nodeModules, { recursive: true })
-    writeMarker(nodeModules, plan.id)
-  }
   const transfer = newTransfer()
   const environment = environmentPath ?? undefined
-  for (const planned of plan.checkout.packages)
-    placePackage(planned, readTree(store, planned.integrity), made, environment, transfer)
-  for (const link of plan.checkout.links) makeLink(link, made, environment)
+  try {
+    for (const service of ['.', ...plan.checkout.services]) {
+      const nodeModules = join(made, service, 'node_modules')
+      mkdirSync(nodeModules, { recursive: true })
+      writeMarker(nodeModules, plan.id)
+    }
+    for (const planned of plan.checkout.packages) {
+      placePackage(planned, readTree(store, planned.integrity), made, environment, transfer)
+    }
+    for (const link of plan.checkout.links) makeLink(link, made, environment)
+  } catch (error) {
+    rmSync(made, { recursive: true, force: true })
+    throw error
+  }
   return { linked: transfer.linked, copied: transfer.copied }
 }
 

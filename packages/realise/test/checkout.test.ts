@@ -208,6 +208,22 @@ test('a package with a file where its dependency must be is refused by name', as
   expect([error.code, error.message]).toEqual(['ARCHIVE_REFUSED', 'b@1.0.0 has a file where its dependency c must be'])
 })
 
+test('an installation that fails leaves the one before it complete', async () => {
+  const lock = await world.lock(SMALL)
+  const checkout = world.checkout(lock)
+  await world.install(lock, checkout, 'self-contained')
+  const before = readState(checkout)
+  const broken = await world.lock({
+    ...SMALL,
+    instances: { ...SMALL.instances, 'b@1.0.0': { links: { c: 'c@2.0.0' }, files: { node_modules: 'a file' } } },
+  })
+  await expect(world.install(broken, checkout, 'self-contained')).rejects.toMatchObject({ code: 'ARCHIVE_REFUSED' })
+  expect(before).toBeDefined()
+  expect(readState(checkout)).toEqual(before)
+  walkInstalled(lock, checkout)
+  expect(readdirSync(join(checkout, '.polder')).sort()).toEqual(['.gitignore', 'lock', 'state.json'])
+})
+
 const OTHER_DEVICE = '/dev/shm'
 const hasOtherDevice = existsSync(OTHER_DEVICE) && statSync(OTHER_DEVICE).dev !== statSync(tmpdir()).dev
 

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
 import { withCheckoutLock } from '../src/checkout-lock.ts'
 import { readState, verifyCheckout } from '../src/index.ts'
-import type { ChildOptions } from './install-child.ts'
+import type { ChildOptions } from './install-process.ts'
 import { install, LAYOUTS, walkInstalled, World, type LockSpec } from './world.ts'
 
 /** Small, so that every single call can be the last one: both places, a variant, a service of its own, a command. */
@@ -43,7 +43,7 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
       const { changes = 0 } = await child({ ...(await scene(layout, 'measure', again)), lock: lockFile, layout })
       expect(changes).toBeGreaterThan(20)
       const points = Array.from({ length: changes }, (_, index) => index + 1).filter(
-        (point) => point % Math.ceil(changes / 16) === 0,
+        (point) => point % Math.ceil(changes / 10) === 0,
       )
       for (const killAt of points) {
         const { home, checkout } = await scene(layout, `${kind}-${killAt}`, again)
@@ -153,7 +153,7 @@ interface ChildResult {
 }
 
 async function child(options: ChildOptions): Promise<ChildResult> {
-  const script = join(import.meta.dirname, 'install-child.ts')
+  const script = join(import.meta.dirname, 'install-process.ts')
   const started = spawn(process.execPath, [script, JSON.stringify(options)], { stdio: ['ignore', 'pipe', 'pipe'] })
   let [output, errors] = ['', '']
   started.stdout.setEncoding('utf8').on('data', (text: string) => (output += text))
