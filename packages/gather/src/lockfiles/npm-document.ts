@@ -1,6 +1,7 @@
 import { PolderError } from '@polder/spec'
 import { z } from 'zod'
 
+import { flattenNested } from './npm-nested.ts'
 import { invalidLockfile, type LockfileInput, refuseConflictMarkers } from './reader.ts'
 
 /** The parts of an entry that have to be well formed; the others are a manifest's. */
@@ -25,6 +26,7 @@ const ENTRY: z.ZodType<NpmEntry> = z.looseObject({
 
 /** npm's documentation of package-lock.json. */
 export interface NpmDocument {
+  readonly version: 1 | 2 | 3
   readonly packages: Readonly<Record<string, NpmEntry>>
 }
 
@@ -42,16 +44,17 @@ export function readNpmDocument(input: LockfileInput): NpmDocument {
   const head = z.looseObject({ lockfileVersion: z.number() }).safeParse(json)
   if (!head.success) throw invalidLockfile(path, 'it has no lockfileVersion')
   const { lockfileVersion } = head.data
+  if (lockfileVersion === 1) return flattenNested(json, input)
   if (lockfileVersion !== 2 && lockfileVersion !== 3) {
-    throw new PolderError('LOCKFILE_VERSION', `${path} has version ${lockfileVersion}; polder reads versions 2 and 3`, {
+    throw new PolderError('LOCKFILE_VERSION', `${path} has version ${lockfileVersion}; polder reads versions 1 to 3`, {
       path,
       found: String(lockfileVersion),
       wanted: '3',
-      hint: `make it again with npm 7 or newer: \`${MEND}\``,
+      hint: `make it again with npm 7 or newer, \`${MEND}\`, or see whether a newer polder reads it`,
     })
   }
   const parsed = z.looseObject({ packages: z.record(z.string(), ENTRY) }).safeParse(json)
-  if (parsed.success) return parsed.data
+  if (parsed.success) return { version: lockfileVersion, packages: parsed.data.packages }
   const issue = parsed.error.issues[0]
   throw invalidLockfile(path, `${issue?.path.join(' → ') ?? ''}: ${issue?.message ?? 'is not as expected'}`)
 }

@@ -2,7 +2,7 @@ import { compareText, type Manifest, type PackageId, splitPackageId } from '@pol
 import { manifestFromJson } from '@polder/spec/manifest'
 
 import type { Requirement, Source, Target } from '../gathered.ts'
-import { requireManifest } from '../manifests.ts'
+import { readManifest, requireManifest } from '../manifests.ts'
 import { resolveInRepository } from '../repository-path.ts'
 import { declaredRequirements, rangeOf } from '../specifier.ts'
 import { type NpmDocument, type NpmEntry, readNpmDocument } from './npm-document.ts'
@@ -23,9 +23,9 @@ import {
 } from './reader.ts'
 
 /**
- * `package-lock.json` and `npm-shrinkwrap.json`, versions 2 and 3: `packages` maps each place on disk (`''` for the
- * root, `node_modules/a/node_modules/b`, `packages/lib` for a workspace) to what is there. What a dependency
- * resolves to is not recorded: it is what Node would find from the place.
+ * `package-lock.json` and `npm-shrinkwrap.json`: `packages` maps each place on disk (`''` for the root,
+ * `node_modules/a/node_modules/b`, `packages/lib` for a workspace) to what is there; version 1 is put into these terms
+ * first. What a dependency resolves to is not recorded: it is what Node would find from the place.
  */
 export function readNpmLockfile(input: LockfileInput): ReadLockfile {
   const document = readNpmDocument(input)
@@ -42,12 +42,18 @@ export function readNpmLockfile(input: LockfileInput): ReadLockfile {
       node.path,
       `${input.path} has it as ${place === '' ? 'its root' : place}`,
     )
-    // npm installs nothing for a link that leads out of the project, and no development dependencies for a copy.
-    const foreign = node.kind === 'copy' || place.startsWith('../')
+    // npm installs nothing for a link that leads out of the project, and no development dependencies for a copy; nor
+    // did npm 6 for any link.
+    const isLink = place !== '' && !hasWorkspaces
+    const foreign = node.kind === 'copy' || place.startsWith('../') || (isLink && document.version === 1)
     const requirements = requirementsOf(place, foreign ? { ...manifest, devDependencies: {} } : manifest, tree, input)
-    services.push({ path: node.path, linked: foreign || (place !== '' && !hasWorkspaces), requirements })
+    services.push({ path: node.path, linked: foreign || isLink, requirements })
     if (foreign) continue
-    stale.push(...findStale(node.path, manifest, node.manifest))
+    stale.push(
+      ...(document.version === 1
+        ? movedRanges(node.path, requirements, input)
+        : findStale(node.path, manifest, node.manifest)),
+    )
     for (const { name, kind, specifier, locked } of requirements) {
       if (locked === null && (kind === 'prod' || kind === 'dev'))
         stale.push({ service: node.path, name, manifest: specifier, lock: null })
@@ -182,7 +188,20 @@ function isBundledAt(place: string, name: string, tree: Tree): boolean {
   return nodeFrom(place, name, tree)?.kind === 'bundled'
 }
 
-/** npm copies the manifest into the lockfile, so the two are compared as manifests. */
+/** Version 1 has no copy of the manifest: what it says has changed where the locked version is out of its range. */
+function movedRanges(service: string, requirements: readonly Requirement[], input: LockfileInput): Stale[] {
+  // Overrides move versions out of their ranges, and whoever writes them knows a newer npm.
+  if (readManifest(input.manifests, input.directory)?.json['overrides'] !== undefined) return []
+  return requirements.flatMap(({ name, kind, specifier, range, locked }) => {
+    if (range === null || locked === null || !('package' in locked) || kind === 'peer' || kind === 'optionalPeer')
+      return []
+    const { reference } = splitPackageId(locked.package)
+    const moved = !reference.includes(':') && !input.ranges.satisfies(reference, range)
+    return moved ? [{ service, name, manifest: specifier, lock: reference }] : []
+  })
+}
+
+/** Newer versions copy the manifest into the lockfile, so the two are compared as manifests. */
 function findStale(service: string, manifest: Manifest, locked: Manifest): Stale[] {
   const [now, then] = [manifest, locked].map(
     (one) => new Map(declaredRequirements(one).map(({ name, specifier }) => [name, specifier])),

@@ -382,10 +382,10 @@ describe('what is wrong with a file', () => {
   const broken = (text: unknown): Promise<{ code: string; message: string; details: { hint?: string } }> =>
     failure({ 'package.json': {}, 'package-lock.json': text })
 
-  test('version 1 is refused with the command that makes another', async () => {
-    const error = await broken({ lockfileVersion: 1, dependencies: {} })
+  test('an unknown version is refused with those that are read and the command that makes one', async () => {
+    const error = await broken({ lockfileVersion: 4, packages: {} })
     expect(error.code).toBe('LOCKFILE_VERSION')
-    expect(error.message).toBe('package-lock.json has version 1; polder reads versions 2 and 3')
+    expect(error.message).toBe('package-lock.json has version 4; polder reads versions 1 to 3')
     expect(error.details.hint).toContain('npm install --package-lock-only')
   })
 
