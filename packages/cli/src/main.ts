@@ -153,13 +153,11 @@ function commandLine(perform: Perform): Command {
     perform(flags, async (output) => (await import('./commands/status.ts')).status(cwd, output)),
   )
 
-  command(
-    program,
-    'verify',
-    'recompute the hashes of environment and store; fail with exit code 5 if a file differs',
-  ).action((flags: OutputFlags) =>
-    perform(flags, async (output) => (await import('./commands/verify.ts')).verify(cwd, output)),
-  )
+  command(program, 'verify', 'recompute the hashes of environment and store; fail with exit code 5 if a file differs')
+    .option('--repair', 'make what differs again, from the artifacts', false)
+    .action((flags: OutputFlags & { repair: boolean }) =>
+      perform(flags, async (output) => (await import('./commands/verify.ts')).verify(cwd, output, flags.repair)),
+    )
 
   command(program, 'diff', 'what changes for whom between two locks')
     .argument('<old>')

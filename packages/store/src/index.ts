@@ -2,6 +2,7 @@
 export { atomicWrite } from './atomic-write.ts'
 export { collectGarbage } from './collect-garbage.ts'
 export { environmentPath, treeId, type Store } from './content-path.ts'
+export { discard } from './discard.ts'
 export { hasEnvironment, publishEnvironment } from './environments.ts'
 export { withLease } from './leases.ts'
 export { openStore, storeHome } from './open.ts'

@@ -1,19 +1,32 @@
 import { relative } from 'node:path'
 
-import { planEnvironment, readState, verifyCheckout } from '@polder/realise'
-import { currentPlatform, PolderError } from '@polder/spec'
-import { environmentPath, openStore, storeHome, verifyArtifacts } from '@polder/store'
+import { planEnvironment, readState, verifyCheckout, type Plan } from '@polder/realise'
+import { currentPlatform, PolderError, type Integrity } from '@polder/spec'
+import {
+  discard,
+  environmentPath,
+  hasTree,
+  openStore,
+  storeHome,
+  treeId,
+  verifyArtifacts,
+  verifyTree,
+  withLease,
+  type Store,
+} from '@polder/store'
 
 import { openCheckout } from '../checkout.ts'
 import { count, type Output } from '../output.ts'
+import { planLock } from '../planned-lock.ts'
 import { startProgress } from '../progress.ts'
+import { install } from './install.ts'
 
 /**
  * `polder verify`: recomputes the hashes of the artifacts in the lock, of the environment and of what stands in the
- * checkout, and compares every link with the plan.
+ * checkout, and compares every link with the plan. With `repair`, what differs is made again from the artifacts.
  * @throws PolderError `NOT_INSTALLED`; `VERIFY_FAILED` with each file that differs, is missing or was added
  */
-export async function verify(cwd: string, output: Output): Promise<number> {
+export async function verify(cwd: string, output: Output, repair: boolean): Promise<number> {
   const { root, lock } = openCheckout(cwd)
   const state = readState(root)
   if (state === undefined)
@@ -35,44 +48,72 @@ export async function verify(cwd: string, output: Output): Promise<number> {
   const onProgress = ({ done, total, label }: { done: number; total: number; label: string }): void => {
     progress.update(done, total, label)
   }
+  const placed = [...plan.environment, ...plan.checkout.packages]
+  let differences: readonly Found[]
   try {
-    const placed = [...plan.environment, ...plan.checkout.packages]
-    const artifacts = await verifyArtifacts(
-      store,
-      placed.map(({ package: label, integrity }) => ({ label, integrity })),
-      { onProgress },
-    )
+    const labelled = placed.map(({ package: label, integrity }) => ({ label, integrity }))
+    const artifacts = await verifyArtifacts(store, labelled, { onProgress })
     const where = plan.layout === 'linked' ? environmentPath(store, plan.id) : null
     const installed = await verifyCheckout({ store, checkout: root, plan, environmentPath: where, onProgress })
-    const differences = [
-      ...artifacts.map(({ label, kind, integrity }) => ({
-        path: `artifact ${integrity.slice(0, 20)}…`,
-        kind,
-        package: label,
-      })),
-      ...installed,
-    ]
-    if (differences.length === 0) {
-      output.line(
-        `${count(new Set(placed.map((entry) => entry.package)).size, 'package')} verified: artifacts, environment and checkout are as locked`,
-      )
-      output.result({ clean: true, packages: placed.length })
-      return 0
-    }
-    output.result({ clean: false, differences })
-    if (output.json) return VERIFY_FAILED
-    throw new PolderError('VERIFY_FAILED', `${count(differences.length, 'difference')} to what was locked`, {
-      others: differences.map(({ path, kind, package: owner }) => {
-        const shown = path.startsWith(`${root}/`) ? relative(root, path) : path
-        return new PolderError('VERIFY_FAILED', `${kind.padEnd(8)} ${shown}${owner === null ? '' : `  (${owner})`}`, {
-          path,
-        })
-      }),
-      hint: 'remove .polder and run `polder install` to make the checkout anew; `polder store gc` drops environments that nothing uses',
-    })
+    const inIndex = artifacts.map(({ label, kind, integrity }) => ({
+      path: `artifact ${integrity.slice(0, 20)}…`,
+      kind,
+      package: label,
+    }))
+    differences = [...inIndex, ...installed]
   } finally {
     progress.end()
   }
+  if (differences.length === 0) {
+    const packages = new Set(placed.map((entry) => entry.package)).size
+    output.line(`${count(packages, 'package')} verified: artifacts, environment and checkout are as locked`)
+    output.result({ clean: true, packages: placed.length })
+    return 0
+  }
+  if (repair) return repairCheckout({ cwd, root }, store, plan, differences, output)
+  output.result({ clean: false, differences })
+  if (output.json) return VERIFY_FAILED
+  throw new PolderError('VERIFY_FAILED', `${count(differences.length, 'difference')} to what was locked`, {
+    others: differences.map(({ path, kind, package: owner }) => {
+      const shown = path.startsWith(`${root}/`) ? relative(root, path) : path
+      return new PolderError('VERIFY_FAILED', `${kind.padEnd(8)} ${shown}${owner === null ? '' : `  (${owner})`}`, {
+        path,
+      })
+    }),
+    hint: 'run `polder verify --repair` to make what is damaged again from the artifacts',
+  })
+}
+
+interface Found {
+  readonly path: string
+  readonly kind: string
+  readonly package: string | null
 }
 
 const VERIFY_FAILED = 5
+
+/** Throws away the trees that are damaged and the environment made of them, and installs again from the artifacts. */
+async function repairCheckout(
+  { cwd, root }: { readonly cwd: string; readonly root: string },
+  store: Store,
+  plan: Plan,
+  differences: readonly Found[],
+  output: Output,
+): Promise<number> {
+  const placed = new Map(
+    [...plan.environment, ...plan.checkout.packages].map(({ integrity }) => [treeId(integrity), integrity]),
+  )
+  const damaged: Integrity[] = []
+  for (const integrity of placed.values()) {
+    if (hasTree(store, integrity) && (await verifyTree(store, integrity)).length > 0) damaged.push(integrity)
+  }
+  await withLease(store, () => {
+    discard(store, damaged, plan.layout === 'linked' ? plan.id : undefined)
+    return Promise.resolve()
+  })
+  output.note(
+    `polder: ${count(differences.length, 'difference')}; making ${count(damaged.length, 'tree')} and the environment again`,
+  )
+  const configured = (await planLock(store, root, undefined)).plan.layout
+  return install(cwd, output, { force: false, ...(configured === plan.layout ? {} : { layout: plan.layout }) })
+}

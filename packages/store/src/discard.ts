@@ -1,0 +1,25 @@
+import { isErrno, type Integrity } from '@polder/spec'
+import { renameSync, rmSync } from 'node:fs'
+
+import { environmentPath, treeId, treePath, type Store } from './content-path.ts'
+import { temporaryPath } from './publish.ts'
+import { writeFailure } from './write-failure.ts'
+
+/**
+ * Takes damaged trees and an environment out of the store, so that the next installation makes them again from the
+ * artifacts. They vanish by rename, and are deleted then; what is not there is no error. Hold a lease around this.
+ * @throws PolderError `STORE_UNWRITABLE`
+ */
+export function discard(store: Store, trees: readonly Integrity[], environment: string | undefined): void {
+  const paths = trees.map((integrity) => treePath(store, treeId(integrity)))
+  if (environment !== undefined) paths.push(environmentPath(store, environment))
+  for (const path of paths) {
+    const aside = temporaryPath(store, 'discarded')
+    try {
+      renameSync(path, aside)
+      rmSync(aside, { recursive: true, force: true })
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw writeFailure(error, `discarding ${path}`, store.home)
+    }
+  }
+}
