@@ -24,9 +24,15 @@ export function printDiff(output: Output, { packages, services, splits, integrit
     else output.line(`~ ${name} ${removed.join(', ')} → ${added.join(', ')}`)
   }
   for (const { service, name, before, after } of services)
-    output.line(`  ${service}: ${name} ${before ?? 'nothing'} → ${after ?? 'nothing'}`)
+    output.line(`  ${service}: ${name} ${versionIn(before, name)} → ${versionIn(after, name)}`)
   for (const name of splits.added) output.line(`  ${name} is now split`)
   for (const name of splits.removed) output.line(`  ${name} is no longer split`)
+}
+
+/** `1.1.0` of `alpha@1.1.0`; the whole where an alias has another package. */
+export function versionIn(id: string | null, name: string): string {
+  if (id === null) return 'nothing'
+  return id.startsWith(`${name}@`) ? id.slice(name.length + 1) : id
 }
 
 function readLock(path: string): Lock {
@@ -34,7 +40,11 @@ function readLock(path: string): Lock {
     return parseLock(readFileSync(path, 'utf8'), path)
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'EISDIR'))
-      throw new PolderError('LOCK_NOT_FOUND', `there is no lock at ${path}`, { path, cause: error })
+      throw new PolderError('LOCK_NOT_FOUND', `there is no lock at ${path}`, {
+        path,
+        cause: error,
+        hint: 'give the paths of two polder.lock files',
+      })
     throw error
   }
 }

@@ -11,7 +11,7 @@ import { atomicWrite, openStore, storeHome } from '@polder/store'
 import { LOCK_FILE, outOfDate, readLockText } from '../lock-file.ts'
 import { bytes, count, duration, type Output } from '../output.ts'
 import { startProgress } from '../progress.ts'
-import { printDiff } from './diff.ts'
+import { printDiff, versionIn } from './diff.ts'
 
 export interface LockOptions {
   readonly check: boolean
@@ -212,11 +212,6 @@ function printSummary(
 }
 
 const SHOWN = 12
-
-/** `18.3.1` of `react@18.3.1`; an alias keeps the name that it stands for. */
-function versionIn(id: string, name: string): string {
-  return id.startsWith(`${name}@`) ? id.slice(name.length + 1) : id
-}
 
 function more(output: Output, total: number): void {
   if (total > SHOWN) output.line(output.dim(`    … and ${total - SHOWN} more`))
