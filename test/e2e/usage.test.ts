@@ -1,0 +1,211 @@
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+
+import { polderDone, temporaryDirectory, type Invocation } from '../support/cli.ts'
+import { checkout, makeSample, normalised, run, type Sample } from '../support/sample.ts'
+
+const COMMANDS = [
+  'init',
+  'lock',
+  'index sync',
+  'install',
+  'exec',
+  'run',
+  'shell',
+  'why',
+  'explain',
+  'dedupe-check',
+  'status',
+  'verify',
+  'diff',
+  'export pnpm-lock',
+  'store gc',
+]
+
+let sample: Sample
+let nowhere: Invocation
+
+beforeAll(async () => {
+  sample = await makeSample()
+  nowhere = { cwd: temporaryDirectory('nowhere'), home: join(temporaryDirectory('nowhere'), 'store') }
+})
+afterAll(() => sample.registry.close())
+
+describe('help', () => {
+  test('names every command that the documentation lists, and no other', async () => {
+    const documented = [
+      ...readFileSync(new URL('../../docs/commands.md', import.meta.url), 'utf8').matchAll(
+        /^\| `polder ([a-z][a-z -]*[a-z])/gm,
+      ),
+    ].map((match) => match[1])
+    expect(documented.sort()).toEqual([...COMMANDS].sort())
+    const { stdout } = await run('--help', nowhere)
+    const listed = [...stdout.matchAll(/^ {2}([a-z][a-z-]*)\b/gm)]
+      .map((match) => match[1])
+      .filter((name) => name !== 'help')
+    expect([...new Set(listed)].sort()).toEqual([...new Set(COMMANDS.map((command) => command.split(' ')[0]))].sort())
+  })
+
+  test.each(COMMANDS)('of %s exits with 0 and shows what every command takes', async (command) => {
+    const { code, stdout, stderr } = await run(`${command} --help`, nowhere)
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(stdout).toMatch(new RegExp(`^Usage: polder ${command} `))
+    for (const option of ['--json', '--quiet', '--verbose']) expect(stdout).toContain(option)
+  })
+
+  test('is what polder without a word prints, with exit code 0', async () => {
+    const [bare, help] = await Promise.all([run('', nowhere), run('--help', nowhere)])
+    expect(bare).toEqual(help)
+    expect(bare).toMatchObject({ code: 0, stderr: '' })
+  })
+
+  test('--version prints the version of the package', async () => {
+    const { version } = JSON.parse(
+      readFileSync(new URL('../../packages/cli/package.json', import.meta.url), 'utf8'),
+    ) as { version: string }
+    for (const flag of ['--version', '-V'])
+      expect(await run(flag, nowhere)).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' })
+  })
+})
+
+describe('wrong usage is exit code 2 with a hint', () => {
+  test.each([
+    ['lokc', "unknown command 'lokc'", 'did you mean lock?'],
+    ['lock --chekc', "unknown option '--chekc'", 'did you mean --check?'],
+    [
+      'lock services',
+      "too many arguments for 'lock'. Expected 0 arguments but got 1: services",
+      'see `polder lock --help`',
+    ],
+    ['index', 'polder index needs one of its commands', 'see `polder index --help`'],
+    ['store clean', "unknown command 'clean'", 'see `polder store --help`'],
+    ['index sync --offline', "unknown option '--offline'", 'see `polder index sync --help`'],
+    ['exec', "missing required argument 'command'", 'see `polder exec --help`'],
+    ['run', "missing required argument 'script'", 'see `polder run --help`'],
+    ['why', "missing required argument 'name'", 'see `polder why --help`'],
+    ['diff polder.lock', "missing required argument 'new'", 'see `polder diff --help`'],
+    [
+      'install --layout flat',
+      "option '--layout <layout>' argument 'flat' is invalid. Allowed choices are linked, self-contained",
+      'see `polder install --help`',
+    ],
+  ])('polder %s', async (line, message, hint) => {
+    expect(await run(line, nowhere)).toEqual({
+      code: 2,
+      stdout: '',
+      stderr: `polder: ${message} [USAGE]\n  hint: ${hint}\n`,
+    })
+  })
+
+  test('with --json it is a document on stdout', async () => {
+    const { code, stdout, stderr } = await run('lock --json --bogus', nowhere)
+    expect({ code, stderr }).toEqual({ code: 2, stderr: '' })
+    expect(JSON.parse(stdout)).toEqual({
+      error: { code: 'USAGE', message: "unknown option '--bogus'", hint: 'see `polder lock --help`' },
+    })
+  })
+})
+
+describe('init', () => {
+  test('never writes over a configuration', async () => {
+    const fresh = checkout(sample)
+    const before = readFileSync(join(fresh.cwd, 'polder.yaml'), 'utf8')
+    const again = await run('init', fresh)
+    expect(again).toMatchObject({ code: 2, stdout: '' })
+    expect(normalised(again.stderr, fresh)).toBe(
+      'polder: there is a polder.yaml already in <repository> [USAGE]\n  hint: edit it, or remove it first\n',
+    )
+    expect(readFileSync(join(fresh.cwd, 'polder.yaml'), 'utf8')).toBe(before)
+  })
+
+  test('writes a configuration that lock takes, with its schema for editors, and tells the next step', async () => {
+    const own = checkout(sample)
+    for (const name of ['polder.yaml', 'polder.lock']) rmSync(join(own.cwd, name))
+    expect((await run('init', own)).stdout).toMatchInlineSnapshot(`
+      "polder.yaml written: 3 services
+        services/api
+        services/web
+        tools/lint
+      Next: \`polder lock\`
+      "
+    `)
+    expect(readFileSync(join(own.cwd, '.polder', '.gitignore'), 'utf8')).toBe('*\n')
+    const schema = /\$schema=(\S+)/.exec(readFileSync(join(own.cwd, 'polder.yaml'), 'utf8'))?.[1] ?? ''
+    expect(JSON.parse(readFileSync(join(own.cwd, schema), 'utf8'))).toHaveProperty('properties.services')
+    await polderDone(['lock', '--offline'], own)
+    expect(readFileSync(join(own.cwd, 'polder.lock'), 'utf8').length).toBeGreaterThan(500)
+  })
+
+  test('where there is nothing to find says what it looks for', async () => {
+    const { code, stderr } = await run('init', nowhere)
+    expect(code).toBe(2)
+    expect(stderr).toContain(
+      '[NO_SERVICES]\n  hint: polder reads pnpm-lock.yaml (v9), package-lock.json (v2, v3) and yarn.lock (v1)\n',
+    )
+  })
+})
+
+describe('a configuration that is wrong', () => {
+  test.each([
+    ['platform: [linux-x64-glibc]\n', 'polder.yaml:1:1: unknown key "platform"', 'did you mean "platforms"?'],
+    [
+      'layout: linked\npolicy:\n  version: fewest\n',
+      'polder.yaml:3:3: unknown key "policy.version"',
+      'did you mean "versions"?',
+    ],
+  ])('%j: the line, the column and the nearest key', async (text, message, hint) => {
+    const broken = checkout(sample)
+    writeFileSync(join(broken.cwd, 'polder.yaml'), text)
+    expect(await run('lock', broken)).toEqual({
+      code: 2,
+      stdout: '',
+      stderr: `polder: ${message} [CONFIG_INVALID]\n  hint: ${hint}\n`,
+    })
+  })
+
+  test('all mistakes are told at once', async () => {
+    const broken = checkout(sample)
+    writeFileSync(join(broken.cwd, 'polder.yaml'), 'layout: flat\nexclude: 3\n')
+    const { code, stderr } = await run('lock', broken)
+    expect(code).toBe(2)
+    expect(stderr).toMatchInlineSnapshot(`
+      "polder: polder.yaml:1:9: layout: Invalid option: expected one of "linked"|"self-contained" [CONFIG_INVALID]
+        polder.yaml:2:10: exclude: expected array, received number
+      "
+    `)
+  })
+
+  test('that is not there at all', async () => {
+    for (const command of ['lock', 'install', 'status', 'why alpha', 'verify', 'index sync', 'run test', 'explain']) {
+      const { code, stderr } = await run(command, nowhere)
+      expect({ command, code, stderr }).toEqual({
+        command,
+        code: 2,
+        stderr: `polder: no polder.yaml in ${nowhere.cwd} or any directory above it [CONFIG_NOT_FOUND]\n  hint: run \`polder init\` at the root of the repository\n`,
+      })
+    }
+  })
+})
+
+describe('what is not expected', () => {
+  test('is called a bug, with a stack trace only on request', async () => {
+    const broken = checkout(sample)
+    rmSync(join(broken.cwd, 'polder.lock'))
+    mkdirSync(join(broken.cwd, 'polder.lock'))
+    const plain = await run('install', broken)
+    expect(plain).toEqual({
+      code: 1,
+      stdout: '',
+      stderr:
+        'polder: unexpected: EISDIR: illegal operation on a directory, read\n  This is a bug in polder. Run again with --verbose for the stack trace.\n',
+    })
+    expect((await run('install --verbose', broken)).stderr).toMatch(/\n {4}at .*lock-file\.ts/)
+  })
+
+  test('errors that are expected have a stack trace only on request too', async () => {
+    expect((await run('install', nowhere)).stderr).not.toMatch(/\n\s+at /)
+    expect((await run('install --verbose', nowhere)).stderr).toMatch(/\n\s+at /)
+  })
+})
