@@ -168,12 +168,14 @@ function commandLine(perform: Perform): Command {
 
   const exporting = program.command('export').description("write the lock in another tool's format")
   command(exporting, 'pnpm-lock', 'as a pnpm-lock.yaml with every service as an importer')
-    .option(
-      '--output <directory>',
-      'write it there, beside a pnpm-workspace.yaml if there is none, instead of to stdout',
-    )
+    .option('--output <directory>', 'write it there instead of to stdout, with a pnpm-workspace.yaml if there is none')
     .action((flags: OutputFlags & { output?: string }) =>
-      perform(flags, async (output) => (await import('./commands/export.ts')).exportLock(cwd, flags.output, output)),
+      perform(flags, async (output) => (await import('./commands/export.ts')).exportPnpm(cwd, flags.output, output)),
+    )
+  command(exporting, 'package-lock', 'as a package-lock.json with every service as a workspace')
+    .option('--output <directory>', 'write it there instead of to stdout, with a package.json if there is none')
+    .action((flags: OutputFlags & { output?: string }) =>
+      perform(flags, async (output) => (await import('./commands/export.ts')).exportNpm(cwd, flags.output, output)),
     )
 
   const index = program.command('index').description('the pinned index')

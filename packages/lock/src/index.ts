@@ -13,4 +13,5 @@ export type {
 } from './lock.ts'
 export { parseLock } from './parse.ts'
 export { serializeLock } from './serialize.ts'
+export { exportPackageLock } from './export/package-lock.ts'
 export { exportPnpmLock, type PnpmWorkspaceSettings } from './export/pnpm-lock.ts'

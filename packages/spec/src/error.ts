@@ -20,6 +20,7 @@ export type ErrorCode =
   | 'LOCK_INVALID'
   | 'LOCK_OUT_OF_DATE'
   | 'PLATFORM_NOT_LOCKED'
+  | 'EXPORT_UNSUPPORTED'
   | 'PLATFORM_EXCLUDED'
   | 'SINGLE_SPLIT'
   // index and upstream

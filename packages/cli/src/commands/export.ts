@@ -1,36 +1,56 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 
-import { exportPnpmLock, type PnpmWorkspaceSettings } from '@polder/lock'
+import { exportPackageLock, exportPnpmLock, type Lock, type PnpmWorkspaceSettings } from '@polder/lock'
 import { atomicWrite } from '@polder/store'
 import { parse, stringify } from 'yaml'
 
 import { openCheckout } from '../checkout.ts'
 import type { Output } from '../output.ts'
 
-/**
- * `polder export pnpm-lock`: to stdout, or with `--output DIR` as `pnpm-lock.yaml` there, beside a
- * `pnpm-workspace.yaml` that lists the services unless there is one.
- */
-export function exportLock(cwd: string, directory: string | undefined, output: Output): number {
+/** `polder export pnpm-lock`: a `pnpm-lock.yaml`, and a `pnpm-workspace.yaml` that lists the services unless there is one. */
+export function exportPnpm(cwd: string, directory: string | undefined, output: Output): number {
   const { root, lock } = openCheckout(cwd)
   const text = exportPnpmLock(lock, workspaceSettings(root))
+  const workspace = stringify({ packages: workspacesOf(lock) })
+  return writeExport(cwd, directory, output, { 'pnpm-lock.yaml': text, 'pnpm-workspace.yaml': workspace })
+}
+
+/** `polder export package-lock`: a `package-lock.json`, and a `package.json` with the services as workspaces unless there is one. */
+export function exportNpm(cwd: string, directory: string | undefined, output: Output): number {
+  const { lock } = openCheckout(cwd)
+  const manifest = { name: 'polder-export', private: true, workspaces: workspacesOf(lock) }
+  const root = `${JSON.stringify(manifest, null, 2)}\n`
+  return writeExport(cwd, directory, output, { 'package-lock.json': exportPackageLock(lock), 'package.json': root })
+}
+
+/** The first file to stdout, or into `directory`: the first one always, the others where there is none. */
+function writeExport(
+  cwd: string,
+  directory: string | undefined,
+  output: Output,
+  files: Readonly<Record<string, string>>,
+): number {
+  const [lockfile = '', ...more] = Object.keys(files)
   if (directory === undefined) {
-    process.stdout.write(text)
+    process.stdout.write(files[lockfile] ?? '')
     return 0
   }
   const target = resolve(cwd, directory)
   mkdirSync(target, { recursive: true })
-  atomicWrite(join(target, 'pnpm-lock.yaml'), text)
-  const written = [join(target, 'pnpm-lock.yaml')]
-  const workspaceFile = join(target, 'pnpm-workspace.yaml')
-  if (!existsSync(workspaceFile)) {
-    atomicWrite(workspaceFile, stringify({ packages: Object.keys(lock.npm.services).filter((path) => path !== '.') }))
-    written.push(workspaceFile)
+  const written = [lockfile, ...more.filter((name) => !existsSync(join(target, name)))].map((name) =>
+    join(target, name),
+  )
+  for (const path of written) {
+    atomicWrite(path, files[basename(path)] ?? '')
+    output.line(`written: ${path}`)
   }
-  for (const path of written) output.line(`written: ${path}`)
   output.result({ written })
   return 0
+}
+
+function workspacesOf(lock: Lock): string[] {
+  return Object.keys(lock.npm.services).filter((path) => path !== '.')
 }
 
 /** What pnpm will compare with the lockfile; the repository's own `pnpm-workspace.yaml` has it, if there is one. */
@@ -45,5 +65,6 @@ function workspaceSettings(root: string): PnpmWorkspaceSettings {
   return {
     catalogs: catalogs as Record<string, Record<string, string>>,
     overrides: (document['overrides'] ?? {}) as Record<string, string>,
+    settings: document,
   }
 }

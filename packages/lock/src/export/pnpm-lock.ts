@@ -17,19 +17,36 @@ export interface PnpmWorkspaceSettings {
   /** Catalog name → package → range; the unnamed catalog is `default`. */
   readonly catalogs?: Readonly<Record<string, Readonly<Record<string, string>>>>
   readonly overrides?: Readonly<Record<string, string>>
+  /** All other settings by name, of which those count that shape a lockfile. */
+  readonly settings?: Readonly<Record<string, unknown>>
 }
+
+// What pnpm writes into a lockfile if it is set, and refuses to install without (`LockfileSettings` of
+// `@pnpm/lockfile.types`).
+const LOCKFILE_SETTINGS = [
+  'autoInstallPeers',
+  'dedupePeers',
+  'excludeLinksFromLockfile',
+  'injectWorkspacePackages',
+  'peersSuffixMaxLength',
+]
 
 /**
  * The lock as a `pnpm-lock.yaml`, version 9.0 (pnpm's `@pnpm/lockfile.types`), with every service as an importer,
  * for `pnpm install --frozen-lockfile` in a workspace that lists the services.
  */
-export function exportPnpmLock({ npm }: Lock, settings: PnpmWorkspaceSettings = {}): string {
-  const { catalogs = {}, overrides = {} } = settings
+export function exportPnpmLock({ npm }: Lock, workspace: PnpmWorkspaceSettings = {}): string {
+  const { catalogs = {}, overrides = {}, settings = {} } = workspace
+  const set = LOCKFILE_SETTINGS.filter((name) => settings[name] !== undefined)
   const used = usedCatalogs(npm.services, catalogs)
   return dump(
     {
       lockfileVersion: '9.0',
-      settings: { autoInstallPeers: true, excludeLinksFromLockfile: false },
+      settings: sortKeys({
+        autoInstallPeers: true,
+        excludeLinksFromLockfile: false,
+        ...Object.fromEntries(set.map((name) => [name, settings[name]])),
+      }),
       ...(Object.keys(used).length === 0 ? {} : { catalogs: used }),
       ...(Object.keys(overrides).length === 0 ? {} : { overrides: sortKeys(overrides) }),
       importers: Object.fromEntries(
