@@ -114,6 +114,7 @@ const READERS: Readonly<Record<LockfileKind, () => Promise<LockfileReader>>> = {
   pnpm: async () => (await import('./lockfiles/pnpm.ts')).readPnpmLockfile,
   npm: async () => (await import('./lockfiles/npm.ts')).readNpmLockfile,
   yarn: async () => (await import('./lockfiles/yarn.ts')).readYarnLockfile,
+  bun: async () => (await import('./lockfiles/bun.ts')).readBunLockfile,
 }
 
 async function readAll(

@@ -8,7 +8,7 @@ import type { Config } from './config.ts'
 import { type Manifests, readManifest } from './manifests.ts'
 import { ancestry, directoryOf, inDirectory } from './repository-path.ts'
 
-export type LockfileKind = 'pnpm' | 'npm' | 'yarn'
+export type LockfileKind = 'pnpm' | 'npm' | 'yarn' | 'bun'
 
 /** A lockfile that is there: relative to the repository, as is the directory it locks. */
 export interface LockfileLocation {
@@ -17,12 +17,14 @@ export interface LockfileLocation {
   readonly kind: LockfileKind
 }
 
-/** File name → the client that owns it. npm prefers its shrinkwrap. */
+/** File name → the client that owns it. npm prefers its shrinkwrap, bun the text. */
 const LOCKFILES: Readonly<Record<string, LockfileKind>> = {
   'pnpm-lock.yaml': 'pnpm',
   'npm-shrinkwrap.json': 'npm',
   'package-lock.json': 'npm',
   'yarn.lock': 'yarn',
+  'bun.lock': 'bun',
+  'bun.lockb': 'bun',
 }
 
 const NEVER: readonly string[] = ['**/node_modules/**', '**/.*/**']

@@ -8,6 +8,7 @@ const MEND: Readonly<Record<LockfileKind, string>> = {
   pnpm: 'pnpm install --lockfile-only',
   npm: 'npm install --package-lock-only',
   yarn: 'yarn install',
+  bun: 'bun install --lockfile-only',
 }
 
 /** One error for all that is stale: the first finding, with the others in its details. */

@@ -146,7 +146,7 @@ function depthOf(json: unknown): number {
   for (let depth = 0; ; depth += 1) {
     const below = level.flatMap((value) =>
       typeof value === 'object' && value !== null && 'dependencies' in value
-        ? Object.values((value as { dependencies: unknown }).dependencies ?? {})
+        ? Object.values(value.dependencies ?? {})
         : [],
     )
     if (below.length === 0 || depth > MAX_DEPTH * 2) return depth

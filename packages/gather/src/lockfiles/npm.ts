@@ -5,6 +5,7 @@ import type { Requirement, Source, Target } from '../gathered.ts'
 import { readManifest, requireManifest } from '../manifests.ts'
 import { resolveInRepository } from '../repository-path.ts'
 import { declaredRequirements, rangeOf } from '../specifier.ts'
+import { differencesFromCopy } from './manifest-copy.ts'
 import { type NpmDocument, type NpmEntry, readNpmDocument } from './npm-document.ts'
 import {
   byName,
@@ -52,7 +53,7 @@ export function readNpmLockfile(input: LockfileInput): ReadLockfile {
     stale.push(
       ...(document.version === 1
         ? movedRanges(node.path, requirements, input)
-        : findStale(node.path, manifest, node.manifest)),
+        : differencesFromCopy(node.path, manifest, node.manifest)),
     )
     for (const { name, kind, specifier, locked } of requirements) {
       if (locked === null && (kind === 'prod' || kind === 'dev'))
@@ -199,18 +200,4 @@ function movedRanges(service: string, requirements: readonly Requirement[], inpu
     const moved = !reference.includes(':') && !input.ranges.satisfies(reference, range)
     return moved ? [{ service, name, manifest: specifier, lock: reference }] : []
   })
-}
-
-/** Newer versions copy the manifest into the lockfile, so the two are compared as manifests. */
-function findStale(service: string, manifest: Manifest, locked: Manifest): Stale[] {
-  const [now, then] = [manifest, locked].map(
-    (one) => new Map(declaredRequirements(one).map(({ name, specifier }) => [name, specifier])),
-  )
-  const names = new Set([...(now?.keys() ?? []), ...(then?.keys() ?? [])])
-  return (
-    [...names]
-      // What the manifest alone has is missing from the tree as well, and reported as that.
-      .filter((name) => then?.has(name) && now?.get(name) !== then.get(name))
-      .map((name) => ({ service, name, manifest: now?.get(name) ?? null, lock: then?.get(name) ?? null }))
-  )
 }
