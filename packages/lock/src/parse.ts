@@ -1,4 +1,4 @@
-import { PolderError } from '@polder/spec'
+import { isPackageName, PolderError, splitPackageId } from '@polder/spec'
 import { load, YAMLException } from 'js-yaml'
 import { z } from 'zod'
 
@@ -46,7 +46,9 @@ export function parseLock(text: string, path: string): Lock {
   const parsed = LOCK.safeParse(document)
   if (!parsed.success) {
     const issue = parsed.error.issues[0]
-    throw new PolderError('LOCK_INVALID', `${path}: ${issue?.path.join(' > ') ?? ''}: ${issue?.message ?? 'invalid'}`, {
+    // Of a key, zod says only that it is invalid, and below that why.
+    const reason = issue?.code === 'invalid_key' ? issue.issues[0]?.message : issue?.message
+    throw new PolderError('LOCK_INVALID', `${path}: ${issue?.path.join(' > ') ?? ''}: ${reason ?? 'invalid'}`, {
       path,
       hint: REMAKE,
     })
@@ -59,7 +61,8 @@ export function parseLock(text: string, path: string): Lock {
 const REMAKE = 'run `polder lock` to make it anew'
 
 const text = z.string()
-const name = text.regex(/^(?:@[a-z0-9-~][\w-.~]*\/)?[\w-~][\w-.~!'()*]*$/i, 'is no package name')
+const name = text.refine(isPackageName, 'is no package name')
+const instanceId = text.refine((id) => isPackageName(splitPackageId(id).name), 'begins with no package name')
 const relativePath = text.refine(
   (path) => !path.startsWith('/') && !/(?:^|\/)\.\.(?:\/|$)|[\\\0]/.test(path),
   'leads out of the repository',
@@ -68,7 +71,7 @@ const strings = z.record(text, text)
 const target = text.min(1)
 const requirement = z.strictObject({ specifier: text, use: target.optional(), was: text.optional() })
 const requirements = z.record(name, requirement).optional()
-const command = z.record(text.regex(/^[A-Za-z0-9@._~+-]+$/), relativePath)
+const command = z.record(text.regex(/^(?!\.{1,2}$)[A-Za-z0-9@._~+-]+$/, 'is no command'), relativePath)
 
 const LOCK = z.strictObject({
   lockfileVersion: z.literal(1),
@@ -103,7 +106,7 @@ const LOCK = z.strictObject({
     ),
     root: z.record(name, target),
     packages: z.record(
-      text,
+      instanceId,
       z.strictObject({
         integrity: text.regex(/^sha512-[A-Za-z0-9+/]{86}==$/, 'is no sha512'),
         version: text.optional(),
@@ -125,7 +128,7 @@ const LOCK = z.strictObject({
       }),
     ),
     instances: z.record(
-      text,
+      instanceId,
       z.strictObject({
         package: text.optional(),
         optional: z.literal(true).optional(),

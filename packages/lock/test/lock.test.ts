@@ -182,6 +182,21 @@ describe('the file', () => {
       'polder.lock: root > chalk leads to chalk@9.9.9, which the lock does not hold',
     ],
     [
+      'an instance outside of node_modules',
+      serializeLock(harbour()).replaceAll('chalk@5.6.2', '../../chalk@5.6.2'),
+      /begins with no package name|is no package name/,
+    ],
+    [
+      'node_modules as a name',
+      serializeLock(harbour()).replace('chalk: chalk@5.6.2', '"@x/node_modules": chalk@5.6.2'),
+      /is no package name/,
+    ],
+    [
+      'a command ..',
+      serializeLock(harbour()).replace('name: tide\n', 'name: tide\n      bin: {..: x.js}\n'),
+      /is no command/,
+    ],
+    [
       '__proto__ as a name',
       serializeLock(harbour()).replace('chalk: chalk@5.6.2', '__proto__: chalk@5.6.2'),
       'polder.lock holds the name __proto__, which no package has',

@@ -34,6 +34,10 @@ const NAME = /^(?:@[a-z0-9-~][a-z0-9-._~]*\/)?[a-z0-9-~_][a-z0-9-._~!'()*]*$/i
 /** True if `name` can safely be a directory under `node_modules` (and a key of our records). */
 export function isPackageName(name: string): boolean {
   return (
-    NAME.test(name) && name.length <= 214 && name !== '__proto__' && name !== 'node_modules' && name !== 'favicon.ico'
+    NAME.test(name) &&
+    name.length <= 214 &&
+    name !== '__proto__' &&
+    name !== 'favicon.ico' &&
+    !/(?:^|\/)node_modules$/i.test(name)
   )
 }
