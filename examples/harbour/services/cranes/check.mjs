@@ -2,19 +2,15 @@
 // both, the older one under the name `old-chalk`.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { findPackageJSON } from 'node:module'
 
 import chalk from 'chalk'
 import createDebug from 'debug'
 import mqtt from 'mqtt-packet'
 import oldChalk from 'old-chalk'
 
-const require = createRequire(import.meta.url)
-const manifestOf = (name) => {
-  const entry = require.resolve(name)
-  const end = entry.lastIndexOf(`/node_modules/${name}/`) + `/node_modules/${name}/`.length
-  return JSON.parse(readFileSync(`${entry.slice(0, end)}package.json`, 'utf8'))
-}
+// By the name it is installed under, wherever that leads: pnpm keeps `old-chalk` in a directory called chalk.
+const manifestOf = (name) => JSON.parse(readFileSync(findPackageJSON(name, import.meta.url), 'utf8'))
 
 const sent = mqtt.generate({
   cmd: 'publish',
