@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { delimiter, join } from 'node:path'
 
-import { PolderError, type Manifest } from '@polder/spec'
+import { readState } from '@polder/realise'
+import { compareText, PolderError, type Manifest } from '@polder/spec'
 import { parseManifest } from '@polder/spec/manifest'
 
 import { binDirectories, findService, nearestText, openCheckout, serviceOf, type Checkout } from '../checkout.ts'
@@ -83,31 +84,31 @@ function servicesToRun(checkout: Checkout, cwd: string, script: string, names: r
     return { path, manifest: parseManifest(readFileSync(file, 'utf8'), file) }
   }
   const has = ({ manifest }: ServiceScripts): boolean => Object.hasOwn(manifest.scripts, script)
-  const all = Object.keys(checkout.lock.npm.services).map(read)
+  if (names.length > 0) {
+    const named = names.map((name) => read(findService(checkout.lock, name)))
+    const without = named.find((service) => !has(service))
+    if (without !== undefined) throw unknownScript(script, [without])
+    return named
+  }
   const here = serviceOf(checkout, cwd)
-  const wanted =
-    names.length > 0
-      ? names.map((name) => read(findService(checkout.lock, name)))
-      : here === undefined
-        ? all
-        : [read(here)]
-  const found = names.length > 0 ? wanted : wanted.some(has) || here !== '.' ? wanted.filter(has) : all.filter(has)
-  const without =
-    names.length > 0 ? wanted.find((service) => !has(service)) : found.length === 0 ? wanted[0] : undefined
-  if (without === undefined && found.length > 0) return found
-  const known = (without === undefined ? all : [without]).flatMap(({ manifest }) => Object.keys(manifest.scripts))
+  const own = here === undefined ? undefined : read(here)
+  const isOwn = own !== undefined && (here !== '.' || has(own))
+  const searched = isOwn ? [own] : Object.keys(checkout.lock.npm.services).map(read)
+  const found = searched.filter(has)
+  if (found.length === 0) throw unknownScript(script, searched)
+  return found
+}
+
+function unknownScript(script: string, searched: readonly ServiceScripts[]): PolderError {
+  const known = [...new Set(searched.flatMap(({ manifest }) => Object.keys(manifest.scripts)))].sort(compareText)
   const nearest = nearestText(script, known)
-  throw new PolderError(
-    'SCRIPT_UNKNOWN',
-    `${without?.path ?? 'no service'} has ${without === undefined ? 'a' : 'no'} script ${JSON.stringify(script)}`,
-    {
-      spec: script,
-      hint:
-        nearest === undefined
-          ? `there is: ${[...new Set(known)].sort().join(', ') || 'none'}`
-          : `did you mean ${nearest}?`,
-    },
-  )
+  const there = known.length === 0 ? 'there are no scripts' : `there is: ${known.join(', ')}`
+  const [only] = searched.length === 1 ? searched : []
+  const where = only === undefined ? 'no service has a script' : `${only.path} has no script`
+  return new PolderError('SCRIPT_UNKNOWN', `${where} ${JSON.stringify(script)}`, {
+    spec: script,
+    hint: nearest === undefined ? there : `did you mean ${nearest}?`,
+  })
 }
 
 function openInstalled(
@@ -115,7 +116,8 @@ function openInstalled(
   serviceName: string | undefined,
 ): { checkout: Checkout; service: string | undefined } {
   const checkout = openCheckout(cwd)
-  if (!existsSync(join(checkout.root, '.polder', 'state.json'))) {
+  // Also where an installation was cut short: half of an environment is worse than none.
+  if (readState(checkout.root) === undefined) {
     throw new PolderError('NOT_INSTALLED', `nothing is installed in ${checkout.root}`, {
       path: checkout.root,
       hint: 'run `polder install`',
