@@ -18,10 +18,15 @@ export function startProgress(output: Output, label: string): Progress {
       if (now - drawn < INTERVAL_MS && done < total) return
       drawn = now
       const text = `${label} ${done}/${total}  ${printable(detail)}`
-      process.stderr.write(`\r\x1b[2K${text.slice(0, Math.max(20, process.stderr.columns) - 1)}`)
+      process.stderr.write(`\r\x1b[2K${text.slice(0, Math.max(20, width()) - 1)}`)
     },
     end: () => {
       process.stderr.write('\r\x1b[2K')
     },
   }
+}
+
+/** A terminal that does not say how wide it is says 0. */
+function width(): number {
+  return process.stderr.columns > 0 ? process.stderr.columns : 80
 }

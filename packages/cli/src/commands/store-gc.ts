@@ -20,7 +20,7 @@ export async function storeGc(output: Output): Promise<number> {
   else {
     const removed = [count(report.environments.length, 'environment'), count(report.trees.length, 'tree')]
     output.line(
-      `Removed ${removed.join(', ')} (${bytes(report.bytes)}); forgot ${count(report.roots.length, 'checkout')} that are gone`,
+      `Removed ${removed.join(', ')} (${bytes(report.bytes)}); forgot ${count(report.roots.length, 'checkout that is gone', 'checkouts that are gone')}`,
     )
   }
   output.result({ ...report })
