@@ -1,5 +1,5 @@
 // Preloaded into the command line (`node --import`): counts the changes that it makes to the file system and kills it,
-// as `kill -9` does, right before the one numbered POLDER_KILL_AT. At the end of a run that was not killed, the number
+// as `kill -9` does, right before the one numbered POLDER_KILL_AT (with another signal if POLDER_KILL_WITH has one). At the end of a run that was not killed, the number
 // of changes is written to POLDER_COUNT_TO. So "killed at any change" is exact, whatever the machine's speed.
 import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
@@ -10,6 +10,7 @@ const CHANGES = [
 ].map((line) => line.split(' '))
 
 const killAt = Number(process.env['POLDER_KILL_AT'] ?? 0)
+const signal = process.env['POLDER_KILL_WITH'] ?? 'SIGKILL'
 const countTo = process.env['POLDER_COUNT_TO']
 let changes = 0
 
@@ -21,7 +22,7 @@ function counting(target: Functions, names: readonly string[]): void {
     if (original === undefined) continue
     target[name] = (...args) => {
       changes += 1
-      if (changes === killAt) process.kill(process.pid, 'SIGKILL')
+      if (changes === killAt) process.kill(process.pid, signal)
       return original.apply(target, args)
     }
   }
