@@ -1,17 +1,7 @@
 import { isErrno, PolderError } from '@polder/spec'
+import { livenessOf, ownIdentity, type ProcessIdentity } from '@polder/store'
 import { randomBytes } from 'node:crypto'
-import {
-  linkSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
-import { hostname } from 'node:os'
+import { linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 
@@ -21,11 +11,7 @@ const POLL_MS = 50
 const FOREIGN_HOLDER_MS = 60 * 60 * 1000
 
 /** A process id is used again, so it counts only together with when that process started. */
-interface Holder {
-  readonly pid: number
-  readonly started: string
-  /** The boot and process namespace in which the pid means something. */
-  readonly space: string
+interface Holder extends ProcessIdentity {
   readonly released?: true
 }
 
@@ -80,7 +66,7 @@ function take(directory: string): number | Holder | null {
   }
   const number = highest + 1
   const path = join(directory, String(number))
-  const temporary = writeHolder(directory, self())
+  const temporary = writeHolder(directory, ownIdentity())
   try {
     linkSync(temporary, path)
   } catch (error) {
@@ -100,7 +86,7 @@ function take(directory: string): number | Holder | null {
 
 /** The file stays, so that numbers only ever rise. */
 function release(directory: string, number: number): void {
-  renameSync(writeHolder(directory, { ...self(), released: true }), join(directory, String(number)))
+  renameSync(writeHolder(directory, { ...ownIdentity(), released: true }), join(directory, String(number)))
 }
 
 function writeHolder(directory: string, holder: Holder): string {
@@ -133,34 +119,7 @@ function livingHolder(path: string): Holder | undefined {
     throw error
   }
   if (holder.released === true) return undefined
-  if (holder.space !== space()) return age < FOREIGN_HOLDER_MS ? holder : undefined
-  return startOf(holder.pid) === holder.started ? holder : undefined
-}
-
-function self(): Holder {
-  return { pid: process.pid, started: startOf(process.pid) ?? '', space: space() }
-}
-
-function space(): string {
-  try {
-    return `${readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()} ${readlinkSync('/proc/self/ns/pid')}`
-  } catch {
-    return hostname()
-  }
-}
-
-function startOf(pid: number): string | undefined {
-  try {
-    // Field 22 of proc(5)'s stat; the second field is the program's name in parentheses, which may hold anything.
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
-  } catch (error) {
-    if (isErrno(error, 'ESRCH')) return undefined
-  }
-  try {
-    process.kill(pid, 0)
-    return 'alive'
-  } catch (error) {
-    return isErrno(error, 'EPERM') ? 'alive' : undefined
-  }
+  const liveness = livenessOf(holder)
+  const held = liveness === 'elsewhere' ? age < FOREIGN_HOLDER_MS : liveness === 'alive'
+  return held ? holder : undefined
 }

@@ -1,12 +1,5 @@
-import type {
-  InstanceId,
-  LockedInstance,
-  LockedPackage,
-  LockedRequirement,
-  LockedService,
-  NpmLock,
-  Target,
-} from '@polder/lock'
+import type { InstanceId, LockedInstance, LockedPackage, NpmLock, Target } from '@polder/lock'
+import { requirementsOf } from '@polder/lock/requirements'
 import { compareText, matchesPlatform, platformName, PolderError, sortKeys, type Platform } from '@polder/spec'
 
 /**
@@ -39,16 +32,6 @@ export function reachableInstances(npm: NpmLock, platform: Platform): ReadonlySe
   const [first, ...others] = failures
   if (first !== undefined) throw new PolderError(first.code, first.message, { ...first.details, others })
   return new Set([...neededBy.keys()].sort(compareText))
-}
-
-/** Every requirement of a service by name, sorted; of a name that is declared twice, the one that is installed for use. */
-export function requirementsOf(service: LockedService | undefined): Record<string, LockedRequirement> {
-  return sortKeys({
-    ...service?.peerDependencies,
-    ...service?.optionalDependencies,
-    ...service?.devDependencies,
-    ...service?.dependencies,
-  })
 }
 
 /** True for `link:<path>`. */

@@ -1,10 +1,11 @@
 import type { NpmLock, Target } from '@polder/lock'
+import { requirementsOf } from '@polder/lock/requirements'
 import { compareText } from '@polder/spec'
 
 import { binLinks, chooseCommands, type Command, type Offer } from './bins.ts'
 import { targetPath, type Placement } from './placement.ts'
 import type { PlannedLink } from './planned.ts'
-import { lockInvalid, requirementsOf } from './reach.ts'
+import { lockInvalid } from './reach.ts'
 
 /** What one `node_modules` of the checkout offers: the flat root's, or a service's own. */
 interface Level {

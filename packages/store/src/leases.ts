@@ -1,11 +1,11 @@
 import { isErrno } from '@polder/spec'
 import { randomBytes } from 'node:crypto'
-import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { hostname } from 'node:os'
+import { closeSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 
 import type { Store } from './content-path.ts'
+import { livenessOf, ownIdentity, type ProcessIdentity } from './process-identity.ts'
 import { writeFailure } from './write-failure.ts'
 
 /**
@@ -21,14 +21,6 @@ const FOREIGN_LEASE_MS = 24 * 60 * 60 * 1000
 /** A lease is one small write: what is still not JSON after this long never will be. */
 const HALF_WRITTEN_MS = 10_000
 
-/** Who holds a lease. A process id is used again, so it counts only together with when that process started. */
-interface Holder {
-  readonly pid: number
-  readonly started: string
-  /** Machine (or, on Linux, boot and process namespace) in which the pid means something. */
-  readonly space: string
-}
-
 /**
  * Runs `fn` while holding a lease on the store: nothing in it is collected meanwhile. Waits while a collection decides what
  * is garbage (well under a second). Leases do not exclude each other.
@@ -37,7 +29,7 @@ interface Holder {
 export async function withLease<T>(store: Store, fn: () => T | Promise<T>): Promise<T> {
   const path = join(store.home, 'locks', `${process.pid}-${randomBytes(6).toString('hex')}`)
   try {
-    writeFileSync(path, JSON.stringify(self()), { flag: 'wx' })
+    writeFileSync(path, JSON.stringify(ownIdentity()), { flag: 'wx' })
   } catch (error) {
     // Where nobody can write, nobody collects.
     if (isErrno(error, 'EROFS')) return fn()
@@ -75,7 +67,7 @@ function takeExclusive(path: string): boolean {
   for (const attempt of ['first', 'after a dead process']) {
     try {
       const file = openSync(path, 'wx')
-      writeFileSync(file, JSON.stringify(self()))
+      writeFileSync(file, JSON.stringify(ownIdentity()))
       closeSync(file)
       return true
     } catch (error) {
@@ -88,46 +80,17 @@ function takeExclusive(path: string): boolean {
 }
 
 function isHeld(path: string): boolean {
-  let holder: Partial<Holder>
+  let holder: Partial<ProcessIdentity>
   let age = 0
   try {
     age = Date.now() - statSync(path).mtimeMs
-    holder = JSON.parse(readFileSync(path, 'utf8')) as Partial<Holder>
+    holder = JSON.parse(readFileSync(path, 'utf8')) as Partial<ProcessIdentity>
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return false
     // Being written at this moment, or left half-written by a crash.
     if (error instanceof SyntaxError) return age < HALF_WRITTEN_MS
     throw error
   }
-  if (holder.space !== space()) return age < FOREIGN_LEASE_MS
-  return typeof holder.pid === 'number' && startOf(holder.pid) === holder.started
-}
-
-function self(): Holder {
-  return { pid: process.pid, started: startOf(process.pid) ?? '', space: space() }
-}
-
-function space(): string {
-  try {
-    return `${readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()} ${readlinkSync('/proc/self/ns/pid')}`
-  } catch {
-    return hostname()
-  }
-}
-
-/** When a living process started, in what unit ever the system offers; undefined if there is none of this id. */
-function startOf(pid: number): string | undefined {
-  try {
-    // Field 22 of proc(5)'s stat; the second field is the program's name in parentheses, which may hold anything.
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
-  } catch (error) {
-    if (isErrno(error, 'ESRCH')) return undefined
-  }
-  try {
-    process.kill(pid, 0)
-    return 'alive'
-  } catch (error) {
-    return isErrno(error, 'EPERM') ? 'alive' : undefined
-  }
+  const liveness = livenessOf(holder)
+  return liveness === 'elsewhere' ? age < FOREIGN_LEASE_MS : liveness === 'alive'
 }
