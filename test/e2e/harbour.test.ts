@@ -1,4 +1,5 @@
 import {
+  appendFileSync,
   cpSync,
   lstatSync,
   mkdirSync,
@@ -206,34 +207,38 @@ describe.each(LAYOUTS)('an installation, %s', (layout) => {
       stderr: '',
     })
   })
+})
 
-  test('is a no-op when nothing changed, decided without loading anything but the entry file', async () => {
+describe('the second installation', () => {
+  const recorder = fileURLToPath(new URL('../support/loaded-modules-process.ts', import.meta.url))
+
+  test.for(LAYOUTS)('is a no-op, decided without loading anything but the entry file (%s)', async (layout) => {
+    const cwd = copyExample('harbour')
+    appendFileSync(join(cwd, 'polder.yaml'), `layout: ${layout}\n`)
+    await polderDone(['lock', '--offline'], { cwd, home })
     const record = join(temporaryDirectory('record'), 'loaded')
-    const recorder = fileURLToPath(new URL('../support/loaded-modules-process.ts', import.meta.url))
-    const loaded = async (args: readonly string[]): Promise<{ result: Finished; files: string[] }> => {
+    const install = async (): Promise<{ stdout: string; files: string[] }> => {
       writeFileSync(record, '')
-      const result = await polder(args, {
-        cwd,
-        home,
-        env: { RECORD_LOADED_MODULES: record },
-        nodeOptions: ['--import', recorder],
-      })
-      return {
-        result,
-        files: readFileSync(record, 'utf8')
-          .split('\n')
-          .filter((url) => url.startsWith('file:')),
-      }
+      const env = { RECORD_LOADED_MODULES: record }
+      const stdout = await polderDone(['install'], { cwd, home, env, nodeOptions: ['--import', recorder] })
+      const files = readFileSync(record, 'utf8')
+        .split('\n')
+        .filter((url) => url.startsWith('file:'))
+      return { stdout, files }
     }
-    const second = await loaded(['install'])
-    expect(second.result).toMatchObject({
-      code: 0,
-      stdout: expect.stringMatching(/^Already up to date \(\d+ ms\)\n$/),
-      stderr: '',
-    })
+    const first = await install()
+    expect(first.stdout).toMatch(/^\d+ packages installed in /)
+    expect(first.files).toContain(new URL('../src/main.ts', pathToFileURL(POLDER)).href)
+    const second = await install()
+    expect(second.stdout).toMatch(/^Already up to date \(\d+ ms\)\n$/)
     expect(second.files).toEqual([pathToFileURL(POLDER).href])
-    // What is recorded is not just always this.
-    expect((await loaded(['status'])).files).toContain(new URL('../src/main.ts', pathToFileURL(POLDER)).href)
+  })
+
+  test('goes back to the configured layout after one that only the command line asked for', async () => {
+    const cwd = await installed('self-contained')
+    expect(await polderDone(['install'], { cwd, home })).toMatch(/packages installed[^]* links in this checkout/)
+    expect(await polderDone(['install'], { cwd, home })).toContain('Already up to date')
+    expect(await polderDone(['verify'], { cwd, home })).toContain('as locked')
   })
 })
 
@@ -318,7 +323,6 @@ describe('a change', () => {
     expect(await polderDone(['run', 'greet'], { cwd, home })).toBe('ahoy\n')
     expect((await polder(['run', 'fail'], { cwd, home })).code).toBe(7)
     expect(await polderDone(['lock', '--check'], { cwd, home })).toBe('polder.lock is up to date\n')
-    expect(await polderDone(['install'], { cwd, home })).toContain('Already up to date')
   })
 })
 
