@@ -27,7 +27,7 @@ describe('the lock as a package-lock.json', () => {
     expect(text).not.toContain(dirname(exported))
   })
 
-  test("is what npm ci installs, and checks of services pass in it", async () => {
+  test('is what npm ci installs, and checks of services pass in it', async () => {
     const env = scrubbedEnvironment({ home: exported, upstream: true })
     const installed = await finish('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], { cwd: exported, env })
     expect(installed).toMatchObject({ code: 0 })

@@ -42,7 +42,6 @@ export type ErrorCode =
   | 'NOT_INSTALLED'
   | 'VERIFY_FAILED'
   | 'DUPLICATES_FOUND'
-  | 'PROBLEM_INVALID'
 
 /** What an error can carry besides its message; `cli` prints `hint` and, with `--json`, all of it. */
 export interface ErrorDetails {

@@ -1,4 +1,4 @@
-import { compareText, PolderError, sortKeys, splitPackageId, type PackageId } from '@polder/spec'
+import { compareText, PolderError, sortKeys, splitPackageId } from '@polder/spec'
 
 import type { InstanceId, Lock, LockedPackage, LockedRequirement, LockedService, NpmLock, Target } from '../lock.ts'
 import { requirementsOf } from '../requirements.ts'
