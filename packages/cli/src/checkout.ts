@@ -48,9 +48,12 @@ export function findService(lock: Lock, wanted: string): string {
 /** The service that a working directory lies in, undefined outside of all. */
 export function serviceOf(checkout: Checkout, cwd: string): string | undefined {
   const inside = relative(checkout.root, cwd).split('\\').join('/') || '.'
-  return Object.keys(checkout.lock.npm.services)
-    .filter((path) => path === '.' || inside === path || inside.startsWith(`${path}/`))
-    .sort((a, b) => b.length - a.length || compareText(a, b))[0]
+  return (
+    Object.keys(checkout.lock.npm.services)
+      .filter((path) => path === '.' || inside === path || inside.startsWith(`${path}/`))
+      // The root is around all others, however short their paths are.
+      .sort((a, b) => Number(a === '.') - Number(b === '.') || b.length - a.length || compareText(a, b))[0]
+  )
 }
 
 /** The directories of commands for a service, nearest first. */
