@@ -3,7 +3,7 @@ import { basename, join, resolve } from 'node:path'
 
 import { exportPackageLock, exportPnpmLock, type Lock, type PnpmWorkspaceSettings } from '@polder/lock'
 import { atomicWrite } from '@polder/store'
-import { parse, stringify } from 'yaml'
+import { parse, parseAllDocuments, stringify } from 'yaml'
 
 import { openCheckout } from '../checkout.ts'
 import type { Output } from '../output.ts'
@@ -66,5 +66,30 @@ function workspaceSettings(root: string): PnpmWorkspaceSettings {
     catalogs: catalogs as Record<string, Record<string, string>>,
     overrides: (document['overrides'] ?? {}) as Record<string, string>,
     settings: document,
+    ...ownLockfile(root),
   }
+}
+
+/** What pnpm itself wrote into its lockfile for these settings, if the repository has such a file. */
+function ownLockfile(root: string): Pick<PnpmWorkspaceSettings, 'specifiers' | 'packageExtensionsChecksum'> {
+  const path = join(root, 'pnpm-lock.yaml')
+  if (!existsSync(path)) return {}
+  // Of two documents the second is the repository's; the first is about pnpm itself.
+  const [document] = parseAllDocuments(readFileSync(path, 'utf8')).slice(-1)
+  const { importers = {}, packageExtensionsChecksum } = (document?.toJS({ maxAliasCount: -1 }) ?? {}) as OwnLockfile
+  const specifiers = Object.entries(importers).map(([service, groups]) => {
+    const all = Object.values(groups).flatMap((group) => Object.entries(group))
+    return [service, Object.fromEntries(all.map(([name, { specifier }]) => [name, specifier]))] as const
+  })
+  return {
+    specifiers: Object.fromEntries(specifiers),
+    ...(packageExtensionsChecksum === undefined ? {} : { packageExtensionsChecksum }),
+  }
+}
+
+interface OwnLockfile {
+  readonly importers?: Readonly<
+    Record<string, Readonly<Record<string, Readonly<Record<string, { specifier: string }>>>>>
+  >
+  readonly packageExtensionsChecksum?: string
 }

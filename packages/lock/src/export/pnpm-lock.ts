@@ -17,6 +17,10 @@ export interface PnpmWorkspaceSettings {
   /** Catalog name → package → range; the unnamed catalog is `default`. */
   readonly catalogs?: Readonly<Record<string, Readonly<Record<string, string>>>>
   readonly overrides?: Readonly<Record<string, string>>
+  /** Service → package → specifier, where pnpm's own lockfile has them: as they are after overrides. */
+  readonly specifiers?: Readonly<Record<string, Readonly<Record<string, string>>>>
+  /** As pnpm's own lockfile has it. It says which `packageExtensions` the lockfile was made with. */
+  readonly packageExtensionsChecksum?: string
   /** All other settings by name, of which those count that shape a lockfile. */
   readonly settings?: Readonly<Record<string, unknown>>
 }
@@ -36,7 +40,7 @@ const LOCKFILE_SETTINGS = [
  * for `pnpm install --frozen-lockfile` in a workspace that lists the services.
  */
 export function exportPnpmLock({ npm }: Lock, workspace: PnpmWorkspaceSettings = {}): string {
-  const { catalogs = {}, overrides = {}, settings = {} } = workspace
+  const { catalogs = {}, overrides = {}, specifiers = {}, packageExtensionsChecksum, settings = {} } = workspace
   const set = LOCKFILE_SETTINGS.filter((name) => settings[name] !== undefined)
   const used = usedCatalogs(npm.services, catalogs)
   return dump(
@@ -49,8 +53,16 @@ export function exportPnpmLock({ npm }: Lock, workspace: PnpmWorkspaceSettings =
       }),
       ...(Object.keys(used).length === 0 ? {} : { catalogs: used }),
       ...(Object.keys(overrides).length === 0 ? {} : { overrides: sortKeys(overrides) }),
+      ...(packageExtensionsChecksum === undefined ? {} : { packageExtensionsChecksum }),
       importers: Object.fromEntries(
-        Object.entries(sortKeys(npm.services)).map(([path, service]) => [path, importer(path, service)]),
+        Object.entries(sortKeys(npm.services)).map(([path, service]) => [
+          path,
+          importer(
+            path,
+            service,
+            (name, specifier) => own(own(specifiers, path) ?? {}, name) ?? overridden(overrides, name, specifier),
+          ),
+        ]),
       ),
       packages: packages(npm.packages, npm.instances),
       snapshots: snapshots(npm.instances, npm.packages),
@@ -59,14 +71,15 @@ export function exportPnpmLock({ npm }: Lock, workspace: PnpmWorkspaceSettings =
   )
 }
 
-function importer(path: string, service: LockedService): object {
+function importer(path: string, service: LockedService, compared: (name: string, specifier: string) => string): object {
   const group = (requirements: Readonly<Record<string, LockedRequirement>> = {}): Record<string, object> =>
     Object.fromEntries(
-      Object.entries(sortKeys(requirements)).flatMap(([name, { specifier, use }]) =>
-        use === undefined
-          ? []
-          : [[name, { specifier, version: use.startsWith('link:') ? relativeLink(path, use) : reference(name, use) }]],
-      ),
+      Object.entries(sortKeys(requirements)).flatMap(([name, { specifier: declared, use }]) => {
+        const specifier = compared(name, declared)
+        if (use === undefined || specifier === '-') return []
+        const version = use.startsWith('link:') ? relativeLink(path, use) : reference(name, use)
+        return [[name, { specifier, version }]]
+      }),
     )
   // pnpm lists a peer that the importer does not also declare otherwise among its dependencies (auto-install-peers).
   const declared = { ...service.dependencies, ...service.devDependencies, ...service.optionalDependencies }
@@ -78,6 +91,19 @@ function importer(path: string, service: LockedService): object {
     devDependencies: group(service.devDependencies),
     optionalDependencies: group(service.optionalDependencies),
   })
+}
+
+/**
+ * pnpm compares an importer's specifiers after overrides. Where its own lockfile does not have them, those selectors
+ * count that name just a package, or a package and the very range that the manifest has.
+ */
+function overridden(overrides: Readonly<Record<string, string>>, name: string, specifier: string): string {
+  return own(overrides, `${name}@${specifier}`) ?? own(overrides, name) ?? specifier
+}
+
+/** There are packages called `constructor`. */
+function own<T>(record: Readonly<Record<string, T>>, key: string): T | undefined {
+  return Object.hasOwn(record, key) ? record[key] : undefined
 }
 
 function packages(locked: Lock['npm']['packages'], instances: Lock['npm']['instances']): Record<string, object> {
