@@ -55,6 +55,8 @@ export function parseLock(text: string, path: string): Lock {
   }
   const lock = parsed.data as unknown as Lock
   checkTargets(lock, path)
+  // Looked up by names from the command line and from other packages: `constructor` is a package's name like any other.
+  for (const byName of [lock.npm.root, lock.npm.splits]) Object.setPrototypeOf(byName, null)
   return lock
 }
 
