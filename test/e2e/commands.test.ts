@@ -74,6 +74,19 @@ describe('why', () => {
   })
 })
 
+test.each(['constructor', '__proto__', 'toString'])(
+  'a package that could be called %s is not there either',
+  async (name) => {
+    for (const line of [`why ${name}`, `explain ${name}`, `dedupe-check --only ${name}`]) {
+      expect(await run(line, sample)).toMatchObject({
+        code: 2,
+        stdout: '',
+        stderr: expect.stringContaining(`${name} is not in the environment`) as string,
+      })
+    }
+  },
+)
+
 describe('explain and dedupe-check', () => {
   test('explain gives the certificate of a split', async () => {
     expect(await printed('explain', sample)).toMatchInlineSnapshot(`

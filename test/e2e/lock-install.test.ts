@@ -137,6 +137,21 @@ describe('lock', () => {
     `)
   })
 
+  test('refuses to split a name that the policy wants once', async () => {
+    const own = checkout(sample)
+    edit(own, 'polder.yaml', 'platforms:', 'policy:\n  single: [gamma]\nplatforms:')
+    const { code, stdout, stderr } = await run('lock --offline', own)
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
+    expect(stderr).toContain('[SINGLE_SPLIT]')
+    expect(stderr).toMatchInlineSnapshot(`
+      "polder: gamma must not be split (policy.single), and no locked version satisfies everyone [SINGLE_SPLIT]
+        1.5.0 is needed by services/web (^1.0.0)
+        2.5.0 is needed by services/api (^2.0.0)
+        hint: bump gamma in services/web to ^2.0.0, and 1.5.0 goes
+      "
+    `)
+  })
+
   test('index sync has nothing to do where everything is there', async () => {
     expect(await printed('index sync', sample)).toMatchInlineSnapshot(`
       "6 pins in the index, none fetched

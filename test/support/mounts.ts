@@ -8,7 +8,7 @@ export interface MountNamespace {
   /** Words in front of a command. */
   readonly inside: readonly string[]
   /** Runs a shell command in it, to mount more for example, and gives its stdout. */
-  run(script: string): string
+  readonly run: (script: string) => string
 }
 
 // The superuser needs no user namespace, which some containers refuse; everybody else cannot mount without one.
@@ -46,12 +46,9 @@ export async function mountNamespace(cwd: string): Promise<MountNamespace> {
     if (holder.exitCode === null) await once(holder, 'exit')
   })
   // Entering a mount namespace leads to its root directory.
-  const inside = ['nsenter', '--target', String(holder.pid), ...way.enter, 'sh', '-c', 'cd "$0" && exec "$@"', cwd]
+  const words = ['--target', String(holder.pid), ...way.enter, 'sh', '-c', 'cd "$0" && exec "$@"', cwd]
   return {
-    inside,
-    run(script) {
-      const [program = '', ...words] = [...inside, 'sh', '-ec', script]
-      return execFileSync(program, words, { encoding: 'utf8' })
-    },
+    inside: ['nsenter', ...words],
+    run: (script) => execFileSync('nsenter', [...words, 'sh', '-ec', script], { encoding: 'utf8' }),
   }
 }
