@@ -50,7 +50,7 @@ export async function gather(root: string, config: Config): Promise<Gathered> {
   if (start.length === 0) {
     throw new PolderError('NO_SERVICES', `there is no service in ${root}`, {
       path: root,
-      hint: 'a service is a directory with a package.json and a lockfile of pnpm, npm or yarn 1; see "services" and "exclude" in polder.yaml',
+      hint: 'a service is a directory with a package.json and a lockfile of pnpm, npm, yarn or bun; see "services" and "exclude" in polder.yaml',
     })
   }
   const closure = closureOf(start.sort(compareText), drafts, serviceAt, false)
@@ -110,10 +110,13 @@ function throwUnknown(
 }
 
 /** Loaded when there is a lockfile of its kind: pnpm's library alone takes a fifth of a second. */
-const READERS: Readonly<Record<LockfileKind, () => Promise<LockfileReader>>> = {
+const READERS: Readonly<Record<LockfileKind, (text: string) => Promise<LockfileReader>>> = {
   pnpm: async () => (await import('./lockfiles/pnpm.ts')).readPnpmLockfile,
   npm: async () => (await import('./lockfiles/npm.ts')).readNpmLockfile,
-  yarn: async () => (await import('./lockfiles/yarn.ts')).readYarnLockfile,
+  yarn: async (text) =>
+    /^__metadata:/m.test(text)
+      ? (await import('./lockfiles/berry.ts')).readBerryLockfile
+      : (await import('./lockfiles/yarn.ts')).readYarnLockfile,
   bun: async () => (await import('./lockfiles/bun.ts')).readBunLockfile,
 }
 
@@ -142,7 +145,7 @@ async function readAll(
       manifests,
       ranges,
     }
-    const content = await (await READERS[kind]())(input)
+    const content = await (await READERS[kind](input.text))(input)
     read.push({ location, bytes, content })
     for (const service of content.services) {
       if (!service.linked && !claims.has(service.path)) claims.set(service.path, { service, lockfile: path })
@@ -212,8 +215,9 @@ function throwStale(read: readonly Read[], closure: Closure): void {
 function throwWithoutHash(pins: ReadonlyMap<PackageId, Pin>, { index }: Config): void {
   const errors = [...pins.values()]
     .filter(
-      ({ integrity, source, name }) =>
+      ({ integrity, hashFromRegistry, source, name }) =>
         integrity === null &&
+        hashFromRegistry !== true &&
         source.kind !== 'file' &&
         source.kind !== 'git' &&
         !index.allowWeakIntegrity.includes(name),

@@ -54,6 +54,11 @@ export interface Pin extends PlatformCondition {
   readonly reference: string
   /** The strongest hash that any lockfile gives. */
   readonly integrity: Integrity | null
+  /**
+   * True if there is no hash because no lockfile that pins it can have one: yarn 2 and newer record the hashes of
+   * archives that they make themselves. What the registry's document says is trusted when the artifact first comes.
+   */
+  readonly hashFromRegistry?: true
   readonly source: Source
   /** What the lockfiles resolved, by install name, sorted; the union where several lockfiles or places differ. */
   readonly edges: readonly LockedEdge[]

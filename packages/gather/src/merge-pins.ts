@@ -15,6 +15,7 @@ export interface Draft {
   readonly first: ReadPin
   readonly lockfiles: Set<string>
   integrity: { readonly value: Integrity; readonly lockfile: string } | null
+  hashFromRegistry: boolean
   condition: PlatformCondition
   deprecated: string | undefined
   /** Install name → target (as a key) → the target, and whether every edge to it is optional. */
@@ -39,6 +40,7 @@ export function mergePins(drafts: Map<PackageId, Draft>, pins: readonly ReadPin[
         first: pin,
         lockfiles: new Set(),
         integrity: null,
+        hashFromRegistry: false,
         condition: {},
         deprecated: undefined,
         edges: new Map(),
@@ -49,19 +51,22 @@ export function mergePins(drafts: Map<PackageId, Draft>, pins: readonly ReadPin[
     draft.deprecated ??= pin.deprecated
     // yarn.lock knows no conditions, so "none" may be ignorance.
     if (Object.keys(draft.condition).length === 0) draft.condition = conditionOf(pin)
+    draft.hashFromRegistry ||= pin.hashFromRegistry === true
     addIntegrity(draft, pin, lockfile)
     for (const edge of pin.edges) addEdge(draft, edge)
   }
 }
 
 /** The finished pin, everything in it sorted. */
-export function pinOf({ first, lockfiles, integrity, condition, deprecated, edges }: Draft, optional: boolean): Pin {
+export function pinOf(draft: Draft, optional: boolean): Pin {
+  const { first, lockfiles, integrity, hashFromRegistry, condition, deprecated, edges } = draft
   const { id, name, reference, source } = first
   return {
     id,
     name,
     reference,
     integrity: integrity?.value ?? null,
+    ...(integrity === null && hashFromRegistry ? { hashFromRegistry } : {}),
     source,
     edges: sortedEntries(edges).map(([edge, targets]): LockedEdge => ({
       name: edge,

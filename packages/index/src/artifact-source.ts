@@ -1,7 +1,7 @@
 import { createReadStream, realpathSync } from 'node:fs'
 import { isAbsolute, relative, resolve, sep } from 'node:path'
 
-import { type Integrity, PolderError } from '@polder/spec'
+import { integrityFromHex, type Integrity, PolderError, strongestIntegrity } from '@polder/spec'
 
 import { type NpmConfig, redactUrl, registryOf } from './npm-config.ts'
 import type { PinRequest } from './pin.ts'
@@ -11,7 +11,7 @@ import type { Upstream } from './upstream.ts'
 export interface Network {
   readonly config: NpmConfig
   readonly upstream: Upstream
-  /** name → what its registry says about it, asked once a sync and only where the canonical path was wrong. */
+  /** name → what its registry says about it, asked once a sync: where the canonical path was wrong, or for hashes. */
   readonly documents: Map<string, Promise<unknown>>
 }
 
@@ -122,12 +122,33 @@ async function* reading(
   }
 }
 
+/**
+ * The hash that the registry's document has for a pin: `dist.integrity`, or the `dist.shasum` of what was published
+ * before npm 5. Null if it has neither.
+ * @throws PolderError `FETCH_FAILED`; `INTEGRITY_MISSING` if what it has is no hash
+ */
+export async function hashFromDocument(network: Network, pin: PinRequest): Promise<Integrity | null> {
+  const registry = registryOf(network.config, pin.name)
+  const dist = await distFromDocument(network, pin, registry)
+  const [integrity, shasum] = [field(dist, 'integrity'), field(dist, 'shasum')]
+  try {
+    if (typeof integrity === 'string' && integrity !== '') return strongestIntegrity(integrity)
+    return typeof shasum === 'string' ? integrityFromHex('sha1', shasum) : null
+  } catch (cause) {
+    throw new PolderError('INTEGRITY_MISSING', `${redactUrl(registry)} has a hash for ${pin.id} that is none`, {
+      found: String(integrity ?? shasum),
+      cause,
+    })
+  }
+}
+
 /** Undefined if the registry knows the version but no tarball of it. */
-async function tarballFromDocument(
-  { upstream, documents }: Network,
-  pin: PinRequest,
-  registry: string,
-): Promise<URL | undefined> {
+async function tarballFromDocument(network: Network, pin: PinRequest, registry: string): Promise<URL | undefined> {
+  const tarball = field(await distFromDocument(network, pin, registry), 'tarball')
+  return typeof tarball === 'string' ? (URL.parse(tarball, registry) ?? undefined) : undefined
+}
+
+async function distFromDocument({ upstream, documents }: Network, pin: PinRequest, registry: string): Promise<unknown> {
   const url = `${registry}${pin.name.replace('/', '%2f')}`
   let document = documents.get(pin.name)
   if (document === undefined) {
@@ -142,8 +163,7 @@ async function tarballFromDocument(
       hint: 'it may be unpublished, or a scope may need its own registry in .npmrc',
     })
   }
-  const tarball = field(field(version, 'dist'), 'tarball')
-  return typeof tarball === 'string' ? (URL.parse(tarball, registry) ?? undefined) : undefined
+  return field(version, 'dist')
 }
 
 async function readJson(body: AsyncIterable<Uint8Array>, from: string): Promise<unknown> {

@@ -9,6 +9,8 @@ export interface PinRequest {
   readonly reference: string
   /** The strongest hash that a lockfile has for it. */
   readonly integrity: Integrity | null
+  /** True if no lockfile that has it can have a hash: what the registry's document says is then trusted, once. */
+  readonly hashFromRegistry?: boolean
   readonly source: PinSource
   /** Who has it on their path: services, lockfiles or packages, for messages. */
   readonly neededBy: readonly string[]

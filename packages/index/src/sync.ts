@@ -3,7 +3,7 @@ import { installScripts } from '@polder/spec/manifest'
 import { hasArtifact, readArtifact, type Store, writeArtifact } from '@polder/store'
 import { readArchiveManifest } from '@polder/store/archive'
 
-import { type Consumer, fromFile, fromRegistry, fromUrl, type Network } from './artifact-source.ts'
+import { type Consumer, fromFile, fromRegistry, fromUrl, hashFromDocument, type Network } from './artifact-source.ts'
 import { type Clock, systemClock } from './backoff.ts'
 import { writeManifest } from './manifests.ts'
 import type { NpmConfig } from './npm-config.ts'
@@ -84,6 +84,7 @@ class Sync {
   readonly #warnings = new Set<string>()
   #fetched = 0
   #bytes = 0
+  #trusted = 0
   #network: Promise<Network> | undefined
   #stopped = false
 
@@ -107,6 +108,12 @@ class Sync {
   }
 
   report(): SyncReport {
+    if (this.#trusted > 0) {
+      const pins = this.#trusted === 1 ? '1 pin has' : `${this.#trusted} pins have`
+      this.#warnings.add(
+        `${pins} no hash in any lockfile (yarn 2 and newer only hash archives of their own): what the registry says now was trusted, and is recorded so that it has to stay the same`,
+      )
+    }
     return {
       pinned: this.#pinned,
       fetched: this.#fetched,
@@ -158,7 +165,7 @@ class Sync {
     }
   }
 
-  async #fetch(pin: PinRequest, expected: Integrity | null): Promise<Integrity> {
+  async #fetch(pin: PinRequest, known: Integrity | null): Promise<Integrity> {
     const { root, maxBytes = MAX_ARTIFACT_BYTES, allowWeakIntegrity = [] } = this.#options
     const { source } = pin
     if (source.kind === 'git') {
@@ -173,6 +180,7 @@ class Sync {
         pin,
       )
     }
+    const expected = known ?? (await this.#fromRegistrysDocument(pin))
     if (expected === null && source.kind !== 'file' && !allowWeakIntegrity.includes(pin.name)) {
       throw attributed(
         new PolderError(
@@ -203,7 +211,18 @@ class Sync {
       throw error instanceof PolderError ? attributed(error, pin, origin) : error
     }
     recordHash(this.#store, pin, integrity)
+    if (known === null && expected !== null) this.#trusted += 1
     return integrity
+  }
+
+  /** What the registry says of a pin whose lockfile cannot say it; null for every other pin. */
+  async #fromRegistrysDocument(pin: PinRequest): Promise<Integrity | null> {
+    if (pin.hashFromRegistry !== true || pin.integrity !== null || pin.source.kind !== 'registry') return null
+    try {
+      return await hashFromDocument(await this.#open(), pin)
+    } catch (error) {
+      throw error instanceof PolderError ? attributed(error, pin) : error
+    }
   }
 
   /** Reads the manifest out of the stored artifact and records it. */

@@ -281,6 +281,60 @@ test('a scope goes to its own registry with its own token, and nothing of it goe
   expect(registry.requests.map(({ headers }) => headers.authorization)).toEqual([undefined, undefined])
 })
 
+describe('pins whose lockfile cannot have a hash', () => {
+  const trusted = (served: ServedVersion): PinRequest => pin(served, { integrity: null, hashFromRegistry: true })
+
+  test("get that of the registry's document, once: it is recorded, with one warning for all", async () => {
+    const [foo, bar] = [trusted(registry.serve('foo', '1.0.0')), trusted(registry.serve('@s/bar', '2.0.0'))]
+    const report = await syncPins(store, [foo, bar], options())
+    expect(messages(report)).toEqual([])
+    expect(report.warnings).toEqual([
+      '2 pins have no hash in any lockfile (yarn 2 and newer only hash archives of their own): what the registry says now was trusted, and is recorded so that it has to stay the same',
+    ])
+    expect([...report.pinned.keys()].sort()).toEqual([bar.id, foo.id].sort())
+    const again = await syncPins(store, [foo, bar], { ...options(), ...offline })
+    expect(again).toMatchObject({ reused: 2, failures: [], warnings: [] })
+  })
+
+  test('are refused if the bytes are not those of the document, and later if they are not those of the record', async () => {
+    const served = registry.serve('foo', '1.0.0')
+    registry.fault('foo@1.0.0', { kind: 'wrong-bytes' })
+    expect((await syncPins(store, [trusted(served)], options())).failures.map(({ code }) => code)).toEqual([
+      'INTEGRITY_MISMATCH',
+    ])
+    registry.clearFaults()
+    expect(messages(await syncPins(store, [trusted(served)], options()))).toEqual([])
+    // Published anew under the same version, when the artifact is gone from the store but the record is not.
+    registry.serve('foo', '1.0.0', { description: 'other' })
+    rmSync(join(store.home, 'artifacts'), { recursive: true })
+    expect(
+      (await syncPins(openStore(store.home), [trusted(served)], options())).failures.map(({ code }) => code),
+    ).toEqual(['INTEGRITY_MISMATCH'])
+  })
+
+  test('take a shasum where the document has nothing better, and are refused where it has nothing, or no hash', async () => {
+    const old = registry.serve('old', '1.0.0', { dist: { integrity: undefined } })
+    const none = registry.serve('none', '1.0.0', { dist: { integrity: undefined, shasum: undefined } })
+    const bad = registry.serve('bad', '1.0.0', { dist: { integrity: 'sha512-short' } })
+    const report = await syncPins(store, [old, none, bad].map(trusted), options())
+    expect(report.pinned.get(trusted(old).id)?.integrity).toBe(old.integrity)
+    expect(report.failures.map(({ code, details }) => [code, details.spec])).toEqual([
+      ['INTEGRITY_MISSING', 'bad@1.0.0'],
+      ['INTEGRITY_MISSING', 'none@1.0.0'],
+    ])
+    expect(report.warnings[0]).toMatch(/^1 pin has no hash/)
+  })
+
+  test('of a version that the registry does not know are reported', async () => {
+    const served = registry.serve('foo', '1.0.0')
+    registry.unpublish('foo', '1.0.0')
+    registry.serve('foo', '2.0.0')
+    const [failure] = (await syncPins(store, [trusted(served)], options())).failures
+    expect(failure?.code).toBe('FETCH_FAILED')
+    expect(failure?.message).toContain('has no version 1.0.0 of it')
+  })
+})
+
 describe('hashes weaker than sha512', () => {
   test('sha1 is verified, and our own sha512 recorded: the next sync needs no network', async () => {
     const served = registry.serve('foo', '1.0.0')

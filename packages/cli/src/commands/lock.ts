@@ -109,11 +109,12 @@ function pinRequests(gathered: Gathered, platforms: readonly Platform[]): PinReq
   const neededBy = usersOfPins(gathered)
   return [...gathered.pins.values()]
     .filter((pin) => !pin.optional || platforms.some((platform) => matchesPlatform(pin, platform)))
-    .map(({ id, name, reference, integrity, source, optional }) => ({
+    .map(({ id, name, reference, integrity, hashFromRegistry = false, source, optional }) => ({
       id,
       name,
       reference,
       integrity,
+      hashFromRegistry,
       source,
       optional,
       neededBy: neededBy(id),

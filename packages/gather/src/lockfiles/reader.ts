@@ -10,7 +10,7 @@ import {
 } from '@polder/spec'
 import type { RangeCache } from '@polder/spec/semver-ranges'
 
-import type { Requirement, Source, Target } from '../gathered.ts'
+import type { Pin, Requirement, Source, Target } from '../gathered.ts'
 import type { Manifests } from '../manifests.ts'
 import { resolveInRepository } from '../repository-path.ts'
 
@@ -52,6 +52,8 @@ export interface ReadPin extends PlatformCondition {
   readonly name: string
   readonly reference: string
   readonly integrity: Integrity | null
+  /** As {@link Pin.hashFromRegistry}. */
+  readonly hashFromRegistry?: Pin['hashFromRegistry']
   readonly source: Source
   readonly edges: readonly ReadEdge[]
   /** What it requires but the lockfile lacks. Merges leave such gaps, often in candidates that nobody reaches. */

@@ -1,4 +1,3 @@
-import { PolderError } from '@polder/spec'
 import { z } from 'zod'
 
 import { invalidLockfile, type LockfileInput, refuseConflictMarkers } from './reader.ts'
@@ -31,19 +30,6 @@ const MEND = 'yarn install'
 export async function readYarnDocument(input: LockfileInput): Promise<YarnDocument> {
   const { path, text } = input
   refuseConflictMarkers(input, MEND)
-  if (/^__metadata:/m.test(text)) {
-    const version = /^ {2}version: *"?(\d+)/m.exec(text)?.[1] ?? 'unknown'
-    throw new PolderError(
-      'LOCKFILE_VERSION',
-      `${path} is a lockfile of yarn 2 or newer (version ${version}), which polder does not read yet`,
-      {
-        path,
-        found: version,
-        wanted: '1',
-        hint: 'polder reads yarn.lock version 1, package-lock.json and pnpm-lock.yaml',
-      },
-    )
-  }
   const { parse } = await import('@yarnpkg/lockfile')
   let object: unknown
   try {

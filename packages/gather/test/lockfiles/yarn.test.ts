@@ -236,12 +236,6 @@ describe('sources', () => {
 })
 
 describe('what is wrong with a file', () => {
-  test('the format of yarn 2 and newer is refused by name', async () => {
-    const error = await failure({ 'package.json': {}, 'yarn.lock': '__metadata:\n  version: 8\n  cacheKey: 10\n' })
-    expect(error.code).toBe('LOCKFILE_VERSION')
-    expect(error.message).toBe('yarn.lock is a lockfile of yarn 2 or newer (version 8), which polder does not read yet')
-  })
-
   test('a pattern that the manifest has and the lockfile lacks is stale', async () => {
     const error = await failure(project({ dependencies: { a: '^2' } }, entry(['a@^1'], '1.0.0')))
     expect(error.code).toBe('LOCKFILE_STALE')
