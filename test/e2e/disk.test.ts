@@ -67,7 +67,7 @@ describe.skipIf(noMounts !== undefined)(`a full disk${WHY}`, () => {
 })
 
 describe.skipIf(noMounts !== undefined)(`a store that is mounted read-only${WHY}`, () => {
-  test('serves an up-to-date checkout, a further one, exec, why, status and verify', async () => {
+  test('serves an up-to-date checkout: install, exec, why, status, verify and lock --check', async () => {
     const cwd = copyRepository()
     const before = { cwd, home: copyOfStore() }
     await polderDone(['install'], before)
@@ -83,6 +83,15 @@ describe.skipIf(noMounts !== undefined)(`a store that is mounted read-only${WHY}
     expect(await polderDone(['verify'], world)).toContain('10 packages verified')
     expect(await polderDone(['status'], world)).toContain('current, linked')
     expect(await polderDone(['lock', '--check'], world)).toBe('polder.lock is up to date\n')
+  })
+
+  test('serves a further checkout that keeps everything inside; one that links has to be recorded in the store', async () => {
+    const before = { cwd: copyRepository(), home: copyOfStore() }
+    await polderDone(['install'], before)
+    const further = await readOnly({ cwd: copyRepository(), home: before.home })
+    expectUnwritable(await polder(['install'], further))
+    expect(await polderDone(['install', '--layout', 'self-contained'], further)).toContain('files in this checkout')
+    expect(await polderDone(['verify'], further)).toContain('10 packages verified')
   })
 
   test('cannot be synced into, unpacked in or cleaned', async () => {
