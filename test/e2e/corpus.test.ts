@@ -89,7 +89,7 @@ describeRepository('aks-store-demo', (source) => {
   )
   let cwd: string
 
-  /** Not every registry has this one, whose only version was withdrawn: out of the manifest and the lockfile with it. */
+  /** Not every registry has this one, so it goes: out of the manifest and out of the lockfile. */
   function takeOut(directory: string): void {
     const edit = (
       file: string,

@@ -154,6 +154,10 @@ function wantedOf(name: string, spec: string, catalogs: NonNullable<Options['cat
     return wantedOf(name, catalogs[spec.slice('catalog:'.length) || 'default']?.[name] ?? 'missing', {})
   const alias = /^npm:((?:@[^/]+\/)?[^@]+)(?:@(.*))?$/.exec(spec)
   const [target, range] = alias === null ? [name, spec] : [alias[1] ?? '', alias[2] ?? '*']
+  if (alias === null && validRange(range, { loose: true }) !== null) {
+    // Under any name: an override or a peer may be an alias somewhere else.
+    return { name: target, accepts: ({ version }) => satisfies(version ?? '', range, { loose: true }) }
+  }
   // Links, tags, tarballs and repositories say nothing about the version; what is there must have the name.
   const ranged = validRange(range, { loose: true }) !== null
   return {
