@@ -18,7 +18,8 @@ export async function startPinRegistry({ path, store }: Checkout): Promise<PinRe
   const served = new Set<string>()
   for (const artifact of globSync('artifacts/sha512/*/*', { cwd: store }).sort()) {
     const bytes = readFileSync(join(store, artifact))
-    const { name, version } = readArchiveManifest(bytes, artifact).manifest
+    const { manifest } = await readArchiveManifest(bytes, artifact)
+    const { name, version } = manifest
     if (name === undefined || version === undefined) continue
     registry.serveArtifact(name, version, bytes)
     served.add(`${name}@${version}`)

@@ -143,7 +143,7 @@ class Sync {
 
   async #bring(pin: PinRequest): Promise<PinnedPackage> {
     const known = recordedHash(this.#store, pin)
-    const stored = known === undefined ? undefined : this.#fromStore(pin, known)
+    const stored = known === undefined ? undefined : await this.#fromStore(pin, known)
     if (stored !== undefined) {
       this.reused += 1
       return stored
@@ -154,10 +154,10 @@ class Sync {
   }
 
   /** An artifact that is there without its manifest: written by another version, or the last run was killed in between. */
-  #fromStore(pin: PinRequest, known: Integrity): PinnedPackage | undefined {
+  async #fromStore(pin: PinRequest, known: Integrity): Promise<PinnedPackage | undefined> {
     if (!hasArtifact(this.#store, known)) return undefined
     try {
-      return this.#describe(pin, known)
+      return await this.#describe(pin, known)
     } catch (error) {
       // It is in quarantine now; fetch it again.
       if (error instanceof PolderError && error.code === 'ARTIFACT_CORRUPT') return undefined
@@ -226,8 +226,8 @@ class Sync {
   }
 
   /** Reads the manifest out of the stored artifact and records it. */
-  #describe(pin: PinRequest, integrity: Integrity): PinnedPackage {
-    const { manifest, hasBindingGyp } = readArchiveManifest(readArtifact(this.#store, integrity, pin.id), pin.id)
+  async #describe(pin: PinRequest, integrity: Integrity): Promise<PinnedPackage> {
+    const { manifest, hasBindingGyp } = await readArchiveManifest(readArtifact(this.#store, integrity, pin.id), pin.id)
     if (manifest.name !== undefined && manifest.name !== pin.name) {
       const problem = `the tarball of ${pin.id} is another package: its package.json says ${manifest.name}@${manifest.version ?? '?'}`
       if (pin.source.kind === 'registry') {

@@ -2,7 +2,8 @@ import { isErrno, PolderError, type Manifest } from '@polder/spec'
 import { parseManifest } from '@polder/spec/manifest'
 import { Parser } from 'tar/parse'
 import type { ReadEntry } from 'tar/read-entry'
-import { gunzipSync } from 'node:zlib'
+import { promisify } from 'node:util'
+import { gunzip, gunzipSync, type ZlibOptions } from 'node:zlib'
 
 import { ArchivePaths, LIMITS, packagePath, staysInside } from './archive-paths.ts'
 
@@ -27,8 +28,13 @@ export interface ArchivedFile {
  * @throws PolderError `ARCHIVE_REFUSED`, with the entry and the rule
  */
 export function readArchive(bytes: Buffer, label: string): Archive {
+  return readTar(inflated(bytes, label), label)
+}
+
+/** As {@link readArchive}, of what {@link inflateArchive} gave. */
+export function readTar(tar: Buffer, label: string): Archive {
   const reading = new Reading(label)
-  parseTar(gunzip(bytes, label), label, (entry) => reading.add(entry))
+  parseTar(tar, label, (entry) => reading.add(entry))
   return { directories: reading.paths.directories, files: reading.files, skipped: reading.skipped }
 }
 
@@ -37,11 +43,11 @@ export function readArchive(bytes: Buffer, label: string): Archive {
  * @param label the package, for messages
  * @throws PolderError `ARCHIVE_REFUSED`, `MANIFEST_INVALID`
  */
-export function readArchiveManifest(
+export async function readArchiveManifest(
   bytes: Buffer,
   label: string,
-): { readonly manifest: Manifest; readonly hasBindingGyp: boolean } {
-  const { files } = readArchive(bytes, label)
+): Promise<{ readonly manifest: Manifest; readonly hasBindingGyp: boolean }> {
+  const { files } = readTar(await inflateArchive(bytes, label), label)
   const file = files.get('package.json')
   if (file === undefined) throw refusal(label, 'it holds no package.json')
   return {
@@ -155,25 +161,54 @@ function parseTar(tar: Buffer, label: string, onEntry: (entry: ReadEntry) => voi
   if (!seen.end) throw new Error('the tar parser did not reach the end of the archive')
 }
 
-function gunzip(bytes: Buffer, label: string): Buffer {
-  const limit = Math.min(LIMITS.unpackedBytes, Math.max(LIMITS.ratioFloor, bytes.length * LIMITS.ratio))
-  const gzipped = bytes.length >= 2 && bytes[0] === 0x1f && bytes[1] === 0x8b
-  if (!gzipped) {
+const gunzipInPool = promisify<Buffer, ZlibOptions, Buffer>(gunzip)
+
+/**
+ * The archive without its compression, for {@link readTar}. Another thread does the work.
+ * @throws PolderError `ARCHIVE_REFUSED`
+ */
+export async function inflateArchive(bytes: Buffer, label: string): Promise<Buffer> {
+  if (!isGzipped(bytes)) return inflated(bytes, label)
+  try {
+    return await gunzipInPool(bytes, inflation(bytes))
+  } catch (error) {
+    throw inflationFailure(error, bytes, label)
+  }
+}
+
+function inflated(bytes: Buffer, label: string): Buffer {
+  if (!isGzipped(bytes)) {
     if (bytes.length > LIMITS.unpackedBytes) throw tooLarge(label, LIMITS.unpackedBytes)
     return bytes
   }
+  try {
+    return gunzipSync(bytes, inflation(bytes))
+  } catch (error) {
+    throw inflationFailure(error, bytes, label)
+  }
+}
+
+function isGzipped(bytes: Buffer): boolean {
+  return bytes.length >= 2 && bytes[0] === 0x1f && bytes[1] === 0x8b
+}
+
+function inflation(bytes: Buffer): ZlibOptions {
   // The last four bytes are the unpacked size, where the archive is honest: then one buffer of that size does.
   const announced = bytes.length >= 18 ? bytes.readUInt32LE(bytes.length - 4) : 0
-  try {
-    return gunzipSync(bytes, {
-      maxOutputLength: limit,
-      chunkSize: Math.min(Math.max(announced + 64, 16 * 1024), 4 * 1024 * 1024),
-    })
-  } catch (error) {
-    if (isErrno(error, 'ERR_BUFFER_TOO_LARGE')) throw tooLarge(label, limit)
-    if (isErrno(error, 'Z_BUF_ERROR')) throw refusal(label, 'it ends early, inside the compressed data', error)
-    throw refusal(label, `it is no well-formed gzip data (${(error as Error).message})`, error)
+  return {
+    maxOutputLength: inflationLimit(bytes),
+    chunkSize: Math.min(Math.max(announced + 64, 16 * 1024), 4 * 1024 * 1024),
   }
+}
+
+function inflationLimit(bytes: Buffer): number {
+  return Math.min(LIMITS.unpackedBytes, Math.max(LIMITS.ratioFloor, bytes.length * LIMITS.ratio))
+}
+
+function inflationFailure(error: unknown, bytes: Buffer, label: string): PolderError {
+  if (isErrno(error, 'ERR_BUFFER_TOO_LARGE')) return tooLarge(label, inflationLimit(bytes))
+  if (isErrno(error, 'Z_BUF_ERROR')) return refusal(label, 'it ends early, inside the compressed data', error)
+  return refusal(label, `it is no well-formed gzip data (${(error as Error).message})`, error)
 }
 
 function tooLarge(label: string, limit: number): PolderError {

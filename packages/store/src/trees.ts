@@ -43,6 +43,9 @@ export interface Progress {
 /** What realising reads of a tree; written last, so where it is, the tree is complete. */
 const LIST = 'files.json'
 
+/** How many archives are opened before their turn: enough for the other cores, little to hold in memory. */
+const AHEAD = 3
+
 /** What is published in one go; a crash loses at most this much work. */
 const BATCH_BYTES = 256 * 1024 * 1024
 
@@ -119,14 +122,25 @@ async function unpackBatch(
 ): Promise<number> {
   const batch = temporaryPath(store, 'trees')
   const publications: Publication[] = []
+  const archives = new Map<number, Promise<Archive | PolderError>>()
   let next = start
   try {
     writing(store, 'packages', () => mkdirSync(batch))
     for (let bytes = 0; next < missing.length && bytes < BATCH_BYTES; next++) {
       const wanted = missing[next] as WantedTree
       const id = treeId(wanted.integrity)
-      const archive = await readOrRecord(store, wanted, failures)
-      if (archive !== undefined) {
+      // Archives are inflated in other threads while this one writes.
+      for (let ahead = next; ahead < Math.min(next + AHEAD, missing.length); ahead++) {
+        if (archives.has(ahead)) continue
+        const opening = openArchive(store, missing[ahead] as WantedTree)
+        // Whose turn never comes has nobody to fail.
+        opening.catch(() => undefined)
+        archives.set(ahead, opening)
+      }
+      const archive = await archives.get(next)
+      archives.delete(next)
+      if (archive instanceof PolderError) failures.push(archive)
+      else if (archive !== undefined) {
         bytes += writing(store, wanted.label, () => writeTree(join(batch, id), archive, wanted.bin))
         publications.push({ from: join(batch, id), to: treePath(store, id) })
       }
@@ -140,19 +154,14 @@ async function unpackBatch(
   return next
 }
 
-async function readOrRecord(
-  store: Store,
-  { integrity, label }: WantedTree,
-  failures: PolderError[],
-): Promise<Archive | undefined> {
+async function openArchive(store: Store, { integrity, label }: WantedTree): Promise<Archive | PolderError> {
   // Only now: an installation with nothing to unpack does not load what reads archives.
-  const { readArchive } = await import('./archive.ts')
+  const { inflateArchive, readTar } = await import('./archive.ts')
   try {
-    return readArchive(readArtifact(store, integrity, label), label)
+    return readTar(await inflateArchive(readArtifact(store, integrity, label), label), label)
   } catch (error) {
-    if (!(error instanceof PolderError)) throw error
-    failures.push(error)
-    return undefined
+    if (error instanceof PolderError) return error
+    throw error
   }
 }
 

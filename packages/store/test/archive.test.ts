@@ -2,7 +2,7 @@ import { gzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 
 import { LIMITS } from '../src/archive-paths.ts'
-import { readArchive, readArchiveManifest } from '../src/archive.ts'
+import { inflateArchive, readArchive, readArchiveManifest, readTar } from '../src/archive.ts'
 import { block, longName, pax, tar, tgz, type Entry } from './support/tar-writer.ts'
 
 const file = (path: string, data = 'x'): Entry => ({ path, data })
@@ -110,25 +110,45 @@ describe('what packages hold', () => {
   })
 })
 
+test('what another thread inflates is the same, and is refused for the same reasons', async () => {
+  const whole = tgz([file('package/a.js', 'a'.repeat(5000))])
+  expect(readTar(await inflateArchive(whole, 'foo@1.0.0'), 'foo@1.0.0')).toEqual(readArchive(whole, 'foo@1.0.0'))
+  for (const bytes of [
+    whole.subarray(0, 60),
+    Buffer.concat([whole.subarray(0, 40), Buffer.alloc(30, 7)]),
+    Buffer.from('no tar'),
+  ]) {
+    const reason = (): unknown => {
+      try {
+        return readArchive(bytes, 'foo@1.0.0')
+      } catch (error) {
+        return (error as Error).message
+      }
+    }
+    const inflated = inflateArchive(bytes, 'foo@1.0.0').then((tar) => readTar(tar, 'foo@1.0.0'))
+    await expect(inflated).rejects.toThrow(String(reason()))
+  }
+})
+
 describe('the manifest of an archive', () => {
-  test('it is read from whatever the root is called', () => {
+  test('it is read from whatever the root is called', async () => {
     const archive = tgz([
       file('foo-v1/package.json', '{"name":"foo","version":"1.0.0","bin":"./cli.js"}'),
       file('foo-v1/binding.gyp'),
     ])
-    const { manifest, hasBindingGyp } = readArchiveManifest(archive, 'foo@1.0.0')
+    const { manifest, hasBindingGyp } = await readArchiveManifest(archive, 'foo@1.0.0')
     expect({ ...manifest.bin }).toEqual({ foo: 'cli.js' })
     expect(hasBindingGyp).toBe(true)
   })
 
-  test('an archive without one is refused', () => {
-    expect(() => readArchiveManifest(tgz([file('package/index.js')]), 'foo@1.0.0')).toThrow(
+  test('an archive without one is refused', async () => {
+    await expect(readArchiveManifest(tgz([file('package/index.js')]), 'foo@1.0.0')).rejects.toThrow(
       'the archive of foo@1.0.0 is refused: it holds no package.json',
     )
   })
 
-  test('a broken one is the package’s error', () => {
-    expect(() => readArchiveManifest(tgz([file('package/package.json', '{')]), 'foo@1.0.0')).toThrow(
+  test('a broken one is the package’s error', async () => {
+    await expect(readArchiveManifest(tgz([file('package/package.json', '{')]), 'foo@1.0.0')).rejects.toThrow(
       /^package.json of foo@1.0.0 is not JSON/,
     )
   })

@@ -175,9 +175,7 @@ function reached(npm: NpmLock, follow: (edge: Edge) => boolean): ReadonlySet<Tar
     if (seen.has(target) || !isInstance(target)) continue
     seen.add(target)
     const instance = npm.instances[target]
-    const optional = new Set(
-      Object.keys((instance && npm.packages[instance.package as PackageId]?.optionalDependencies) ?? {}),
-    )
+    const optional = new Set(Object.keys((instance && npm.packages[instance.package]?.optionalDependencies) ?? {}))
     for (const [name, next] of Object.entries(instance?.links ?? {})) {
       if (!optional.has(name) || follow('optional')) stack.push(next)
     }
