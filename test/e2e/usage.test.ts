@@ -129,7 +129,7 @@ describe('init', () => {
     const { code, stderr } = await run('init', nowhere)
     expect(code).toBe(2)
     expect(stderr).toContain(
-      '[NO_SERVICES]\n  hint: polder reads pnpm-lock.yaml (v9), package-lock.json (v2, v3) and yarn.lock (v1)\n',
+      '[NO_SERVICES]\n  hint: polder reads pnpm-lock.yaml (v9), package-lock.json (v1 to v3), yarn.lock (v1, v6 to v10) and bun.lock\n',
     )
   })
 })

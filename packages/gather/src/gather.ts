@@ -1,6 +1,6 @@
 import { compareText, type PackageId, PolderError } from '@polder/spec'
 import { RangeCache } from '@polder/spec/semver-ranges'
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { type Closure, closureOf } from './closure.ts'
@@ -112,6 +112,7 @@ function throwUnknown(
 /** Loaded when there is a lockfile of its kind: pnpm's library alone takes a fifth of a second. */
 const READERS: Readonly<Record<LockfileKind, (text: string) => Promise<LockfileReader>>> = {
   pnpm: async () => (await import('./lockfiles/pnpm.ts')).readPnpmLockfile,
+  rush: async () => (await import('./lockfiles/rush.ts')).readRushLockfile,
   npm: async () => (await import('./lockfiles/npm.ts')).readNpmLockfile,
   yarn: async (text) =>
     /^__metadata:/m.test(text)
@@ -132,7 +133,7 @@ async function readAll(
   for (const location of locations) {
     const { path, directory, kind } = location
     const owner = claims.get(directory)
-    if (owner !== undefined) {
+    if (owner !== undefined && kind !== 'rush') {
       ignored.push(`${path} is ignored: ${directory} is part of the workspace that ${owner.lockfile} locks`)
       continue
     }
@@ -159,10 +160,20 @@ async function readAll(
   return { read, claims, ignored }
 }
 
+// Lockfiles of the largest repositories are of some 10 MB; 50 MB take ten seconds and 1.5 GB at most.
+const MAX_LOCKFILE_MB = 200
+
 function readBytes(root: string, path: string): Buffer {
   try {
-    return readFileSync(join(root, path))
+    const { size } = statSync(join(root, path))
+    if (size <= MAX_LOCKFILE_MB * 1e6) return readFileSync(join(root, path))
+    const found = `${Math.ceil(size / 1e6)} MB`
+    throw new PolderError('LOCKFILE_INVALID', `${path} has ${found}; polder reads up to ${MAX_LOCKFILE_MB} MB`, {
+      path,
+      found,
+    })
   } catch (cause) {
+    if (cause instanceof PolderError) throw cause
     throw new PolderError('LOCKFILE_INVALID', `${path} cannot be read: ${(cause as Error).message}`, { path, cause })
   }
 }

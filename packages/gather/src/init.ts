@@ -20,7 +20,7 @@ export interface Proposal {
 export function proposeConfig(root: string, platform: string, schema: string): Proposal {
   const manifests: Manifests = { root, byDirectory: new Map() }
   const { lockfiles } = discover(manifests, { services: null, exclude: [] })
-  const services = lockfiles.map(({ directory }) => directory).sort(compareText)
+  const services = [...new Set(lockfiles.map(({ directory }) => directory))].sort(compareText)
   const listed = lockfiles.map(({ directory, path }) => {
     const name = readManifest(manifests, directory)?.manifest.name
     return `#   ${path}${name === undefined || !/^[\x21-\x7e]+$/.test(name) ? '' : ` (${name})`}`

@@ -28,6 +28,9 @@ const MANIFEST_FIELDS: readonly string[] = [
   'resolutions',
   'pnpm',
   'workspaces',
+  'catalog',
+  'catalogs',
+  'patchedDependencies',
 ]
 
 /**

@@ -8,7 +8,7 @@ import type { Config } from './config.ts'
 import { type Manifests, readManifest } from './manifests.ts'
 import { ancestry, directoryOf, inDirectory } from './repository-path.ts'
 
-export type LockfileKind = 'pnpm' | 'npm' | 'yarn' | 'bun'
+export type LockfileKind = 'pnpm' | 'rush' | 'npm' | 'yarn' | 'bun'
 
 /** A lockfile that is there: relative to the repository, as is the directory it locks. */
 export interface LockfileLocation {
@@ -26,6 +26,9 @@ const LOCKFILES: Readonly<Record<string, LockfileKind>> = {
   'bun.lock': 'bun',
   'bun.lockb': 'bun',
 }
+
+/** Where Rush keeps the lockfile of the directory that holds its `rush.json`. */
+const RUSH_LOCKFILE = 'common/config/rush/pnpm-lock.yaml'
 
 const NEVER: readonly string[] = ['**/node_modules/**', '**/.*/**']
 
@@ -59,10 +62,14 @@ export function discover(manifests: Manifests, config: Pick<Config, 'services' |
         followSymbolicLinks: false,
       },
     )
-    const directories = [...new Set(files.map((file) => directoryOf(file)))].filter(kept)
-    // The root of a pnpm workspace is the one place that may do without a package.json.
+    const directories = [
+      ...new Set(files.filter((file) => kept(directoryOf(file))).map((file) => lockedBy(file, manifests.root))),
+    ]
+    // The root of a workspace of pnpm's or Rush's is the one place that may do without a package.json.
     const isRoot = (directory: string): boolean =>
-      readManifest(manifests, directory) !== null || existsSync(join(manifests.root, directory, 'pnpm-workspace.yaml'))
+      readManifest(manifests, directory) !== null ||
+      existsSync(join(manifests.root, directory, 'pnpm-workspace.yaml')) ||
+      hasRush(manifests.root, directory)
     const [locked, orphaned] = partition(directories.sort(compareText), isRoot)
     const warnings = orphaned.map((directory) => `${directory} has a lockfile but no package.json and is left out`)
     return {
@@ -77,7 +84,7 @@ export function discover(manifests: Manifests, config: Pick<Config, 'services' |
   const members = new Map<string, string>()
   for (const directory of named) {
     // All of them: the lockfile of a workspace counts more than those inside it.
-    const above = ancestry(directory).filter((candidate) => lockfileNames(manifests.root, candidate).length > 0)
+    const above = ancestry(directory).filter((candidate) => isLocked(manifests.root, candidate))
     const [nearest] = above
     if (nearest === undefined) {
       throw new PolderError('SERVICE_UNKNOWN', `${directory} has no lockfile, nor has any directory above it`, {
@@ -131,7 +138,13 @@ function excludedDirectories(root: string, exclude: readonly string[]): Readonly
 
 function locate(directories: readonly string[], manifests: Manifests): LockfileLocation[] {
   return directories
-    .map((directory) => choose(directory, manifests))
+    .flatMap((directory): LockfileLocation[] => [
+      // The root of a Rush repository is not one of its projects: what it needs itself may have a lockfile of its own.
+      ...(hasRush(manifests.root, directory)
+        ? [{ path: inDirectory(directory, RUSH_LOCKFILE), directory, kind: 'rush' as const }]
+        : []),
+      ...(clientLockfiles(manifests.root, directory).length > 0 ? [choose(directory, manifests)] : []),
+    ])
     .sort((a, b) => depth(a.directory) - depth(b.directory) || compareText(a.path, b.path))
 }
 
@@ -139,12 +152,27 @@ function depth(directory: string): number {
   return directory === '.' ? 0 : directory.split('/').length
 }
 
-function lockfileNames(root: string, directory: string): string[] {
+/** The directory that a lockfile locks: its own, or that of `rush.json`. */
+function lockedBy(file: string, root: string): string {
+  const rush =
+    file === RUSH_LOCKFILE ? '.' : file.endsWith(`/${RUSH_LOCKFILE}`) ? file.slice(0, -RUSH_LOCKFILE.length - 1) : null
+  return rush !== null && hasRush(root, rush) ? rush : directoryOf(file)
+}
+
+function hasRush(root: string, directory: string): boolean {
+  return existsSync(join(root, directory, 'rush.json')) && existsSync(join(root, directory, RUSH_LOCKFILE))
+}
+
+function isLocked(root: string, directory: string): boolean {
+  return hasRush(root, directory) || clientLockfiles(root, directory).length > 0
+}
+
+function clientLockfiles(root: string, directory: string): string[] {
   return Object.keys(LOCKFILES).filter((name) => existsSync(join(root, directory, name)))
 }
 
 function choose(directory: string, manifests: Manifests): LockfileLocation {
-  const names = lockfileNames(manifests.root, directory)
+  const names = clientLockfiles(manifests.root, directory)
   const kinds = [...new Set(names.map((name) => LOCKFILES[name]))]
   const field = readManifest(manifests, directory)?.json['packageManager']
   const client = typeof field === 'string' ? /^[a-z]+/.exec(field)?.[0] : undefined

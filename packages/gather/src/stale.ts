@@ -6,6 +6,7 @@ import { directoryOf } from './repository-path.ts'
 
 const MEND: Readonly<Record<LockfileKind, string>> = {
   pnpm: 'pnpm install --lockfile-only',
+  rush: 'rush update',
   npm: 'npm install --package-lock-only',
   yarn: 'yarn install',
   bun: 'bun install --lockfile-only',

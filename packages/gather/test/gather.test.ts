@@ -1,4 +1,4 @@
-import { rmSync, symlinkSync } from 'node:fs'
+import { rmSync, symlinkSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 
 import fc from 'fast-check'
@@ -108,6 +108,14 @@ describe('all failures of a kind', () => {
     const error = await refusal(() => gather(root, parseConfig('services: [a]')))
     expect(error.code).toBe('LOCKFILE_INVALID')
     expect(error.message).toMatch(/^a\/yarn\.lock cannot be read: EISDIR/)
+  })
+
+  test('a lockfile of more than 200 MB is refused before it is read', async () => {
+    const root = repository(npm('a', {}))
+    truncateSync(join(root, 'a/package-lock.json'), 200_000_001)
+    const error = await refusal(() => gather(root, parseConfig('')))
+    expect(error.code).toBe('LOCKFILE_INVALID')
+    expect(error.message).toBe('a/package-lock.json has 201 MB; polder reads up to 200 MB')
   })
 
   test('a hash that is none is named', async () => {

@@ -22,7 +22,7 @@ export function init(cwd: string, output: Output): number {
   if (services.length === 0) {
     throw new PolderError('NO_SERVICES', `no lockfile was found below ${cwd}`, {
       path: cwd,
-      hint: 'polder reads pnpm-lock.yaml (v9), package-lock.json (v2, v3) and yarn.lock (v1)',
+      hint: 'polder reads pnpm-lock.yaml (v9), package-lock.json (v1 to v3), yarn.lock (v1, v6 to v10) and bun.lock',
     })
   }
   // `.polder` is the checkout's own: it ignores itself. The schema lies there so that editors find it without a network.

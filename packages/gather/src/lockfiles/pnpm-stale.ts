@@ -5,7 +5,7 @@ import { parse } from 'yaml'
 import { z } from 'zod'
 
 import { requireManifest } from '../manifests.ts'
-import { inDirectory } from '../repository-path.ts'
+import { directoryOf, inDirectory } from '../repository-path.ts'
 import { declaredRequirements } from '../specifier.ts'
 import type { PnpmDocument } from './pnpm-document.ts'
 import { invalidLockfile, type LockfileInput, type Stale } from './reader.ts'
@@ -94,8 +94,14 @@ export function findPnpmStale(
   }
 }
 
+/** Rush keeps its lockfile apart from the workspace, which it generates and nobody commits. */
+export function isGenerated({ path, directory }: LockfileInput): boolean {
+  return directoryOf(path) !== directory
+}
+
 /** The workspace file beside the lockfile, where it exists: catalogs and overrides come from it. */
 export function workspaceFile(input: LockfileInput): string[] {
+  if (isGenerated(input)) return []
   const path = inDirectory(input.directory, 'pnpm-workspace.yaml')
   return existsSync(join(input.root, path)) ? [path] : []
 }

@@ -5,7 +5,7 @@ import { readManifest, requireManifest } from '../manifests.ts'
 import { resolveInRepository } from '../repository-path.ts'
 import { declaredRequirements, rangeOf } from '../specifier.ts'
 import { depPathOf, type PnpmDocument, type PnpmResolution, readPnpmDocument, withoutSuffix } from './pnpm-document.ts'
-import { findPnpmStale, readCatalogs, workspaceFile } from './pnpm-stale.ts'
+import { findPnpmStale, isGenerated, readCatalogs, workspaceFile } from './pnpm-stale.ts'
 import {
   byName,
   checkedId,
@@ -47,10 +47,13 @@ export async function readPnpmLockfile(input: LockfileInput): Promise<ReadLockfi
 }
 
 /** The root of a workspace needs no package.json; pnpm has it as an importer of nothing. */
-function isBareRoot(document: PnpmDocument, importer: string, path: string, { manifests }: LockfileInput): boolean {
+function isBareRoot(document: PnpmDocument, importer: string, path: string, input: LockfileInput): boolean {
   const { dependencies, devDependencies, optionalDependencies } = document.importers[importer] ?? {}
   const required = [dependencies, devDependencies, optionalDependencies].flatMap((block) => Object.keys(block ?? {}))
-  return importer === '.' && required.length === 0 && readManifest(manifests, path) === null
+  if (importer !== '.' || !isGenerated(input))
+    return importer === '.' && required.length === 0 && readManifest(input.manifests, path) === null
+  if (required.length === 0) return true
+  throw invalidLockfile(input.path, 'its projects are not workspaces; set "useWorkspaces" in pnpm-config.json')
 }
 
 /** What each key of `packages` is: a candidate, or a directory of the repository that pnpm copies in. */
