@@ -31,7 +31,7 @@ export function writeMonorepo(
 }
 
 /** With `fetch-retries` attempts more than one. */
-export function writeNpmrc(root: string, registry: Registry, retries = 1): void {
+function writeNpmrc(root: string, registry: Registry, retries = 1): void {
   const settings = {
     registry: registry.url,
     'fetch-retries': retries,
@@ -47,7 +47,7 @@ export function writeNpmrc(root: string, registry: Registry, retries = 1): void 
   )
 }
 
-export function writeService(root: string, path: string, { manifest, locked, files = {} }: ServiceFiles): void {
+function writeService(root: string, path: string, { manifest, locked, files = {} }: ServiceFiles): void {
   const own = { name: `@demo/${path.split('/').at(-1)}`, version: '1.0.0', ...manifest }
   const packages: Record<string, unknown> = { '': own }
   for (const [place, served] of Object.entries(locked).sort(([a], [b]) => (a < b ? -1 : 1))) {
