@@ -68,6 +68,88 @@ describe('pins of several lockfiles', () => {
   })
 })
 
+describe('lockfiles of every client in one repository', () => {
+  const manifest = { name: 'x', dependencies: { a: '^1.0.0' } }
+  const pnpm = (importer: string): string =>
+    `lockfileVersion: '9.0'\nimporters:\n  ${importer}:\n    dependencies:\n      a:\n        specifier: ^1.0.0\n        version: 1.0.0\npackages:\n  a@1.0.0:\n    resolution: {integrity: ${hash()}}\nsnapshots:\n  a@1.0.0: {}\n`
+  const files: Files = {
+    'npm-1/package.json': manifest,
+    'npm-1/package-lock.json': {
+      lockfileVersion: 1,
+      requires: true,
+      dependencies: { a: { version: '1.0.0', integrity: hash() } },
+    },
+    'npm-3/package.json': manifest,
+    'npm-3/package-lock.json': {
+      lockfileVersion: 3,
+      packages: { '': manifest, 'node_modules/a': { version: '1.0.0', integrity: hash() } },
+    },
+    'yarn-1/package.json': manifest,
+    'yarn-1/yarn.lock': `# yarn lockfile v1\n\na@^1.0.0:\n  version "1.0.0"\n  integrity ${hash()}\n`,
+    'yarn-4/package.json': manifest,
+    'yarn-4/yarn.lock':
+      '__metadata:\n  version: 8\n\n"a@npm:^1.0.0":\n  version: 1.0.0\n  resolution: "a@npm:1.0.0"\n\n"x@workspace:.":\n  version: 0.0.0-use.local\n  resolution: "x@workspace:."\n  dependencies:\n    a: "npm:^1.0.0"\n',
+    'bun/package.json': manifest,
+    'bun/bun.lock': {
+      lockfileVersion: 1,
+      workspaces: { '': manifest },
+      packages: { a: ['a@1.0.0', '', {}, hash()] },
+    },
+    'pnpm/package.json': manifest,
+    'pnpm/pnpm-lock.yaml': pnpm('.'),
+    'rush/rush.json': '{ "projects": [{ "projectFolder": "project" }] }',
+    'rush/common/config/rush/pnpm-lock.yaml': pnpm('../../project'),
+    'rush/project/package.json': manifest,
+  }
+
+  test('agree on a pin, with whatever hash one of them has', async () => {
+    const result = await gathered(files)
+    expect(result.services.map(({ path }) => path)).toEqual([
+      'bun',
+      'npm-1',
+      'npm-3',
+      'pnpm',
+      'rush/project',
+      'yarn-1',
+      'yarn-4',
+    ])
+    for (const { requirements } of result.services) {
+      expect(requirements).toEqual([
+        { name: 'a', kind: 'prod', specifier: '^1.0.0', range: '^1.0.0', locked: { package: 'a@1.0.0' } },
+      ])
+    }
+    expect(pin(result, 'a@1.0.0')).toEqual({
+      id: 'a@1.0.0',
+      name: 'a',
+      reference: '1.0.0',
+      integrity: hash(),
+      source: { kind: 'registry' },
+      edges: [],
+      lockfiles: [
+        'bun/bun.lock',
+        'npm-1/package-lock.json',
+        'npm-3/package-lock.json',
+        'pnpm/pnpm-lock.yaml',
+        'rush/common/config/rush/pnpm-lock.yaml',
+        'yarn-1/yarn.lock',
+        'yarn-4/yarn.lock',
+      ],
+      optional: false,
+    })
+    expect(result.warnings).toEqual([])
+  })
+
+  test('are read in any order of services', async () => {
+    const [forth, back] = [Object.entries(files), Object.entries(files).reverse()].map((list) =>
+      Object.fromEntries(list),
+    )
+    const listed = 'services: [yarn-4, rush/project, bun, npm-1]'
+    const [one, other] = [await gathered(forth ?? {}, listed), await gathered(back ?? {}, listed)]
+    expect({ ...one, root: '' }).toEqual({ ...other, root: '' })
+    expect(one.services.map(({ path }) => path)).toEqual(['bun', 'npm-1', 'rush/project', 'yarn-4'])
+  })
+})
+
 describe('all failures of a kind', () => {
   test('stale dependencies of every service are in one error', async () => {
     const files = { ...npm('a', { x: { version: '1.0.0' } }), ...npm('b', { x: { version: '1.0.0' } }) }

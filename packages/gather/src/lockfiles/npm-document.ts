@@ -44,7 +44,7 @@ export function readNpmDocument(input: LockfileInput): NpmDocument {
   const head = z.looseObject({ lockfileVersion: z.number() }).safeParse(json)
   if (!head.success) throw invalidLockfile(path, 'it has no lockfileVersion')
   const { lockfileVersion } = head.data
-  if (lockfileVersion === 1) return flattenNested(json, input)
+  if (lockfileVersion === 1) return { version: 1, packages: flattenNested(json, input) }
   if (lockfileVersion !== 2 && lockfileVersion !== 3) {
     throw new PolderError('LOCKFILE_VERSION', `${path} has version ${lockfileVersion}; polder reads versions 1 to 3`, {
       path,

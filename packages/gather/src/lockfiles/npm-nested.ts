@@ -3,7 +3,6 @@ import { z } from 'zod'
 
 import { requireManifest } from '../manifests.ts'
 import { aliasOf } from '../specifier.ts'
-import type { NpmDocument, NpmEntry } from './npm-document.ts'
 import { invalidLockfile, type LockfileInput } from './reader.ts'
 
 /** An entry of `package-lock.json` version 1: what is in a `node_modules`, with what is in its own. */
@@ -18,6 +17,17 @@ interface NestedEntry {
   /** Prod and optional dependencies alike; no peers. Absent for none. */
   readonly requires?: Readonly<Record<string, string>> | boolean | undefined
   readonly dependencies?: Readonly<Record<string, NestedEntry>> | undefined
+}
+
+/** What version 2 has at a place. */
+interface FlatEntry {
+  readonly name?: string
+  readonly version?: string
+  readonly resolved?: string
+  readonly integrity?: string
+  readonly link?: boolean
+  readonly inBundle?: boolean
+  readonly [field: string]: unknown
 }
 
 const ENTRY: z.ZodType<NestedEntry> = z.looseObject({
@@ -44,7 +54,7 @@ const MAX_DEPTH = 200
  * Version 1 (npm 5 and 6) in the terms of version 2: each place on disk and what is there. The root is in
  * `package.json` alone, and so are the manifests of directories that dependencies link to.
  */
-export function flattenNested(json: unknown, input: LockfileInput): NpmDocument {
+export function flattenNested(json: unknown, input: LockfileInput): Readonly<Record<string, FlatEntry>> {
   const { path, directory, manifests } = input
   if (depthOf(json) > MAX_DEPTH * 2) throw invalidLockfile(path, 'its dependencies are nested too deeply')
   const parsed = DOCUMENT.safeParse(json)
@@ -70,7 +80,7 @@ export function flattenNested(json: unknown, input: LockfileInput): NpmDocument 
     throw invalidLockfile(path, 'it does not say what packages require, as npm before 5.1 wrote it')
   }
   const root = requireManifest(manifests, directory, `${path} locks it`)
-  const packages = new Map<string, NpmEntry>([['', { ...root.json, name: root.manifest.name }]])
+  const packages = new Map<string, FlatEntry>([['', root.json]])
   for (const [place, entry] of places) {
     const link = linkOf(entry)
     if (link === null) {
@@ -80,7 +90,7 @@ export function flattenNested(json: unknown, input: LockfileInput): NpmDocument 
     packages.set(place, { link: true, resolved: link })
     if (!packages.has(link)) packages.set(link, {})
   }
-  return { version: 1, packages: Object.fromEntries([...packages].sort(([a], [b]) => compareText(a, b))) }
+  return Object.fromEntries([...packages].sort(([a], [b]) => compareText(a, b)))
 }
 
 /** The directory that an entry links to, or null for everything that is a package. */
@@ -97,7 +107,7 @@ function entryAt(
   { version, resolved, integrity, bundled, requires }: NestedEntry,
   places: ReadonlyMap<string, NestedEntry>,
   optional: ReadonlySet<string>,
-): NpmEntry {
+): FlatEntry {
   const required = Object.entries(typeof requires === 'object' ? requires : {})
   // npm marks what only optional dependencies lead to: the edges to it from what is not so marked are optional ones.
   const isOptional = (name: string): boolean => {
