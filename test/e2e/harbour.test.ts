@@ -236,6 +236,8 @@ describe('the second installation', () => {
 
   test('goes back to the configured layout after one that only the command line asked for', async () => {
     const cwd = await installed('self-contained')
+    const again = ['install', '--layout', 'self-contained']
+    expect(await polderDone(again, { cwd, home })).toContain('Already up to date')
     expect(await polderDone(['install'], { cwd, home })).toMatch(/packages installed[^]* links in this checkout/)
     expect(await polderDone(['install'], { cwd, home })).toContain('Already up to date')
     expect(await polderDone(['verify'], { cwd, home })).toContain('as locked')

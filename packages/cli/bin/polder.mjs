@@ -27,17 +27,19 @@ if (environment === undefined) {
  * @returns {string | undefined}
  */
 function upToDate(flags) {
-  if (flags.some((flag) => flag !== '--json' && flag !== '--quiet' && flag !== '-q')) return undefined
+  const asked = askedLayout(flags)
+  if (asked === null) return undefined
   try {
     const root = findRoot(process.cwd())
     const state = JSON.parse(readFileSync(join(root, '.polder', 'state.json'), 'utf8'))
     if (
       state.format !== 1 ||
       state.storeHome !== storeHome() ||
-      state.platform !== `${process.platform}-${process.arch}`
+      state.platform !== `${process.platform}-${process.arch}` ||
+      (asked === undefined ? state.layoutAsked === true : state.layout !== asked)
     )
       return undefined
-    // An installation that was cut short leaves a state without inputs, as does one with a layout of its own.
+    // An installation that was cut short leaves a state without inputs.
     if (state.inputs['polder.lock'] === undefined) return undefined
     for (const [path, known] of Object.entries(state.inputs)) {
       const { mtimeMs, size } = statSync(join(root, path))
@@ -51,6 +53,19 @@ function upToDate(flags) {
     // Whatever is missing or malformed is found again, and told properly, by the whole command.
     return undefined
   }
+}
+
+/**
+ * The layout that the flags ask for, if any; null if there is a flag that makes this no plain installation.
+ * @param {readonly string[]} flags
+ * @returns {string | undefined | null}
+ */
+function askedLayout(flags) {
+  const rest = flags.filter((flag) => flag !== '--json' && flag !== '--quiet' && flag !== '-q')
+  if (rest.length === 0) return undefined
+  const [flag = '', value] = rest
+  if (rest.length === 1 && flag.startsWith('--layout=')) return flag.slice('--layout='.length)
+  return rest.length === 2 && flag === '--layout' ? value : null
 }
 
 /**

@@ -27,7 +27,7 @@ export async function planLock(store: Store, root: string, layout: Layout | unde
   const lockText = requireLockText(root)
   const platform = currentPlatform()
   const shape = JSON.stringify([polderVersion(), platform, layout ?? 'configured', lockText])
-  const path = join(plansDirectory(store), `${createHash('sha256').update(shape).digest('hex')}.json`)
+  const path = join(plansDirectory(store), `${sha256(shape)}.json`)
   const kept = readPlan(path)
   if (kept !== undefined) return { ...kept, lockText }
   const [{ parseLock }, { readConfig }] = await Promise.all([import('@polder/lock'), import('@polder/gather')])
@@ -52,10 +52,11 @@ function plansDirectory(store: Store): string {
   return join(store.home, 'plans')
 }
 
-/** Our own file in our own store: only whether it is whole is asked. */
+/** The plan behind its hash on the first line: one that was damaged is made again. */
 function readPlan(path: string): Omit<PlannedLock, 'lockText'> | undefined {
   try {
-    return JSON.parse(readFileSync(path, 'utf8')) as Omit<PlannedLock, 'lockText'>
+    const [digest, text = ''] = readFileSync(path, 'utf8').split('\n')
+    return digest === sha256(text) ? (JSON.parse(text) as Omit<PlannedLock, 'lockText'>) : undefined
   } catch {
     return undefined
   }
@@ -65,9 +66,14 @@ function readPlan(path: string): Omit<PlannedLock, 'lockText'> | undefined {
 function keepPlan(store: Store, path: string, plan: Omit<PlannedLock, 'lockText'>): void {
   try {
     mkdirSync(plansDirectory(store), { recursive: true })
-    atomicWrite(path, JSON.stringify(plan))
+    const text = JSON.stringify(plan)
+    atomicWrite(path, `${sha256(text)}\n${text}`)
   } catch (error) {
     const tolerable = error instanceof PolderError && (error.code === 'STORE_UNWRITABLE' || error.code === 'DISK_FULL')
     if (!tolerable && !(error instanceof Error && 'code' in error)) throw error
   }
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex')
 }

@@ -64,9 +64,12 @@ export function ownerName(owner: Owner): string {
   return isService(owner) ? owner.service.path : owner.id
 }
 
-/** Edges that the workspace meets, or that nothing but visibility activates, ask for no candidate. */
-function isHard(edge: Edge): boolean {
-  return edge.allowed.length > 0 && !edge.workspace && edge.kind !== 'optionalPeer'
+/**
+ * Whether an edge asks for a candidate. One that the workspace meets does not, nor an optional peer, unless some
+ * lockfile resolved it: then it is visible to its owner, and what is visible has to fit.
+ */
+export function isHard(edge: Edge): boolean {
+  return edge.allowed.length > 0 && !edge.workspace && (edge.kind !== 'optionalPeer' || edge.locked.length > 0)
 }
 
 function demand(slot: number, allowed: readonly number[], owner: number, locked: readonly number[]): Demand {

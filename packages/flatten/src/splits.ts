@@ -2,7 +2,7 @@ import type { Split, SplitDemand } from '@polder/lock'
 import { sortKeys } from '@polder/spec'
 
 import type { Universe } from './compile.ts'
-import { ownerName, type DerivedDemand, type Owner } from './select.ts'
+import { isHard, ownerName, type DerivedDemand, type Owner } from './select.ts'
 
 interface Demand {
   readonly owner: Owner
@@ -61,8 +61,7 @@ function activeDemands(
     for (const position of selected[slot.index] ?? []) active.add(slot.candidates[position] as Owner)
   for (const owner of active) {
     for (const edge of owner.edges) {
-      if (edge.allowed.length > 0 && !edge.workspace && edge.kind !== 'optionalPeer')
-        add(edge.slot, { owner, allowed: edge.allowed, range: edge.range })
+      if (isHard(edge)) add(edge.slot, { owner, allowed: edge.allowed, range: edge.range })
     }
   }
   for (const { owner, slot, allowed, range } of derived) if (active.has(owner)) add(slot, { owner, allowed, range })

@@ -214,6 +214,26 @@ describe('peers', () => {
     expect(links(npm, 'ws@8.0.0')).toEqual({ buffer: 'buffer@4.0.0' })
   })
 
+  test('an optional peer that some lockfile resolved keeps a version that fits, though others would do without it', () => {
+    const npm = lockOf(
+      {
+        a: { dependencies: { chat: '^1.0.0', ai: '^6.0.0 || ^7.0.0' }, locked: { ai: '6.0.0' } },
+        b: { dependencies: { ai: '^7.0.0' } },
+      },
+      {
+        'chat@1.0.0': {
+          peerDependencies: { ai: '^6.0.0' },
+          peerDependenciesMeta: { ai: { optional: true } },
+          locked: { ai: '6.0.0' },
+        },
+        'ai@6.0.0': {},
+        'ai@7.0.0': {},
+      },
+    )
+    expect(links(npm, 'chat@1.0.0')).toEqual({ ai: 'ai@6.0.0' })
+    expect(Object.keys(npm.splits)).toEqual(['ai'])
+  })
+
   test('a peer that nobody provides is reported and does not fail', () => {
     const { gathered, manifests } = monorepo(
       { a: { dependencies: { dialog: '^1.0.0' } } },

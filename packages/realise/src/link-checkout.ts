@@ -18,7 +18,7 @@ export interface LinkOptions {
   /** What `realiseEnvironment` returned. */
   readonly environmentPath: string | null
   /** What the caller knows of the state to write. */
-  readonly state: Pick<State, 'lock' | 'inputs' | 'polder'>
+  readonly state: Pick<State, 'lock' | 'inputs' | 'layoutAsked' | 'polder'>
   /** Replace a `node_modules` that somebody else made. */
   readonly force?: boolean
   /** How long to wait for another installation in this checkout, in milliseconds. Default: ten minutes. */
@@ -94,7 +94,7 @@ function replaceNodeModules({ store, checkout, plan, environmentPath, state, for
     swapNodeModules(join(made, service, 'node_modules'), nodeModules, join(trash, String(index)))
   for (const [index, { nodeModules }] of stale.entries()) renameIfThere(nodeModules, join(trash, `stale-${index}`))
   // First the root, then the state: an environment that a complete checkout uses is never garbage.
-  if (environmentPath !== null) recordRoot(store, { checkout, environment: plan.id })
+  if (environmentPath !== null) recordUse(store, checkout, plan)
   writeState(checkout, {
     ...unfinished,
     ...state,
@@ -106,6 +106,15 @@ function replaceNodeModules({ store, checkout, plan, environmentPath, state, for
   })
   for (const path of [made, trash]) rmSync(path, { recursive: true, force: true })
   return { replaced: replaced.map((part) => relativeNodeModules(part)), links: plan.checkout.links.length, files }
+}
+
+/** A store that we cannot write to serves all the same: whoever collects in it has to know who else mounts it. */
+function recordUse(store: Store, checkout: string, plan: Plan): void {
+  try {
+    recordRoot(store, { checkout, environment: plan.id })
+  } catch (error) {
+    if (!(error instanceof PolderError && error.code === 'STORE_UNWRITABLE')) throw error
+  }
 }
 
 /** Every `node_modules`, below `made` as it will be below the checkout; nothing if that fails. */

@@ -18,6 +18,8 @@ export interface State {
   /** Absolute; null in the self-contained layout. */
   readonly environmentPath: string | null
   readonly layout: Layout
+  /** The command line asked for this layout: an installation that asks for none has to look at the configuration. */
+  readonly layoutAsked?: true
   /** sha256 (hex) of `polder.lock`. */
   readonly lock: string
   /** By path relative to the checkout. */

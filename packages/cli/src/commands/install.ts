@@ -61,8 +61,8 @@ async function realise(
       environmentPath,
       state: {
         lock: lockDigest(lockText),
-        // After a layout that only the command line asked for, a plain `install` has something to do.
-        inputs: layout === undefined ? stateInputs(root, inputs, lockText) : {},
+        inputs: stateInputs(root, inputs, lockText),
+        ...(layout === undefined ? {} : { layoutAsked: true }),
         polder: polderVersion(),
       },
       force,
