@@ -1,8 +1,7 @@
 // chalk 5 is an ES module and berths and customs need chalk 4: the one name that cannot be unified. This service has
 // both, the older one under the name `old-chalk`.
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
-import { findPackageJSON } from 'node:module'
+import { existsSync, readFileSync } from 'node:fs'
 
 import chalk from 'chalk'
 import createDebug from 'debug'
@@ -10,7 +9,13 @@ import mqtt from 'mqtt-packet'
 import oldChalk from 'old-chalk'
 
 // By the name it is installed under, wherever that leads: pnpm keeps `old-chalk` in a directory called chalk.
-const manifestOf = (name) => JSON.parse(readFileSync(findPackageJSON(name, import.meta.url), 'utf8'))
+const manifestOf = (name) => {
+  let directory = new URL('.', import.meta.resolve(name))
+  const nameless = () => !existsSync(new URL('package.json', directory)) || readManifest(directory).name === undefined
+  while (nameless()) directory = new URL('..', directory)
+  return readManifest(directory)
+}
+const readManifest = (directory) => JSON.parse(readFileSync(new URL('package.json', directory), 'utf8'))
 
 const sent = mqtt.generate({
   cmd: 'publish',
