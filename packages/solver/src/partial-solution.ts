@@ -31,9 +31,9 @@ export class PartialSolution {
   readonly #trail: Assignment[] = []
   /** Per slot its part of the trail. */
   readonly #histories: (Assignment[] | undefined)[]
-  /** Slots that were required at some time, each once. */
-  readonly #required: number[] = []
-  readonly #wasRequired: Uint8Array
+  /** Every slot that is required and has a choice, each once, and some that were. */
+  readonly #open: number[] = []
+  readonly #isListed: Uint8Array
   /** Per slot how many states are left. */
   readonly #sizes: Int32Array
 
@@ -41,7 +41,7 @@ export class PartialSolution {
     this.#any = any
     this.#states = [...any]
     this.#histories = any.map(() => undefined)
-    this.#wasRequired = new Uint8Array(any.length)
+    this.#isListed = new Uint8Array(any.length)
     this.#sizes = Int32Array.from(any, sizeOf)
   }
 
@@ -88,12 +88,17 @@ export class PartialSolution {
   nextOpen(): number {
     let best = -1
     let fewest = Infinity
-    for (const slot of this.#required) {
+    for (let i = this.#open.length - 1; i >= 0; i--) {
+      const slot = this.#open[i] as number
       const size = this.#sizes[slot] as number
-      if (size < 2 || size > fewest || (size === fewest && slot > best)) continue
-      if (allowsAbsent(this.statesOf(slot))) continue
-      best = slot
-      fewest = size
+      if (size < 2 || allowsAbsent(this.statesOf(slot))) {
+        this.#isListed[slot] = 0
+        const last = this.#open.pop() as number
+        if (last !== slot) this.#open[i] = last
+      } else if (size < fewest || (size === fewest && slot < best)) {
+        best = slot
+        fewest = size
+      }
     }
     return best
   }
@@ -105,14 +110,15 @@ export class PartialSolution {
     if (history === undefined) this.#histories[slot] = [assignment]
     else history.push(assignment)
     this.#put(slot, states)
-    if (allowsAbsent(states) || this.#wasRequired[slot] === 1) return
-    this.#wasRequired[slot] = 1
-    this.#required.push(slot)
   }
 
   #put(slot: number, states: Bitmap): void {
     this.#states[slot] = states
-    this.#sizes[slot] = sizeOf(states)
+    const size = sizeOf(states)
+    this.#sizes[slot] = size
+    if (size < 2 || this.#isListed[slot] === 1 || allowsAbsent(states)) return
+    this.#isListed[slot] = 1
+    this.#open.push(slot)
   }
 
   #anyOf(slot: number): Bitmap {

@@ -4,21 +4,25 @@ import { demandsAsIncompatibilities, resolve, type Incompatibility, type Term } 
 import { networkOf, type Network } from './network.ts'
 import { PartialSolution, type Assignment } from './partial-solution.ts'
 import type { Problem } from './problem.ts'
+import { inTermsOfOrigins, singlesProblem } from './single-names.ts'
 
 export interface StrictOptions {
+  /** Slots that must not have several candidates, while all others may; every slot by default. */
+  readonly singles?: readonly number[]
   /** How much work to do before giving up: incompatibilities looked at, some tens of millions a second. */
   readonly maxSteps?: number
 }
 
 export type StrictResult =
-  /** Per slot its candidate, if anything needs it. */
+  /** Per slot its candidate, if anything needs it; nothing for a slot that may have several. */
   | { readonly kind: 'solved'; readonly selected: readonly (number | undefined)[] }
-  /** There is none. Without any one of the demands at the derivation's leaves it would not say so. */
+  /** There is none, and (but for very long proofs) each demand at the leaves of the derivation is needed for that. */
   | { readonly kind: 'failed'; readonly derivation: Derivation }
   /** `maxSteps` were not enough. */
   | { readonly kind: 'limit' }
 
 const MAX_STEPS = 20_000_000
+const SHORTENING_STEPS = 1_000_000
 
 /**
  * At most one candidate of every slot, such that every active demand is met; or a proof that there is no such
@@ -29,13 +33,30 @@ const MAX_STEPS = 20_000_000
  * @throws RangeError if the problem breaks its contract
  */
 export function solveStrict(problem: Problem, options: StrictOptions = {}): StrictResult {
+  const { singles, maxSteps = MAX_STEPS } = options
+  if (singles === undefined) return solveAll(problem, maxSteps)
+  networkOf(problem)
+  const stand = singlesProblem(problem, singles)
+  const result = solveAll(stand.problem, maxSteps)
+  if (result.kind === 'limit') return result
+  if (result.kind === 'failed')
+    return { kind: 'failed', derivation: inTermsOfOrigins(result.derivation, stand.origins) }
+  const selected = problem.names.map((): number | undefined => undefined)
+  stand.origins.forEach(({ slot }, i) => {
+    if (singles.includes(slot)) selected[slot] = result.selected[i]
+  })
+  return { kind: 'solved', selected }
+}
+
+function solveAll(problem: Problem, maxSteps: number): StrictResult {
   const network = networkOf(problem)
   const domain = domainOf(network)
-  const budget = { steps: options.maxSteps ?? MAX_STEPS }
+  const budget = { steps: maxSteps }
   const facts = demandsAsIncompatibilities(network)
   const outcome = search(domain, facts, budget)
   if (outcome.kind !== 'failed') return outcome
-  return { kind: 'failed', derivation: derivationOf(shortest(domain, facts, outcome.failure, budget), problem, network) }
+  const proof = shortest(domain, facts, outcome.failure, { steps: Math.min(budget.steps, SHORTENING_STEPS) })
+  return { kind: 'failed', derivation: derivationOf(proof, problem, network) }
 }
 
 interface Domain {
@@ -78,6 +99,7 @@ function search({ any, preferred }: Domain, facts: readonly Incompatibility[], b
     }
   }
   facts.forEach(add)
+  budget.steps -= facts.length
 
   /** Slots of which more is known than what was drawn from it, first come, first served. */
   let changed: number[] = []
@@ -208,6 +230,7 @@ function shortest(
   const kept = new Set<Incompatibility>()
   for (let fact = facts.at(-1); fact !== undefined; fact = facts.findLast((each) => !kept.has(each))) {
     kept.add(fact)
+    if (budget.steps < 0) return proof
     const outcome = search(
       domain,
       facts.filter((each) => each !== fact),
@@ -217,6 +240,7 @@ function shortest(
     proof = outcome.failure
     restrict()
   }
+  // Once more, so that nothing of how it was found shows.
   const last = search(domain, facts, budget)
   return last.kind === 'failed' ? last.failure : proof
 }

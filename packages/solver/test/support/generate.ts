@@ -87,3 +87,24 @@ export function randomOf(seed: number): () => number {
     return ((t ^ (t >>> 14)) >>> 0) / 4294967296
   }
 }
+
+/**
+ * The same problem made solvable strictly: per name one candidate is drawn, and demands of services and of these
+ * candidates that exclude it allow it too.
+ */
+export function withStrictSolution(problem: Problem, seed: number): Problem {
+  const random = randomOf(seed)
+  const planted = problem.versions.map((versions) => Math.floor(random() * versions.length))
+  const open = (demand: Demand): Demand => {
+    const candidate = planted[demand.slot] as number
+    if (demand.allowed.includes(candidate)) return demand
+    return { ...demand, allowed: [...demand.allowed, candidate].sort((a, b) => a - b) }
+  }
+  return {
+    ...problem,
+    roots: problem.roots.map(open),
+    demands: problem.demands.map((slot, i) =>
+      slot.map((demands, candidate) => (candidate === planted[i] ? demands.map(open) : demands)),
+    ),
+  }
+}
