@@ -1,8 +1,8 @@
-// The last line of .ci/run: node scripts/ci-summary.ts DIRECTORY EXIT_CODE_OF_TESTS EXIT_CODE_OF_CHECKS
+// The last line of .ci/run: node scripts/ci-summary.ts DIRECTORY EXIT_CODE_OF_TESTS EXIT_CODE_OF_CHECKS EXIT_CODE_OF_THE_DEMO
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-const [directory = '', testsExit, checksExit] = process.argv.slice(2)
+const [directory = '', testsExit, checksExit, demoExit] = process.argv.slice(2)
 
 interface Counts {
   readonly passed: number
@@ -21,9 +21,11 @@ const checks = counts(checksExit, () => ({
   skipped: 0,
 }))
 
-const passed = tests.passed + checks.passed
-const failed = tests.failed + checks.failed
-console.log(`Tests: ${line(tests)}; static checks: ${line(checks)}`)
+const demo: Counts = { passed: demoExit === '0' ? 1 : 0, failed: demoExit === '0' ? 0 : 1, skipped: 0 }
+
+const passed = tests.passed + checks.passed + demo.passed
+const failed = tests.failed + checks.failed + demo.failed
+console.log(`Tests: ${line(tests)}; static checks: ${line(checks)}; demo: ${line(demo)}`)
 console.log(`${passed} passed, ${failed} failed${tests.skipped > 0 ? `, ${tests.skipped} skipped` : ''}`)
 process.exitCode = failed > 0 || tests.passed === 0 ? 1 : 0
 

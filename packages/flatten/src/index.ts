@@ -1,4 +1,3 @@
 export type { PinnedManifest } from './compile.ts'
-export { flatten, type Flattened, type FlattenReport, type Move } from './flatten.ts'
-export type { UnmetPeer } from './resolve.ts'
-export { explainSplit, reasonsFor, type Reason, type SplitExplanation } from './explain.ts'
+export { explainSplit, reasonsFor, type SplitExplanation } from './explain.ts'
+export { flatten, type FlattenReport } from './flatten.ts'

@@ -1,4 +1,4 @@
-export { diffLocks, isEmptyDiff, type LockDiff, type PackageChange, type ServiceChange } from './diff.ts'
+export { diffLocks, isEmptyDiff, type LockDiff } from './diff.ts'
 export type {
   InstanceId,
   Lock,

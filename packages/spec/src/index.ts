@@ -1,5 +1,5 @@
 // `./manifest` and `./semver-ranges` are entries of their own: they load zod and semver, which an install needs neither of.
-export { isErrno, PolderError, type ErrorCode, type ErrorDetails } from './error.ts'
+export { isErrno, PolderError, type ErrorCode } from './error.ts'
 export {
   algorithmOf,
   hexDigest,
@@ -7,7 +7,6 @@ export {
   integrityFromHex,
   integrityOf,
   strongestIntegrity,
-  type Algorithm,
   type Integrity,
 } from './integrity.ts'
 export type { Manifest } from './manifest.ts'

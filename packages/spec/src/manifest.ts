@@ -27,7 +27,7 @@ export interface Manifest extends PlatformCondition {
 }
 
 /** The scripts a package manager runs on installation, which polder lists as "not built". */
-export const INSTALL_SCRIPTS: readonly string[] = ['preinstall', 'install', 'postinstall']
+const INSTALL_SCRIPTS: readonly string[] = ['preinstall', 'install', 'postinstall']
 
 /**
  * Parses a `package.json` document.
