@@ -68,7 +68,11 @@ class Explanation {
     const other = first === a ? b : a
     if (second === undefined) {
       const skipped = isDerived(other) ? undefined : this.#demandBefore(first)
-      if (skipped === undefined) return this.#plan(() => this.#explain(first), () => then(other))
+      if (skipped === undefined)
+        return this.#plan(
+          () => this.#explain(first),
+          () => then(other),
+        )
       const { demand, rest } = skipped
       return this.#plan(
         () => this.#explain(rest),
@@ -82,7 +86,11 @@ class Explanation {
         () => this.#explain(long),
         () => {
           if (this.#numbers.has(short)) then(short)
-          else this.#plan(() => this.#explain(short), () => write('Thus'))
+          else
+            this.#plan(
+              () => this.#explain(short),
+              () => write('Thus'),
+            )
         },
       )
     }

@@ -34,7 +34,13 @@ export function demandsAsIncompatibilities(network: Network): Incompatibility[] 
   const position = (candidate: number, slot: number): number => candidate - (first[slot] as number)
   const unmet = choices.map(({ slot, members }) => {
     const every = any[slot] as Bitmap
-    return complement(every, selectedAt(every, members.map((member) => position(member, slot))))
+    return complement(
+      every,
+      selectedAt(
+        every,
+        members.map((member) => position(member, slot)),
+      ),
+    )
   })
   const roots = network.roots.map((id): Incompatibility => {
     const choice = choices[id] as Choice

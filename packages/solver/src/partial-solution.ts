@@ -60,7 +60,11 @@ export class PartialSolution {
 
   /** Makes an open term false: `cause` has no other term that is not true. */
   refute(term: Term, cause: Incompatibility): void {
-    this.#assign(term.slot, intersection(this.statesOf(term.slot), complement(this.#anyOf(term.slot), term.states)), cause)
+    this.#assign(
+      term.slot,
+      intersection(this.statesOf(term.slot), complement(this.#anyOf(term.slot), term.states)),
+      cause,
+    )
   }
 
   /** The earliest assignment from which on the term is true; it is true, and was not from the start. */

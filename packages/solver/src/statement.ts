@@ -22,7 +22,8 @@ export class Statements {
   /** `web needs foo`, `foo 1.0.0 to 1.9.0 needs bar 2.0.0`, `every version of foo is ruled out`. */
   of(step: Derivation): string {
     const { terms, cause } = step
-    if (cause.kind !== 'derived') return `${this.#subject(step)} ${this.#verb(step)} ${this.#object(cause.slot, cause.allowed)}`
+    if (cause.kind !== 'derived')
+      return `${this.#subject(step)} ${this.#verb(step)} ${this.#object(cause.slot, cause.allowed)}`
     if (terms.length === 0) return this.#naming.conclusion ?? 'no selection meets every requirement'
     const conditions = terms.filter(({ selected }) => selected)
     const results = this.#results(step)
@@ -111,7 +112,7 @@ export class Statements {
     const versions = this.#problem.versions[slot] ?? []
     if (candidates.length === versions.length && versions.length > 1) return `${every}${name}`
     const runs: string[] = []
-    for (let from = 0; from < candidates.length; ) {
+    for (let from = 0; from < candidates.length;) {
       let to = from
       while (candidates[to + 1] === (candidates[to] as number) + 1) to++
       const [start, end] = [versions[candidates[from] as number] ?? '', versions[candidates[to] as number] ?? '']

@@ -76,7 +76,10 @@ type Outcome =
   | { readonly kind: 'limit' }
 
 function domainOf({ first, keep }: Network): Domain {
-  const counts = Array.from({ length: first.length - 1 }, (_, slot) => (first[slot + 1] as number) - (first[slot] as number))
+  const counts = Array.from(
+    { length: first.length - 1 },
+    (_, slot) => (first[slot + 1] as number) - (first[slot] as number),
+  )
   return {
     any: counts.map(anyState),
     preferred: counts.map((count, slot) => {

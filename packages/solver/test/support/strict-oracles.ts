@@ -57,7 +57,12 @@ function clausesOf({ roots, demands, versions }: Problem): Signed[][] {
       slot.flatMap((list, candidate) => list.map((demand): Signed[] => [[i, candidate, false], ...met(demand)])),
     ),
     ...versions.flatMap((list, slot) =>
-      list.flatMap((_, a) => list.slice(0, a).map((__, b): Signed[] => [[slot, a, false], [slot, b, false]])),
+      list.flatMap((_, a) =>
+        list.slice(0, a).map((__, b): Signed[] => [
+          [slot, a, false],
+          [slot, b, false],
+        ]),
+      ),
     ),
   ]
 }

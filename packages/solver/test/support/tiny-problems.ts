@@ -42,11 +42,13 @@ export function tinyProblems(slots: number): fc.Arbitrary<Problem> {
 /** As tiny, but every candidate demands something and most demands allow one candidate: half of them contradict themselves. */
 export function tightProblems(slots: number): fc.Arbitrary<Problem> {
   return fc.array(fc.integer({ min: 2, max: 3 }), { minLength: 2, maxLength: slots }).chain((widths) => {
-    const demand = fc.integer({ min: 0, max: widths.length - 1 }).chain((slot) =>
-      fc
-        .uniqueArray(fc.integer({ min: 0, max: (widths[slot] ?? 1) - 1 }), { minLength: 1, maxLength: 2 })
-        .map((allowed): Demand => ({ slot, allowed: allowed.sort((a, b) => a - b), owner: slot })),
-    )
+    const demand = fc
+      .integer({ min: 0, max: widths.length - 1 })
+      .chain((slot) =>
+        fc
+          .uniqueArray(fc.integer({ min: 0, max: (widths[slot] ?? 1) - 1 }), { minLength: 1, maxLength: 2 })
+          .map((allowed): Demand => ({ slot, allowed: allowed.sort((a, b) => a - b), owner: slot })),
+      )
     const needs = fc.array(demand, { minLength: 1, maxLength: 4 })
     return fc
       .record({
