@@ -40,12 +40,13 @@ export function printError(error: unknown, output: Output): number {
 }
 
 function printExpected(error: PolderError, output: Output): void {
-  const { hint, found, wanted, others = [] } = error.details
+  const { hint, found, wanted, explanation, others = [] } = error.details
   const lines = [`polder: ${error.message} [${error.code}]`]
   if (found !== undefined && wanted !== undefined) lines.push(`  wanted ${wanted}`, `  found  ${found}`)
   for (const other of others.slice(0, output.verbose ? undefined : SHOWN)) lines.push(`  ${other.message}`)
   if (!output.verbose && others.length > SHOWN)
     lines.push(`  … and ${others.length - SHOWN} more (--verbose shows all)`)
+  if (explanation !== undefined) lines.push(...explanation.split('\n').map((line) => `  ${line}`.trimEnd()))
   if (hint !== undefined) lines.push(`  hint: ${hint}`)
   if (output.verbose)
     lines.push(
@@ -56,7 +57,7 @@ function printExpected(error: PolderError, output: Output): void {
 }
 
 function errorDocument(error: PolderError): object {
-  const { hint, found, wanted, path, spec, others } = error.details
+  const { hint, found, wanted, path, spec, explanation, others } = error.details
   return {
     code: error.code,
     message: error.message,
@@ -65,6 +66,7 @@ function errorDocument(error: PolderError): object {
     wanted,
     path,
     spec,
+    explanation,
     others: others?.map(errorDocument),
   }
 }

@@ -45,6 +45,14 @@ describe('an expected error', () => {
     expect(stdout).toBe('')
   })
 
+  test('has its explanation before the hint, line by line', () => {
+    const details = { explanation: '(1) Because a, b.\n\n    So, c.', hint: 'change a' }
+    printError(new PolderError('SINGLE_SPLIT', 'no', details), createOutput({}, {}))
+    expect(stderr).toBe('polder: no [SINGLE_SPLIT]\n  (1) Because a, b.\n\n      So, c.\n  hint: change a\n')
+    printError(new PolderError('SINGLE_SPLIT', 'no', details), createOutput({ json: true }, {}))
+    expect(JSON.parse(stdout)).toMatchObject({ error: { explanation: details.explanation } })
+  })
+
   test('with --verbose shows them all, the stack, and the cause', () => {
     const cause = new TypeError('deep down')
     printError(

@@ -10,13 +10,13 @@ import type {
 } from '@polder/lock'
 import { requirementsOf } from '@polder/lock/requirements'
 import type { Solution } from '@polder/solver'
-import { compareText, packageId, PolderError, sortKeys, type PackageId } from '@polder/spec'
+import { compareText, packageId, sortKeys, type PackageId } from '@polder/spec'
 
 import { compile, type Candidate, type PinnedManifest, type ServiceOwner, type Universe } from './compile.ts'
-import { explainSplit } from './explain.ts'
 import { formInstances, type Instances } from './instances.ts'
 import { resolvePeers, type Resolution, type UnmetPeer } from './resolve.ts'
 import { select, type DerivedDemand, type Selection } from './select.ts'
+import { refuseSplits } from './singles.ts'
 import { explainSplits } from './splits.ts'
 
 export interface Flattened {
@@ -96,7 +96,7 @@ export function flatten(gathered: Gathered, manifests: ReadonlyMap<PackageId, Pi
       splits: explainSplits(universe, kept, derived),
     },
   }
-  for (const name of policy.single) refuseSplit(lock, name)
+  refuseSplits(lock.npm, policy.single, selection)
   return {
     lock,
     report: {
@@ -299,32 +299,6 @@ function otherPolicies(
     ...(soft < own ? { 'pins: soft': soft } : {}),
     ...(fewest < own ? { 'versions: fewest': fewest } : {}),
   }
-}
-
-/** @throws PolderError `SINGLE_SPLIT` with the demands that no one version satisfies */
-function refuseSplit({ npm }: Lock, name: string): void {
-  const explained = explainSplit(npm, name)
-  if (explained === undefined) return
-  const others = explained.versions.map(({ version, demands }) => {
-    const [first] = demands
-    const chain = first === undefined || first.path.length < 2 ? '' : ` by way of ${first.path.join(' > ')}`
-    const more = demands.length > 1 ? ` and ${demands.length - 1} more` : ''
-    return new PolderError(
-      'SINGLE_SPLIT',
-      `${version} is needed by ${first?.owner ?? 'nobody'} (${first?.range ?? '*'})${more}${chain}`,
-    )
-  })
-  throw new PolderError(
-    'SINGLE_SPLIT',
-    `${name} must not be split (policy.single), and no locked version satisfies everyone`,
-    {
-      spec: name,
-      others,
-      hint:
-        explained.remedies[0] ??
-        'change one of these requirements, or take the name out of policy.single in polder.yaml',
-    },
-  )
 }
 
 function sameDemand(a: DerivedDemand, b: DerivedDemand): boolean {

@@ -15,8 +15,9 @@ export interface DerivedDemand {
 
 /** Which candidates the flattened environment holds, and the bound that proves it. */
 export interface Selection {
+  readonly problem: Problem
   readonly solution: Solution
-  /** What the numbers in the solution's demands stand for. */
+  /** What the owners' numbers in the problem and the solution stand for. */
   readonly owners: readonly Owner[]
 }
 
@@ -52,7 +53,7 @@ export function select(
     lockedCount: universe.slots.map((slot) => slot.candidates.map((candidate) => candidate.pin.lockfiles.length)),
   }
   const singles = universe.slots.filter(({ name }) => single.includes(name)).map(({ index }) => index)
-  return { solution: solveFewest(problem, { singles }), owners }
+  return { problem, solution: solveFewest(problem, { singles }), owners }
 }
 
 export function isService(owner: Owner): owner is ServiceOwner {

@@ -86,6 +86,58 @@ describe('policy.single', () => {
     )
   })
 
+  test('says why no other locked version of what leads to it helps', () => {
+    const either = (version: string): ServiceSpec => ({ dependencies: { ui: '>=1.0.0' }, locked: { ui: version } })
+    const services = { old: { dependencies: { react: '^17.0.0' } }, new: either('1.0.0'), newer: either('2.0.0') }
+    const packages = {
+      ...react,
+      'react@19.1.0': {},
+      'ui@1.0.0': { dependencies: { react: '^18.0.0' } },
+      'ui@2.0.0': { dependencies: { react: '^19.0.0' } },
+    }
+    expect(() => flattened(services, packages, { single: ['react'] })).toThrowError(
+      expect.objectContaining({
+        code: 'SINGLE_SPLIT',
+        details: expect.objectContaining({
+          others: [
+            expect.objectContaining({ message: '17.0.2 is needed by old (^17.0.0)' }),
+            expect.objectContaining({ message: '19.1.0 is needed by ui@2.0.0 (^19.0.0) by way of new > ui@2.0.0' }),
+          ],
+          explanation: [
+            'Because ui 1.0.0 needs react 18.3.1 and ui 2.0.0 needs react 19.1.0, every version of ui requires react 18.3.1 or 19.1.0.',
+            'So, because new and newer need ui and old needs react 17.0.2, react cannot be kept at one version.',
+          ].join('\n'),
+        }),
+      }),
+    )
+  })
+
+  test('says so too where only several such names together cannot be', () => {
+    const services = {
+      a: { dependencies: { ui: '>=1.0.0' }, locked: { ui: '1.0.0' } },
+      b: { dependencies: { ui: '>=1.0.0' }, locked: { ui: '2.0.0' } },
+      c: { dependencies: { react: '^17.0.0', graphql: '^16.0.0' } },
+    }
+    const packages = {
+      ...react,
+      'graphql@15.0.0': {},
+      'graphql@16.0.0': {},
+      'ui@1.0.0': { dependencies: { react: '^17.0.0', graphql: '^15.0.0' } },
+      'ui@2.0.0': { dependencies: { react: '^18.0.0', graphql: '^16.0.0' } },
+    }
+    expect(() => flattened(services, packages, { single: ['react', 'graphql'] })).toThrowError(
+      expect.objectContaining({
+        details: expect.objectContaining({
+          explanation: [
+            'Because ui 2.0.0 needs react 18.3.1 and ui 1.0.0 needs graphql 15.0.0, every version of ui requires graphql 15.0.0 or react 18.3.1.',
+            'And, because a and b need ui, graphql 15.0.0 or react 18.3.1 is required.',
+            'So, because c needs both react 17.0.2 and graphql 16.0.0, react and graphql cannot be kept at one version each.',
+          ].join('\n'),
+        }),
+      }),
+    )
+  })
+
   test('would rather split two others than the one that must not be', () => {
     // Keeping x together costs a second copy of each of y and z.
     const services = {

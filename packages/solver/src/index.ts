@@ -1,4 +1,5 @@
+export type { Derivation } from './derivation.ts'
 export { renderDerivation } from './explanation.ts'
-export { solveFewest, type FewestOptions } from './fewest.ts'
-export type { Certificate, CertifiedDemand, Demand, Problem, Solution } from './problem.ts'
+export { solveFewest } from './fewest.ts'
+export type { Certificate, Demand, Problem, Solution } from './problem.ts'
 export { solveStrict } from './strict.ts'

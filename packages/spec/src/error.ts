@@ -54,6 +54,8 @@ export interface ErrorDetails {
   readonly path?: string
   /** The package or requirement concerned. */
   readonly spec?: string
+  /** Why it is so, where that takes several sentences, one a line. */
+  readonly explanation?: string
   /** Further failures of the same kind that this one must not hide. */
   readonly others?: readonly PolderError[]
 }

@@ -78,7 +78,7 @@ export function shuffled(problem: Problem, seed: number): Problem {
 }
 
 /** Mulberry32. */
-export function randomOf(seed: number): () => number {
+function randomOf(seed: number): () => number {
   let state = seed >>> 0
   return () => {
     state = (state + 0x6d2b79f5) >>> 0
