@@ -8,27 +8,60 @@ import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 
 const started = performance.now()
-const [command, ...flags] = process.argv.slice(2)
-const environment = command === 'install' ? upToDate(flags) : undefined
-if (environment === undefined) {
+const [command, ...words] = process.argv.slice(2)
+const plain = command === 'install' ? plainInstall(words) : undefined
+const environment = plain === undefined ? undefined : upToDate(plain)
+if (environment !== undefined && plain !== undefined) {
+  if (plain.json) process.stdout.write(`${JSON.stringify({ upToDate: true, environment })}\n`)
+  else if (!plain.quiet) process.stdout.write(`Already up to date (${Math.round(performance.now() - started)} ms)\n`)
+} else {
   // What was compiled (and stripped of its types) once is not compiled again. In the store, where nobody else writes.
   enableCompileCache(join(storeHome(), 'compile-cache'))
-  const { main } = await import('../src/main.ts')
-  process.exitCode = await main(process.argv.slice(2))
-} else if (flags.includes('--json')) {
-  process.stdout.write(`${JSON.stringify({ upToDate: true, environment })}\n`)
-} else if (!flags.includes('--quiet') && !flags.includes('-q')) {
-  process.stdout.write(`Already up to date (${Math.round(performance.now() - started)} ms)\n`)
+  if (plain !== undefined) {
+    const { installDirectly } = await import('../src/install-entry.ts')
+    process.exitCode = await installDirectly(plain)
+  } else {
+    const { main } = await import('../src/main.ts')
+    process.exitCode = await main(process.argv.slice(2))
+  }
+}
+
+/**
+ * @typedef {{ json: boolean, quiet: boolean, layout?: 'linked' | 'self-contained' }} InstallFlags
+ */
+
+/**
+ * What the words behind `install` ask for; undefined for anything that the command line parser should look at.
+ * @param {readonly string[]} words
+ * @returns {InstallFlags | undefined}
+ */
+function plainInstall(words) {
+  /** @type {InstallFlags} */
+  const flags = { json: false, quiet: false }
+  for (let index = 0; index < words.length; index++) {
+    const word = words[index]
+    if (word === '--json') flags.json = true
+    else if (word === '--quiet' || word === '-q') flags.quiet = true
+    else if (word === '--layout' && isLayout(words[index + 1])) flags.layout = words[++index]
+    else return undefined
+  }
+  return flags
+}
+
+/**
+ * @param {unknown} word
+ * @returns {word is 'linked' | 'self-contained'}
+ */
+function isLayout(word) {
+  return word === 'linked' || word === 'self-contained'
 }
 
 /**
  * The environment's id if this checkout is known to be as the last install left it; undefined if that takes a look.
- * @param {readonly string[]} flags
+ * @param {InstallFlags} asked
  * @returns {string | undefined}
  */
-function upToDate(flags) {
-  const asked = askedLayout(flags)
-  if (asked === null) return undefined
+function upToDate(asked) {
   try {
     const root = findRoot(process.cwd())
     const state = JSON.parse(readFileSync(join(root, '.polder', 'state.json'), 'utf8'))
@@ -36,7 +69,7 @@ function upToDate(flags) {
       state.format !== 1 ||
       state.storeHome !== storeHome() ||
       state.platform !== `${process.platform}-${process.arch}` ||
-      (asked === undefined ? state.layoutAsked === true : state.layout !== asked)
+      (asked.layout === undefined ? state.layoutAsked === true : state.layout !== asked.layout)
     )
       return undefined
     // An installation that was cut short leaves a state without inputs.
@@ -53,19 +86,6 @@ function upToDate(flags) {
     // Whatever is missing or malformed is found again, and told properly, by the whole command.
     return undefined
   }
-}
-
-/**
- * The layout that the flags ask for, if any; null if there is a flag that makes this no plain installation.
- * @param {readonly string[]} flags
- * @returns {string | undefined | null}
- */
-function askedLayout(flags) {
-  const rest = flags.filter((flag) => flag !== '--json' && flag !== '--quiet' && flag !== '-q')
-  if (rest.length === 0) return undefined
-  const [flag = '', value] = rest
-  if (rest.length === 1 && flag.startsWith('--layout=')) return flag.slice('--layout='.length)
-  return rest.length === 2 && flag === '--layout' ? value : null
 }
 
 /**
