@@ -228,7 +228,7 @@ describe('the second installation', () => {
     }
     const first = await install()
     expect(first.stdout).toMatch(/^\d+ packages installed in /)
-    expect(first.files).toContain(new URL('../src/main.ts', pathToFileURL(POLDER)).href)
+    expect(first.files).toContain(new URL('../src/install-entry.ts', pathToFileURL(POLDER)).href)
     const second = await install()
     expect(second.stdout).toMatch(/^Already up to date \(\d+ ms\)\n$/)
     expect(second.files).toEqual([pathToFileURL(POLDER).href])
