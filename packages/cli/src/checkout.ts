@@ -26,10 +26,11 @@ export function openCheckout(cwd: string): Checkout {
 
 /**
  * The service that a user names: by path, by package name, or by the last part of its path where that is clear.
+ * @param known by path
  * @throws PolderError `SERVICE_UNKNOWN`
  */
-export function findService(lock: Lock, wanted: string): string {
-  const services = Object.entries(lock.npm.services)
+export function findService(known: Readonly<Record<string, { readonly name?: string }>>, wanted: string): string {
+  const services = Object.entries(known)
   const path = wanted.replace(/^\.\//, '').replace(/\/+$/, '') || '.'
   const exact = services.find(([servicePath, { name }]) => servicePath === path || name === wanted)
   if (exact !== undefined) return exact[0]

@@ -85,7 +85,9 @@ function commandLine(perform: Perform): Command {
   command(program, 'lock', 'gather, fetch what is missing, flatten, and write polder.lock')
     .option('--check', 'write nothing; fail with exit code 3 if polder.lock is out of date', false)
     .option('--offline', 'use what the index holds; ask no upstream', false)
-    .action((flags: OutputFlags & { check: boolean; offline: boolean }) =>
+    .option('--dry-run', 'report what would be locked and write nothing', false)
+    .option('--service <service>', 'in a dry run: only this service (may be given several times)', append, [])
+    .action((flags: OutputFlags & { check: boolean; offline: boolean; dryRun: boolean; service: string[] }) =>
       perform(flags, async (output) => (await import('./commands/lock.ts')).lock(cwd, output, flags)),
     )
 

@@ -34,16 +34,21 @@ describe('a service is found', () => {
     ['.', '.'],
     ['./', '.'],
   ])('as %s', (wanted, path) => {
-    expect(findService(lock, wanted)).toBe(path)
+    expect(findService(lock.npm.services, wanted)).toBe(path)
   })
 
   test('but not by a last part that two of them have', () => {
-    expect(() => findService(lock, 'web')).toThrow(expect.objectContaining({ code: 'SERVICE_UNKNOWN' }) as Error)
+    expect(() => findService(lock.npm.services, 'web')).toThrow(
+      expect.objectContaining({ code: 'SERVICE_UNKNOWN' }) as Error,
+    )
   })
 
   test.each(['__proto__', 'constructor', 'services/../services/web', ''])('and not as %j', (wanted) => {
-    if (wanted === '') expect(findService(lock, wanted)).toBe('.')
-    else expect(() => findService(lock, wanted)).toThrow(expect.objectContaining({ code: 'SERVICE_UNKNOWN' }) as Error)
+    if (wanted === '') expect(findService(lock.npm.services, wanted)).toBe('.')
+    else
+      expect(() => findService(lock.npm.services, wanted)).toThrow(
+        expect.objectContaining({ code: 'SERVICE_UNKNOWN' }) as Error,
+      )
   })
 })
 

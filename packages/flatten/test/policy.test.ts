@@ -129,9 +129,9 @@ describe('policy.single', () => {
       expect.objectContaining({
         details: expect.objectContaining({
           explanation: [
-            'Because ui 2.0.0 needs react 18.3.1 and ui 1.0.0 needs graphql 15.0.0, every version of ui requires graphql 15.0.0 or react 18.3.1.',
-            'And, because a and b need ui, graphql 15.0.0 or react 18.3.1 is required.',
-            'So, because c needs both react 17.0.2 and graphql 16.0.0, react and graphql cannot be kept at one version each.',
+            'Because c needs react 17.0.2 and ui 2.0.0 needs react 18.3.1, ui 2.0.0 is ruled out.',
+            'And, because a and b need ui, ui 1.0.0 is required.',
+            'So, because ui 1.0.0 needs graphql 15.0.0 and c needs graphql 16.0.0, react and graphql cannot be kept at one version each.',
           ].join('\n'),
         }),
       }),

@@ -1,13 +1,14 @@
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 
-import { flatten, type FlattenReport, type PinnedManifest } from '@polder/flatten'
+import { flatten, onlyServices, type FlattenReport, type PinnedManifest } from '@polder/flatten'
 import { findRoot, gather, readConfig, type Gathered } from '@polder/gather'
 import { readNpmConfig, readPinned, syncPins, type PinRequest, type SyncReport } from '@polder/index'
 import { diffLocks, parseLock, serializeLock, type Lock, type LockDiff } from '@polder/lock'
 import { matchesPlatform, parsePlatform, PolderError, type PackageId, type Platform } from '@polder/spec'
 import { atomicWrite, openStore, storeHome } from '@polder/store'
 
+import { findService } from '../checkout.ts'
 import { LOCK_FILE, outOfDate, readLockText } from '../lock-file.ts'
 import { bytes, count, duration, type Output } from '../output.ts'
 import { startProgress } from '../progress.ts'
@@ -17,13 +18,18 @@ export interface LockOptions {
   readonly check: boolean
   /** Use what the index holds; never ask an upstream. */
   readonly offline: boolean
+  /** Report, and write nothing. */
+  readonly dryRun: boolean
+  /** Only these, by path or package name; all if it is empty. Only in a dry run. */
+  readonly service: readonly string[]
 }
 
 /** `polder lock`: gather → sync → flatten → polder.lock. With `check` nothing is written and an old lock is an error. */
 export async function lock(cwd: string, output: Output, options: LockOptions): Promise<number> {
   const started = performance.now()
   const root = findRoot(cwd)
-  const gathered = await gather(root, readConfig(root))
+  const all = await gather(root, readConfig(root))
+  const gathered = options.service.length === 0 ? all : subset(all, options)
   for (const warning of gathered.warnings) output.note(`warning: ${warning}`)
   const existing = readLockText(root)
   if (options.check) checkInputs(gathered, existing)
@@ -37,9 +43,13 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
     output.result({ upToDate: true })
     return 0
   }
-  const diff = changed && existing !== null ? tryDiff(existing, flattened.lock) : null
-  if (changed) atomicWrite(join(root, LOCK_FILE), text)
-  printSummary(output, flattened.report, flattened.lock, { changed, sync, milliseconds: performance.now() - started })
+  const diff = changed && existing !== null && options.service.length === 0 ? tryDiff(existing, flattened.lock) : null
+  if (changed && !options.dryRun) atomicWrite(join(root, LOCK_FILE), text)
+  printSummary(output, flattened.report, flattened.lock, {
+    written: options.dryRun ? 'not written (a dry run)' : changed ? 'written' : 'unchanged',
+    sync,
+    milliseconds: performance.now() - started,
+  })
   if (diff !== null) printDiff(output, diff)
   output.result({
     changed,
@@ -50,6 +60,20 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
     diff,
   })
   return 0
+}
+
+/** @throws PolderError `USAGE` without a dry run, since a lock is of the whole repository; `SERVICE_UNKNOWN` */
+function subset(gathered: Gathered, { dryRun, service }: LockOptions): Gathered {
+  if (!dryRun) {
+    throw new PolderError('USAGE', 'a lock is of the whole repository: --service needs --dry-run', {
+      hint: 'polder lock --dry-run --service A --service B shows what these two would come to',
+    })
+  }
+  const services = Object.fromEntries(gathered.services.map(({ path, manifest }) => [path, manifest]))
+  return onlyServices(
+    gathered,
+    service.map((wanted) => findService(services, wanted)),
+  )
 }
 
 /** `polder index sync`: fetches what `lock` would, and nothing else. */
@@ -179,10 +203,10 @@ function printSummary(
   output: Output,
   report: FlattenReport,
   { npm }: Lock,
-  { changed, sync, milliseconds }: { changed: boolean; sync: SyncReport | null; milliseconds: number },
+  { written, sync, milliseconds }: { written: string; sync: SyncReport | null; milliseconds: number },
 ): void {
   if (output.quiet) return
-  output.line(`${output.bold(LOCK_FILE)} ${changed ? 'written' : 'unchanged'} in ${duration(milliseconds)}`)
+  output.line(`${output.bold(LOCK_FILE)} ${written} in ${duration(milliseconds)}`)
   output.line(`  ${count(report.services, 'service')}, ${count(report.names, 'name')}`)
   if (sync !== null)
     output.line(`  ${count(sync.fetched, 'artifact')} fetched (${bytes(sync.bytes)}), ${sync.reused} already there`)

@@ -85,7 +85,7 @@ function servicesToRun(checkout: Checkout, cwd: string, script: string, names: r
   }
   const has = ({ manifest }: ServiceScripts): boolean => Object.hasOwn(manifest.scripts, script)
   if (names.length > 0) {
-    const named = names.map((name) => read(findService(checkout.lock, name)))
+    const named = names.map((name) => read(findService(checkout.lock.npm.services, name)))
     const without = named.find((service) => !has(service))
     if (without !== undefined) throw unknownScript(script, [without])
     return named
@@ -125,7 +125,8 @@ function openInstalled(
   }
   return {
     checkout,
-    service: serviceName === undefined ? serviceOf(checkout, cwd) : findService(checkout.lock, serviceName),
+    service:
+      serviceName === undefined ? serviceOf(checkout, cwd) : findService(checkout.lock.npm.services, serviceName),
   }
 }
 

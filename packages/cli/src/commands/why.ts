@@ -11,7 +11,7 @@ import { count, type Output } from '../output.ts'
  */
 export function why(cwd: string, name: string, serviceName: string | undefined, output: Output): number {
   const { lock } = openCheckout(cwd)
-  const service = serviceName === undefined ? undefined : findService(lock, serviceName)
+  const service = serviceName === undefined ? undefined : findService(lock.npm.services, serviceName)
   const versions = reasonsFor(lock.npm, name, service)
   if (versions.size === 0) throw unknownPackage(lock, name, service)
   const split = lock.npm.splits[name]
