@@ -1,9 +1,9 @@
-import { allowsAbsent, anyState, candidatesIn, isSubset, selectedAt, union, type Bitmap } from './bitmap.ts'
+import { allowsAbsent } from './bitmap.ts'
 import { derivationOf, type Derivation } from './derivation.ts'
-import { demandsAsIncompatibilities, resolve, type Incompatibility, type Term } from './incompatibility.ts'
-import { networkOf, type Network } from './network.ts'
-import { PartialSolution, type Assignment } from './partial-solution.ts'
+import { demandsAsIncompatibilities, type Incompatibility } from './incompatibility.ts'
+import { networkOf } from './network.ts'
 import type { Problem } from './problem.ts'
+import { domainOf, search, type Budget, type Domain } from './search.ts'
 import { inTermsOfOrigins, singlesProblem } from './single-names.ts'
 
 export interface StrictOptions {
@@ -53,169 +53,16 @@ function solveAll(problem: Problem, maxSteps: number): StrictResult {
   const domain = domainOf(network)
   const budget = { steps: maxSteps }
   const facts = demandsAsIncompatibilities(network)
-  const outcome = search(domain, facts, budget)
+  const outcome = search(domain, facts, budget, 'broad')
   if (outcome.kind !== 'failed') return outcome
   const proof = shortest(domain, facts, outcome.failure, { steps: Math.min(budget.steps, SHORTENING_STEPS) })
   return { kind: 'failed', derivation: derivationOf(proof, problem, network) }
 }
 
-interface Domain {
-  /** Per slot every state it can be in. */
-  readonly any: readonly Bitmap[]
-  /** Per slot its candidates, best first. */
-  readonly preferred: readonly (readonly number[])[]
-}
-
-interface Budget {
-  steps: number
-}
-
-type Outcome =
-  | { readonly kind: 'solved'; readonly selected: readonly (number | undefined)[] }
-  | { readonly kind: 'failed'; readonly failure: Incompatibility }
-  | { readonly kind: 'limit' }
-
-function domainOf({ first, keep }: Network): Domain {
-  const counts = Array.from(
-    { length: first.length - 1 },
-    (_, slot) => (first[slot + 1] as number) - (first[slot] as number),
-  )
-  return {
-    any: counts.map(anyState),
-    preferred: counts.map((count, slot) => {
-      const locks = (candidate: number): number => keep[(first[slot] as number) + candidate] as number
-      return Array.from({ length: count }, (_, i) => i).sort((a, b) => locks(b) - locks(a) || b - a)
-    }),
-  }
-}
-
-/** @param facts what holds of every solution; read in this order */
-function search({ any, preferred }: Domain, facts: readonly Incompatibility[], budget: Budget): Outcome {
-  const solution = new PartialSolution(any)
-  /** Per slot the incompatibilities with a term about it. */
-  const mentions: (Incompatibility[] | undefined)[] = any.map(() => undefined)
-  const add = (incompatibility: Incompatibility): void => {
-    for (const { slot } of incompatibility.terms) {
-      const known = mentions[slot]
-      if (known === undefined) mentions[slot] = [incompatibility]
-      else known.push(incompatibility)
-    }
-  }
-  facts.forEach(add)
-  budget.steps -= facts.length
-
-  /** Slots of which more is known than what was drawn from it, first come, first served. */
-  let changed: number[] = []
-  const isChanged = new Uint8Array(any.length)
-  /** True if all terms are true. If all but one are, that one is made false. */
-  const conflicts = (incompatibility: Incompatibility): boolean => {
-    budget.steps--
-    let open: Term | undefined
-    for (const term of incompatibility.terms) {
-      const relation = solution.relation(term)
-      if (relation === 'false') return false
-      if (relation === 'true') continue
-      if (open !== undefined) return false
-      open = term
-    }
-    if (open === undefined) return true
-    solution.refute(open, incompatibility)
-    mark(open.slot)
-    return false
-  }
-  const mark = (slot: number): void => {
-    if (isChanged[slot] === 1) return
-    isChanged[slot] = 1
-    changed.push(slot)
-  }
-  /** The first incompatibility that everything known makes true. */
-  const propagate = (): Incompatibility | undefined => {
-    for (let next = 0; next < changed.length; next++) {
-      const slot = changed[next] as number
-      isChanged[slot] = 0
-      const mentioning = mentions[slot] ?? []
-      // What was learnt last says most.
-      for (let i = mentioning.length - 1; i >= 0; i--) {
-        const incompatibility = mentioning[i] as Incompatibility
-        if (!conflicts(incompatibility)) continue
-        for (const each of changed) isChanged[each] = 0
-        changed = []
-        return incompatibility
-      }
-    }
-    changed = []
-    return undefined
-  }
-
-  // The demands of services first: they contradict each other in the fewest words.
-  let conflict = facts.find((fact) => fact.terms.length === 1 && conflicts(fact)) ?? propagate()
-  for (;;) {
-    if (conflict !== undefined) {
-      const learnt = rootCause(solution, conflict, any)
-      if (learnt.terms.length === 0) return { kind: 'failed', failure: learnt }
-      if (learnt !== conflict) add(learnt)
-      conflicts(learnt)
-    } else {
-      const slot = solution.nextOpen()
-      if (slot < 0) break
-      const candidates = candidatesIn(solution.statesOf(slot), preferred[slot]?.length ?? 0)
-      const candidate = preferred[slot]?.find((each) => candidates.includes(each)) as number
-      solution.decide(slot, selectedAt(any[slot] as Bitmap, [candidate]))
-      mark(slot)
-    }
-    if (budget.steps < 0) return { kind: 'limit' }
-    conflict = propagate()
-  }
-  return {
-    kind: 'solved',
-    selected: any.map((_, slot) => {
-      const states = solution.statesOf(slot)
-      return allowsAbsent(states) ? undefined : candidatesIn(states, preferred[slot]?.length ?? 0)[0]
-    }),
-  }
-}
-
-/**
- * Why all terms of `conflict` came to be true: as long as the last of them to become so was derived, and nothing was
- * decided in between, that derivation takes its place. Goes back to where the result has something new to say; where
- * it says that there is no solution it has no terms.
- */
-function rootCause(solution: PartialSolution, conflict: Incompatibility, any: readonly Bitmap[]): Incompatibility {
-  let incompatibility = conflict
-  while (incompatibility.terms.length > 0) {
-    let latest: { readonly term: Term; readonly by: Assignment } | undefined
-    /** The level at which all was true but for the latest assignment. */
-    let level = 0
-    for (const term of incompatibility.terms) {
-      const by = solution.satisfier(term)
-      if (latest === undefined || by.position > latest.by.position) {
-        level = Math.max(level, latest?.by.level ?? 0)
-        latest = { term, by }
-      } else level = Math.max(level, by.level)
-    }
-    if (latest === undefined) break
-    const { term, by } = latest
-    const { cause } = by
-    if (cause !== undefined) {
-      // If foo ^1.0.0 || ^2.0.0 was known already, "not foo ^2.0.0" makes foo ^1.0.0 true only together with that.
-      const every = any[term.slot] as Bitmap
-      const own = cause.terms.find(({ slot }) => slot === term.slot) as Term
-      const rest = { slot: term.slot, states: union(term.states, own.states) }
-      if (!isSubset(every, rest.states)) level = Math.max(level, solution.satisfier(rest).level)
-      if (level === by.level) {
-        incompatibility = resolve(incompatibility, cause, term.slot, every)
-        continue
-      }
-    }
-    solution.backtrack(level)
-    return incompatibility
-  }
-  return incompatibility
-}
-
 /**
  * Another proof of the same, from demands of which none can be left out: the search meets many that have nothing to
- * do with it. Tries to do without each, the last first; where steps run out, with what is left by then.
+ * do with it. Tries to do without each, the last first; where steps run out, with what is left by then. Of two proofs
+ * from the same demands the one that is easier to follow.
  */
 function shortest(
   domain: Domain,
@@ -226,7 +73,7 @@ function shortest(
   let proof = failure
   let facts = all
   const restrict = (): void => {
-    const needed = factsBehind(proof)
+    const needed = everythingBehind(proof)
     facts = facts.filter((fact) => needed.has(fact))
   }
   restrict()
@@ -238,18 +85,32 @@ function shortest(
       domain,
       facts.filter((each) => each !== fact),
       budget,
+      'broad',
     )
     if (outcome.kind !== 'failed') continue
     proof = outcome.failure
     restrict()
   }
-  // Once more, so that nothing of how it was found shows.
-  const last = search(domain, facts, budget)
-  return last.kind === 'failed' ? last.failure : proof
+  const again = (['broad', 'deep'] as const).flatMap((order) => {
+    const outcome = search(domain, facts, budget, order)
+    return outcome.kind === 'failed' ? [outcome.failure] : []
+  })
+  return again.reduce((best, each) => (burdenOf(each) < burdenOf(best) ? each : best), again[0] ?? proof)
 }
 
-/** The demands at the leaves of a proof. */
-function factsBehind(proof: Incompatibility): Set<Incompatibility> {
+/** How much a reader has to keep in mind: conditions, and possible results, beyond the first of each step. */
+function burdenOf(proof: Incompatibility): number {
+  let burden = 0
+  for (const { terms, cause } of everythingBehind(proof)) {
+    if (cause.kind !== 'derived') continue
+    const results = terms.filter(({ states }) => allowsAbsent(states)).length
+    burden += Math.max(0, results - 1) + Math.max(0, terms.length - results - 1)
+  }
+  return burden
+}
+
+/** A proof with all that it consists of, down to the demands. */
+function everythingBehind(proof: Incompatibility): Set<Incompatibility> {
   const behind = new Set([proof])
   // A set gives what is added while it is read, too.
   for (const { cause } of behind) if (cause.kind === 'derived') for (const from of cause.from) behind.add(from)

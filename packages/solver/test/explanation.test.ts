@@ -77,10 +77,10 @@ So, because web needs both foo and baz 1.0.0, no selection meets every requireme
 
   test('a partial satisfier is explained by both demands that it follows from', () => {
     expect(explain({ web: { foo: '1.1.0', target: '2.0.0' } }, partialSatisfier)).toBe(`
-Because left 1.0.0 needs shared 1.0.0 or 2.0.0 and right 1.0.0 needs shared 1.0.0 or 3.0.0, left 1.0.0 and right 1.0.0 together require shared 1.0.0.
-And, because shared 1.0.0 needs target 1.0.0, left 1.0.0 and right 1.0.0 together require target 1.0.0.
-And, because foo 1.1.0 needs both left 1.0.0 and right 1.0.0, foo 1.1.0 requires target 1.0.0.
-So, because web needs both target 2.0.0 and foo 1.1.0, no selection meets every requirement.
+Because web needs target 2.0.0 and shared 1.0.0 needs target 1.0.0, shared 1.0.0 is ruled out.
+And, because right 1.0.0 needs shared 1.0.0 or 3.0.0, right 1.0.0 requires shared 3.0.0.
+And, because foo 1.1.0 needs left 1.0.0 which needs shared 1.0.0 or 2.0.0, foo 1.1.0 and right 1.0.0 cannot be selected together.
+So, because web needs foo 1.1.0 which needs right 1.0.0, no selection meets every requirement.
 `)
   })
 
@@ -150,6 +150,27 @@ Because web needs foo 1.0.0 which needs foo 2.0.0, no selection meets every requ
     expect(explain({ old: { react: '17.0.2' }, new: { ui: '1.1.0 2.0.0' } }, packages, 'react')).toBe(`
 Because ui 1.1.0 needs react 18.3.1 and ui 2.0.0 needs react 18.3.1 or 19.1.0, ui 1.1.0 or 2.0.0 requires react 18.3.1 or 19.1.0.
 So, because new needs ui 1.1.0 or 2.0.0 and old needs react 17.0.2, react cannot be kept at one version.
+`)
+  })
+
+  test('follow a long chain from one end to the other', () => {
+    const packages = {
+      'a 1': { b: '1' },
+      'b 1': { c: '1' },
+      'c 1': { d: '1' },
+      'd 1': { shared: '1' },
+      'w 1': { x: '1' },
+      'x 1': { y: '1' },
+      'y 1': { shared: '2' },
+      'shared 1': {},
+      'shared 2': {},
+    }
+    expect(explain({ web: { a: '1' }, api: { w: '1' } }, packages)).toBe(`
+Because api needs w 1 which needs x 1, x 1 is required.
+And, because x 1 needs y 1, y 1 is required.
+And, because y 1 needs shared 2 and d 1 needs shared 1, d 1 is ruled out.
+And, because b 1 needs c 1 which needs d 1, b 1 is ruled out.
+So, because web needs a 1 which needs b 1, no selection meets every requirement.
 `)
   })
 

@@ -3,8 +3,10 @@ import { join } from 'node:path'
 
 import { expect, test } from 'vitest'
 
-import { solveFewest } from '../src/index.ts'
+import { solveFewest, solveStrict } from '../src/index.ts'
+import { singlesProblem } from '../src/single-names.ts'
 import { objectiveOf } from './support/brute-force.ts'
+import { faultsOfProof } from './support/check-derivation.ts'
 import { faultsOf } from './support/check-solution.ts'
 import { shuffled } from './support/generate.ts'
 import { optimumByHighs } from './support/integer-program.ts'
@@ -34,3 +36,16 @@ test.for([
     expect(solveFewest(shuffled(problem, 1))).toEqual(solution)
   },
 )
+
+test.for(['vscsamples', 'jest'])('in the problem %s each name that is split is proven to need it', (name, { skip }) => {
+  const file = join(folder, `${name}.json.gz`)
+  skip(!existsSync(file), `${file} is absent; set POLDER_PROBLEMS to the folder of the problems`)
+  const { problem } = compileProblemFile(readProblemFile(file))
+  const { certificates } = solveFewest(problem)
+  expect(certificates.length).toBeGreaterThan(100)
+  for (const { slot } of certificates) {
+    const stand = singlesProblem(problem, [slot])
+    const result = solveStrict(stand.problem)
+    expect(result.kind === 'failed' && faultsOfProof(stand.problem, result.derivation)).toEqual([])
+  }
+})
