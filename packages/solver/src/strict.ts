@@ -35,6 +35,7 @@ const SHORTENING_STEPS = 1_000_000
 export function solveStrict(problem: Problem, options: StrictOptions = {}): StrictResult {
   const { singles, maxSteps = MAX_STEPS } = options
   if (singles === undefined) return solveAll(problem, maxSteps)
+  // For its checks: what is left out below would not be looked at.
   networkOf(problem)
   const stand = singlesProblem(problem, singles)
   const result = solveAll(stand.problem, maxSteps)
