@@ -3,6 +3,7 @@ import { join } from 'node:path'
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
+import { temporaryDirectory } from '../support/cli.ts'
 import { checkout, edit, json, makeSample, printed, run, type Sample } from '../support/sample.ts'
 
 let sample: Sample
@@ -89,10 +90,20 @@ describe('lock', () => {
     `)
   })
 
+  test('--check is content with the inputs where the index is empty, and says so', async () => {
+    const own = { ...checkout(sample), home: temporaryDirectory('empty-store') }
+    expect(await json('lock --check', own)).toEqual({ upToDate: true, compared: 'inputs' })
+    const { code, stderr } = await run('lock --check', own)
+    expect({ code, stderr }).toEqual({
+      code: 0,
+      stderr: expect.stringMatching(/^polder: only the inputs were compared: the index lacks \d+ pins\n$/) as string,
+    })
+  })
+
   test('--check is quiet about a current lock and exits with 3 for any other, naming what changed', async () => {
     const own = checkout(sample)
     expect(await printed('lock --check', own)).toBe('polder.lock is up to date\n')
-    expect(await json('lock --check', own)).toEqual({ upToDate: true })
+    expect(await json('lock --check', own)).toEqual({ upToDate: true, compared: 'bytes' })
     edit(own, 'services/web/package.json', '"version": "1.0.0"', '"version": "1.0.1"')
     edit(own, 'services/web/package-lock.json', '"version": "1.0.0"', '"version": "1.0.1"')
     const { code, stdout, stderr } = await run('lock --check', own)
