@@ -7,7 +7,7 @@ import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { fileURLToPath } from 'node:url'
 
-import { matchesPlatform, parsePlatform, type PlatformCondition } from '../packages/spec/src/index.ts'
+import { matchesPlatform, parsePlatform, splitPackageId, type PlatformCondition } from '../packages/spec/src/index.ts'
 import { startPinRegistry } from './benchmark/pin-registry.ts'
 import { copyWorkspace, POLDER, polderCheckout, type Checkout } from './benchmark/workspace.ts'
 import { load } from './benchmark/yaml.ts'
@@ -30,6 +30,11 @@ async function compare(workspace: string): Promise<void> {
     const { after, optimal } = JSON.parse(text) as { after: number; optimal: boolean }
     const registry = await startPinRegistry(checkout)
     try {
+      for (const [id, entry] of Object.entries(packagesOf(join(checkout.path, 'pnpm-lock.yaml')))) {
+        // What the lockfile names although nothing leads to it: pnpm asks for it all the same.
+        const { name, reference } = splitPackageId(id)
+        if (!/[:/]/.test(reference)) registry.add(name, reference, { ...entry })
+      }
       const before = counted(join(checkout.path, 'pnpm-lock.yaml'), checkout)
       const deduped = await pnpmDedupe(checkout, directory, registry.url)
       console.log(JSON.stringify({ workspace, locked: before, pnpmDedupe: deduped, polder: after, optimal }))
@@ -67,6 +72,11 @@ async function pnpmDedupe(checkout: Checkout, directory: string, registry: strin
 function counted(lockfile: string, { path }: Checkout): number {
   const { platforms = ['linux-x64-glibc'] } = load(join(path, 'polder.yaml')) as { platforms?: readonly string[] }
   const wanted = platforms.map((name) => parsePlatform(name)).filter((platform) => platform !== undefined)
-  const packages = (load(lockfile)['packages'] ?? {}) as Readonly<Record<string, PlatformCondition>>
-  return Object.values(packages).filter((entry) => wanted.some((platform) => matchesPlatform(entry, platform))).length
+  return Object.values(packagesOf(lockfile)).filter((entry) =>
+    wanted.some((platform) => matchesPlatform(entry, platform)),
+  ).length
+}
+
+function packagesOf(lockfile: string): Readonly<Record<string, PlatformCondition>> {
+  return (load(lockfile)['packages'] ?? {}) as Readonly<Record<string, PlatformCondition>>
 }

@@ -3,12 +3,14 @@ import { join } from 'node:path'
 
 import { gather, readConfig } from '../../packages/gather/src/index.ts'
 import { readArchiveManifest } from '../../packages/store/src/archive.ts'
-import { startRegistry } from '../../test/support/registry.ts'
+import { startRegistry, type ServedFields } from '../../test/support/registry.ts'
 import type { Checkout } from './workspace.ts'
 
 export interface PinRegistry {
   readonly url: string
   readonly packages: number
+  /** Adds the bare document of a version that is not there yet. */
+  add(name: string, version: string, manifest: ServedFields): void
   close(): Promise<void>
 }
 
@@ -30,6 +32,12 @@ export async function startPinRegistry({ path, store }: Checkout): Promise<PinRe
     if (pin.source.kind !== 'registry' || served.has(pin.id)) continue
     const { os, cpu, libc } = pin
     registry.serve(pin.name, pin.reference, { os, cpu, libc })
+    served.add(pin.id)
   }
-  return { url: registry.url, packages, close: () => registry.close() }
+  const add: PinRegistry['add'] = (name, version, manifest) => {
+    if (served.has(`${name}@${version}`)) return
+    served.add(`${name}@${version}`)
+    registry.serve(name, version, manifest)
+  }
+  return { url: registry.url, packages, add, close: () => registry.close() }
 }
