@@ -32,7 +32,7 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
   const gathered = options.service.length === 0 ? all : subset(all, options)
   for (const warning of gathered.warnings) output.note(`warning: ${warning}`)
   const existing = readLockText(root)
-  if (options.check) return await check(gathered, existing, output)
+  if (options.check) return check(gathered, existing, output)
   const { manifests, sync } = await pinnedManifests(gathered, output, options.offline)
   const flattened = flatten(gathered, manifests)
   const text = serializeLock(flattened.lock)
