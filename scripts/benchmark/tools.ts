@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 import { parseLock } from '../../packages/lock/src/index.ts'
+import { buildRelease } from '../release.ts'
 import { measure } from './measure.ts'
 import { copyWorkspace, POLDER, type Checkout } from './workspace.ts'
 
@@ -33,7 +34,7 @@ export async function prepareTools(checkout: Checkout, directory: string, regist
   const peers = join(directory, 'peers')
   preparePnpmWorkspace(checkout, peers)
   return [
-    polder(checkout, directory, registry),
+    await polder(checkout, directory, registry),
     pnpm('pnpm', peers, directory, registry, ''),
     pnpm('pnpm, global virtual store', peers, directory, registry, '\nenableGlobalVirtualStore: true\n'),
     ...(await bun('isolated', peers, directory, registry)),
@@ -41,7 +42,9 @@ export async function prepareTools(checkout: Checkout, directory: string, regist
   ]
 }
 
-function polder(checkout: Checkout, directory: string, registry: string): Tool {
+/** As it is released: the peers are, too. */
+async function polder(checkout: Checkout, directory: string, registry: string): Promise<Tool> {
+  const program = await buildRelease(join(directory, 'release'))
   const { home, env } = ownHome(join(directory, 'polder'), registry)
   const store = join(home, 'store')
   return {
@@ -49,8 +52,8 @@ function polder(checkout: Checkout, directory: string, registry: string): Tool {
     env: { ...env, POLDER_HOME: store },
     pristine: checkout.path,
     template: join(home, 'template'),
-    install: [POLDER, 'install'],
-    cold: ['sh', '-c', '"$0" index sync && exec "$0" install', POLDER],
+    install: [process.execPath, program, 'install'],
+    cold: ['sh', '-c', '"$0" "$1" index sync && exec "$0" "$1" install', process.execPath, program],
     caches: [store],
     environments: () => ['envs', 'roots'].map((name) => join(store, name)),
   }
