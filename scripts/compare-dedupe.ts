@@ -7,10 +7,10 @@ import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { fileURLToPath } from 'node:url'
 
-import { matchesPlatform, parsePlatform, splitPackageId, type PlatformCondition } from '../packages/spec/src/index.ts'
+import { matchesPlatform, parsePlatform } from '../packages/spec/src/index.ts'
 import { startPinRegistry } from './benchmark/pin-registry.ts'
 import { copyWorkspace, POLDER, polderCheckout, type Checkout } from './benchmark/workspace.ts'
-import { load } from './benchmark/yaml.ts'
+import { load, packagesOf } from './benchmark/yaml.ts'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
@@ -30,11 +30,6 @@ async function compare(workspace: string): Promise<void> {
     const { after, optimal } = JSON.parse(text) as { after: number; optimal: boolean }
     const registry = await startPinRegistry(checkout)
     try {
-      for (const [id, entry] of Object.entries(packagesOf(join(checkout.path, 'pnpm-lock.yaml')))) {
-        // What the lockfile names although nothing leads to it: pnpm asks for it all the same.
-        const { name, reference } = splitPackageId(id)
-        if (!/[:/]/.test(reference)) registry.add(name, reference, { ...entry })
-      }
       const before = counted(join(checkout.path, 'pnpm-lock.yaml'), checkout)
       const deduped = await pnpmDedupe(checkout, directory, registry.url)
       console.log(JSON.stringify({ workspace, locked: before, pnpmDedupe: deduped, polder: after, optimal }))
@@ -75,8 +70,4 @@ function counted(lockfile: string, { path }: Checkout): number {
   return Object.values(packagesOf(lockfile)).filter((entry) =>
     wanted.some((platform) => matchesPlatform(entry, platform)),
   ).length
-}
-
-function packagesOf(lockfile: string): Readonly<Record<string, PlatformCondition>> {
-  return (load(lockfile)['packages'] ?? {}) as Readonly<Record<string, PlatformCondition>>
 }

@@ -1,16 +1,16 @@
-import { globSync, readFileSync } from 'node:fs'
+import { existsSync, globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { gather, readConfig } from '../../packages/gather/src/index.ts'
+import { splitPackageId } from '../../packages/spec/src/index.ts'
 import { readArchiveManifest } from '../../packages/store/src/archive.ts'
-import { startRegistry, type ServedFields } from '../../test/support/registry.ts'
+import { startRegistry } from '../../test/support/registry.ts'
 import type { Checkout } from './workspace.ts'
+import { packagesOf } from './yaml.ts'
 
 export interface PinRegistry {
   readonly url: string
   readonly packages: number
-  /** Adds the bare document of a version that is not there yet. */
-  add(name: string, version: string, manifest: ServedFields): void
   close(): Promise<void>
 }
 
@@ -34,10 +34,13 @@ export async function startPinRegistry({ path, store }: Checkout): Promise<PinRe
     registry.serve(pin.name, pin.reference, { os, cpu, libc })
     served.add(pin.id)
   }
-  const add: PinRegistry['add'] = (name, version, manifest) => {
-    if (served.has(`${name}@${version}`)) return
-    served.add(`${name}@${version}`)
-    registry.serve(name, version, manifest)
+  const lockfile = join(path, 'pnpm-lock.yaml')
+  if (existsSync(lockfile)) {
+    for (const [id, entry] of Object.entries(packagesOf(lockfile))) {
+      // What the lockfile names although nothing leads to it: pnpm asks for it all the same.
+      const { name, reference } = splitPackageId(id)
+      if (!served.has(id) && !/[:/]/.test(reference)) registry.serve(name, reference, { ...entry })
+    }
   }
-  return { url: registry.url, packages, add, close: () => registry.close() }
+  return { url: registry.url, packages, close: () => registry.close() }
 }
