@@ -76,8 +76,8 @@ export function compile(
   gathered: Gathered,
   manifests: ReadonlyMap<PackageId, PinnedManifest>,
   policy: Policy,
+  ranges: RangeCache = new RangeCache(),
 ): Universe {
-  const ranges = new RangeCache()
   const builders = collectSlots(gathered, manifests)
   const names = [...builders.keys()].sort(compareText)
   const slotIndex = new Map(names.map((name, index) => [name, index]))
@@ -279,7 +279,7 @@ function declaration(manifest: Manifest, name: string): readonly [EdgeKind, stri
 }
 
 /** `1.2.3`, `=1.2.3`, `v1.2.3-rc.1`: a service that writes this means just this version. */
-function isExact(range: string): boolean {
+export function isExact(range: string): boolean {
   return /^[=v\s]*\d+\.\d+\.\d+(?:[-+][\w.+-]+)?$/.test(range)
 }
 

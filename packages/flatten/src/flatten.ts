@@ -9,10 +9,9 @@ import type {
   Target,
 } from '@polder/lock'
 import { requirementsOf } from '@polder/lock/requirements'
-import type { Solution } from '@polder/solver'
 import { compareText, packageId, sortKeys, type PackageId } from '@polder/spec'
 
-import { compile, type Candidate, type PinnedManifest, type ServiceOwner, type Universe } from './compile.ts'
+import { compile, isExact, type Candidate, type PinnedManifest, type ServiceOwner, type Universe } from './compile.ts'
 import { formInstances, type Instances } from './instances.ts'
 import { resolvePeers, type Resolution, type UnmetPeer } from './resolve.ts'
 import { select, type DerivedDemand, type Selection } from './select.ts'
@@ -101,7 +100,7 @@ export function flatten(gathered: Gathered, manifests: ReadonlyMap<PackageId, Pi
     lock,
     report: {
       ...report(universe, selection, kept, lock, resolution),
-      otherPolicies: otherPolicies(gathered, manifests, selection.solution),
+      otherPolicies: otherPolicies(gathered, manifests, universe, kept, derived.length === 0 ? selection : undefined),
     },
   }
 }
@@ -282,19 +281,30 @@ function report(
   }
 }
 
-/** How many packages were selected had the other choice been made; peers are left out of the comparison. */
+/**
+ * How many packages were selected had the other choice been made; demands that peers add are left out on both sides.
+ * @param selection this policy's, if no such demand was in it
+ */
 function otherPolicies(
   gathered: Gathered,
   manifests: ReadonlyMap<PackageId, PinnedManifest>,
-  solution: Solution,
+  universe: Universe,
+  kept: readonly (readonly number[])[],
+  selection: Selection | undefined,
 ): FlattenReport['otherPolicies'] {
   const { policy } = gathered.config
-  const total = (selected: Solution['selected']): number => selected.reduce((sum, { length }) => sum + length, 0)
+  const total = ({ solution }: Selection): number => solution.selected.reduce((sum, { length }) => sum + length, 0)
   const under = (changed: Partial<Policy>): number =>
-    total(select(compile(gathered, manifests, { ...policy, ...changed }), [], policy.single).solution.selected)
-  const own = total(solution.selected)
-  const soft = policy.pins === 'hard' ? under({ pins: 'soft' }) : own
-  const fewest = policy.versions === 'highest' ? under({ versions: 'fewest' }) : own
+    total(select(compile(gathered, manifests, { ...policy, ...changed }, universe.ranges), [], policy.single))
+  // Only an exact version of a name that is split could save anything by moving.
+  const movable = universe.services.some(({ edges }) =>
+    edges.some(({ range, slot }) => isExact(range) && (kept[slot]?.length ?? 0) > 1),
+  )
+  const [asksSoft, asksFewest] = [policy.pins === 'hard' && movable, policy.versions === 'highest']
+  if (!asksSoft && !asksFewest) return {}
+  const own = total(selection ?? select(universe, [], policy.single))
+  const soft = asksSoft ? under({ pins: 'soft' }) : own
+  const fewest = asksFewest ? under({ versions: 'fewest' }) : own
   return {
     ...(soft < own ? { 'pins: soft': soft } : {}),
     ...(fewest < own ? { 'versions: fewest': fewest } : {}),
