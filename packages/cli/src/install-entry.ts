@@ -1,5 +1,5 @@
 import { install } from './commands/install.ts'
-import { createOutput } from './output.ts'
+import { createOutput, endWithThePipe } from './output.ts'
 import { printError } from './print-error.ts'
 
 /** The flags of an installation that the entry file could read itself. */
@@ -14,6 +14,7 @@ export interface InstallFlags {
  * @returns the exit code
  */
 export async function installDirectly({ layout, ...flags }: InstallFlags): Promise<number> {
+  endWithThePipe()
   const output = createOutput(flags, process.env)
   try {
     return await install(process.cwd(), output, { force: false, ...(layout === undefined ? {} : { layout }) })

@@ -1,7 +1,7 @@
 import { PolderError } from '@polder/spec'
 import { Command, CommanderError, Option } from 'commander'
 
-import { createOutput, type Output, type OutputFlags } from './output.ts'
+import { createOutput, endWithThePipe, type Output, type OutputFlags } from './output.ts'
 import { printError } from './print-error.ts'
 import { polderVersion } from './version.ts'
 
@@ -11,11 +11,7 @@ import { polderVersion } from './version.ts'
  */
 export async function main(words: readonly string[]): Promise<number> {
   const argv = words.length === 0 ? ['--help'] : words
-  // `polder why x | head` closes the pipe early, which is no failure.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(0)
-    throw error
-  })
+  endWithThePipe()
   let exitCode = 0
   let output = createOutput({ json: argv.includes('--json'), verbose: argv.includes('--verbose') }, process.env)
   const program = commandLine(async (flags, action) => {

@@ -56,6 +56,14 @@ export function createOutput(flags: OutputFlags, env: NodeJS.ProcessEnv): Output
   }
 }
 
+/** `polder why x | head` closes the pipe early, which is no failure. */
+export function endWithThePipe(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0)
+    throw error
+  })
+}
+
 /** Names and messages come from manifests and registries: what a terminal would act on is shown instead. */
 export function printable(text: string): string {
   // oxlint-disable-next-line no-control-regex -- control characters are what this is about
