@@ -1,12 +1,4 @@
-import {
-  hasEnvironment,
-  environmentPath,
-  publishEnvironment,
-  readTree,
-  treeId,
-  unpackTrees,
-  type Store,
-} from '@polder/store'
+import { hasEnvironment, environmentPath, publishEnvironment, readTree, unpackTrees, type Store } from '@polder/store'
 
 import { newTransfer, placePackage } from './package-files.ts'
 import type { Plan } from './planned.ts'
@@ -37,20 +29,20 @@ export async function realiseEnvironment(
   const wanted = [...(isThere ? [] : plan.environment), ...plan.checkout.packages]
   await unpackTrees(
     store,
-    wanted.map(({ integrity, package: label, bin }) => ({ integrity, label, bin })),
+    wanted.map(({ tree: id, integrity, package: label, bin }) => ({ id, integrity, label, bin })),
     { onProgress: ({ done, total, label }) => onProgress?.({ phase: 'unpack', done, total, label }) },
   )
   if (!shared) return null
   if (isThere) return environmentPath(store, plan.id)
 
-  const trees = [...new Set(plan.environment.map(({ integrity }) => treeId(integrity)))].sort()
+  const trees = [...new Set(plan.environment.map(({ tree }) => tree))].sort()
   return publishEnvironment(
     store,
     plan.id,
     async (directory) => {
       const transfer = newTransfer()
       for (const [index, planned] of plan.environment.entries()) {
-        placePackage(planned, readTree(store, planned.integrity), directory, undefined, transfer)
+        placePackage(planned, readTree(store, planned.tree), directory, undefined, transfer)
         onProgress?.({ phase: 'link', done: index + 1, total: plan.environment.length, label: planned.package })
         // Lets signals and the progress display have their turn.
         if (index % 16 === 15) await new Promise((resolve) => setImmediate(resolve))

@@ -128,7 +128,7 @@ function build(store: Store, plan: Plan, environmentPath: string | null, made: s
       writeMarker(nodeModules, plan.id)
     }
     for (const planned of plan.checkout.packages) {
-      placePackage(planned, readTree(store, planned.integrity), made, environment, transfer)
+      placePackage(planned, readTree(store, planned.tree), made, environment, transfer)
     }
     for (const link of plan.checkout.links) makeLink(link, made, environment)
   } catch (error) {

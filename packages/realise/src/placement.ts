@@ -1,5 +1,6 @@
 import type { InstanceId, NpmLock, Target } from '@polder/lock'
 import { compareText, isPackageName, sortKeys, splitPackageId } from '@polder/spec'
+import { treeId } from '@polder/store'
 import { createHash } from 'node:crypto'
 
 import type { Layout, Place, PlannedLink, PlannedPackage } from './planned.ts'
@@ -53,6 +54,7 @@ export function planPackages(npm: NpmLock, placement: Placement, place: Place): 
       instance: id,
       package: instance.package,
       integrity: pkg.integrity,
+      tree: treeId(pkg.integrity),
       bin: sortKeys(pkg.bin ?? {}),
       directory: spot.directory,
       links: planLinks(id, spot, instance.links ?? {}, placement),

@@ -8,13 +8,13 @@ import { lookUp, reachableInstances } from './reach.ts'
 import { planCheckoutLinks } from './service-links.ts'
 
 /** Part of every environment's id: another number where the same lock is laid out in another way. */
-const FORMAT = 1
+const FORMAT = 2
 
 /**
  * What stands where for a lock on one platform. Pure: the same lock, platform and layout give the same plan on every
  * machine and for every checkout.
  *
- * The environment's id covers the format, the platform, and each package's artifact, commands, place and links, and
+ * The environment's id covers the format, the platform, and each package's tree, commands, place and links, and
  * nothing else, so locks that differ in their services only share an environment.
  * @throws PolderError `PLATFORM_NOT_LOCKED`, `PLATFORM_EXCLUDED` (all of them, in `details.others`), `LOCK_INVALID`
  */
@@ -47,9 +47,9 @@ export function planEnvironment(lock: Lock, platform: Platform, layout: Layout):
 }
 
 function environmentId(platform: string, packages: readonly PlannedPackage[]): EnvironmentId {
-  const shape = packages.map(({ directory, integrity, bin, links }) => [
+  const shape = packages.map(({ directory, tree, bin, links }) => [
     directory,
-    integrity,
+    tree,
     Object.entries(bin),
     links.map(({ path, target }) => [path, target.place, target.path]),
   ])

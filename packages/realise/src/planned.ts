@@ -1,5 +1,6 @@
 import type { InstanceId } from '@polder/lock'
 import type { Integrity, PackageId } from '@polder/spec'
+import type { TreeId } from '@polder/store'
 
 /**
  * `linked`: packages stand in the store's shared environment and the checkout holds links to them.
@@ -40,6 +41,8 @@ export interface PlannedPackage {
   readonly instance: InstanceId
   readonly package: PackageId
   readonly integrity: Integrity
+  /** What its files are linked from: the artifact's tree, unless something was done to it. */
+  readonly tree: TreeId
   readonly bin: Readonly<Record<string, string>>
   readonly directory: string
   /** What Node would otherwise resolve to something else. Where the package bundles the name, its own copy stays. */

@@ -1,5 +1,14 @@
-import { compareText, isErrno, type Integrity, type PackageId } from '@polder/spec'
-import { hasTree, readTree, readTreeHashes, unpackTrees, verifyTree, type Store, type Tree } from '@polder/store'
+import { compareText, isErrno, type PackageId } from '@polder/spec'
+import {
+  hasTree,
+  readTree,
+  readTreeHashes,
+  unpackTrees,
+  verifyTree,
+  type Store,
+  type Tree,
+  type TreeId,
+} from '@polder/store'
 import { hash } from 'node:crypto'
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
@@ -64,16 +73,16 @@ export async function verifyCheckout({
   await unpackTrees(
     store,
     everything
-      .filter(({ integrity }) => !hasTree(store, integrity))
-      .map(({ integrity, package: label, bin }) => ({ integrity, label, bin })),
+      .filter(({ tree }) => !hasTree(store, tree))
+      .map(({ tree: id, integrity, package: label, bin }) => ({ id, integrity, label, bin })),
   )
   const differences: CheckoutDifference[] = []
-  const trees = new Map<Integrity, CheckedTree>()
-  for (const [index, { integrity, package: label }] of everything.entries()) {
-    if (!trees.has(integrity)) trees.set(integrity, await checkTree(store, integrity, label, differences))
+  const trees = new Map<TreeId, CheckedTree>()
+  for (const [index, { tree, package: label }] of everything.entries()) {
+    if (!trees.has(tree)) trees.set(tree, await checkTree(store, tree, label, differences))
     onProgress?.({ done: index + 1, total: everything.length, label })
   }
-  const treeOf = ({ integrity }: PlannedPackage): CheckedTree => trees.get(integrity) as CheckedTree // every package's was put in above
+  const treeOf = ({ tree }: PlannedPackage): CheckedTree => trees.get(tree) as CheckedTree // every package's was put in above
 
   if (environmentPath !== null) {
     const expected = expect(plan.environment, [], undefined, treeOf)
@@ -93,14 +102,14 @@ export async function verifyCheckout({
 
 async function checkTree(
   store: Store,
-  integrity: Integrity,
+  id: TreeId,
   owner: PackageId,
   differences: CheckoutDifference[],
 ): Promise<CheckedTree> {
-  const tree = readTree(store, integrity)
-  const found = await verifyTree(store, integrity)
+  const tree = readTree(store, id)
+  const found = await verifyTree(store, id)
   differences.push(...found.map(({ path, kind }) => ({ path: join(tree.path, path), kind, package: owner })))
-  return { tree, hashes: readTreeHashes(store, integrity), damaged: new Set(found.map(({ path }) => path)) }
+  return { tree, hashes: readTreeHashes(store, id), damaged: new Set(found.map(({ path }) => path)) }
 }
 
 function expect(

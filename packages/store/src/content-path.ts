@@ -12,12 +12,15 @@ export function artifactPath(store: Store, integrity: Integrity): string {
   return join(store.home, 'artifacts', 'sha512', hex.slice(0, 2), hex.slice(2))
 }
 
-/** The first 40 hex digits (160 bits) of the artifact's sha512: short enough to read, long enough never to collide. */
-export function treeId(integrity: Integrity): string {
-  return sha512Hex(integrity).slice(0, 40)
+/** 40 hex digits (160 bits) over everything that a tree was made from: short enough to read, long enough never to collide. */
+export type TreeId = string & { readonly __brand: 'TreeId' }
+
+/** The tree of an artifact as it is: the first 40 hex digits of its sha512. */
+export function treeId(integrity: Integrity): TreeId {
+  return sha512Hex(integrity).slice(0, 40) as TreeId
 }
 
-export function treePath(store: Store, id: string): string {
+export function treePath(store: Store, id: TreeId): string {
   return join(store.home, 'trees', id)
 }
 

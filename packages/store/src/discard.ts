@@ -1,7 +1,7 @@
-import { isErrno, type Integrity } from '@polder/spec'
+import { isErrno } from '@polder/spec'
 import { renameSync, rmSync } from 'node:fs'
 
-import { environmentPath, treeId, treePath, type Store } from './content-path.ts'
+import { environmentPath, treePath, type Store, type TreeId } from './content-path.ts'
 import { temporaryPath } from './publish.ts'
 import { writeFailure } from './write-failure.ts'
 
@@ -10,8 +10,8 @@ import { writeFailure } from './write-failure.ts'
  * artifacts. They vanish by rename, and are deleted then; what is not there is no error. Hold a lease around this.
  * @throws PolderError `STORE_UNWRITABLE`
  */
-export function discard(store: Store, trees: readonly Integrity[], environment: string | undefined): void {
-  const paths = trees.map((integrity) => treePath(store, treeId(integrity)))
+export function discard(store: Store, trees: readonly TreeId[], environment: string | undefined): void {
+  const paths = trees.map((id) => treePath(store, id))
   if (environment !== undefined) paths.push(environmentPath(store, environment))
   for (const path of paths) {
     const aside = temporaryPath(store, 'discarded')

@@ -1,7 +1,7 @@
 // `./archive` is an entry of its own: it loads what reads tarballs and manifests, which most callers never need.
 export { atomicWrite } from './atomic-write.ts'
 export { collectGarbage } from './collect-garbage.ts'
-export { environmentPath, treeId, type Store } from './content-path.ts'
+export { environmentPath, treeId, type Store, type TreeId } from './content-path.ts'
 export { discard } from './discard.ts'
 export { hasEnvironment, publishEnvironment } from './environments.ts'
 export { withLease } from './leases.ts'

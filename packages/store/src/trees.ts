@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
 import type { Archive } from './archive.ts'
-import { treeId, treePath, type Store } from './content-path.ts'
+import { treePath, type Store, type TreeId } from './content-path.ts'
 import { publish, temporaryPath, type Publication } from './publish.ts'
 import { artifactMissing, hasArtifact, readArtifact } from './read.ts'
 import { writeFailure } from './write-failure.ts'
@@ -11,7 +11,7 @@ import { writeTree } from './write-tree.ts'
 
 /** An unpacked package. Its files are read-only and have one fixed, old modification time: link them, never write. */
 export interface Tree {
-  readonly id: string
+  readonly id: TreeId
   /** Absolute: the directory that becomes `node_modules/<name>`. */
   readonly path: string
   /** Relative to `path`, POSIX, parents first. */
@@ -26,6 +26,7 @@ export interface Tree {
 
 /** A package to unpack. */
 export interface WantedTree {
+  readonly id: TreeId
   readonly integrity: Integrity
   /** For messages: `react@19.0.0`. */
   readonly label: string
@@ -49,17 +50,16 @@ const AHEAD = 3
 /** What is published in one go; a crash loses at most this much work. */
 const BATCH_BYTES = 256 * 1024 * 1024
 
-/** True if the artifact is unpacked: one `stat`. */
-export function hasTree(store: Store, integrity: Integrity): boolean {
-  return existsSync(join(treePath(store, treeId(integrity)), LIST))
+/** True if the tree is there: one `stat`. */
+export function hasTree(store: Store, id: TreeId): boolean {
+  return existsSync(join(treePath(store, id), LIST))
 }
 
 /**
- * The tree of an unpacked artifact, from its list of files; no file of the package is looked at.
- * @throws PolderError `ARTIFACT_MISSING` if it is not unpacked
+ * A tree, from its list of files; no file of the package is looked at.
+ * @throws PolderError `ARTIFACT_MISSING` if it is not there
  */
-export function readTree(store: Store, integrity: Integrity): Tree {
-  const id = treeId(integrity)
+export function readTree(store: Store, id: TreeId): Tree {
   const directory = treePath(store, id)
   let text: string
   try {
@@ -101,8 +101,8 @@ export async function unpackTrees(
 }
 
 function missingTrees(store: Store, wanted: readonly WantedTree[]): readonly WantedTree[] {
-  const byId = new Map<string, WantedTree>()
-  for (const tree of wanted) if (!hasTree(store, tree.integrity)) byId.set(treeId(tree.integrity), tree)
+  const byId = new Map<TreeId, WantedTree>()
+  for (const tree of wanted) if (!hasTree(store, tree.id)) byId.set(tree.id, tree)
   const missing = [...byId.values()]
   throwAll(
     missing
@@ -128,7 +128,6 @@ async function unpackBatch(
     writing(store, 'packages', () => mkdirSync(batch))
     for (let bytes = 0; next < missing.length && bytes < BATCH_BYTES; next++) {
       const wanted = missing[next] as WantedTree
-      const id = treeId(wanted.integrity)
       // Archives are inflated in other threads while this one writes.
       for (let ahead = next; ahead < Math.min(next + AHEAD, missing.length); ahead++) {
         if (archives.has(ahead)) continue
@@ -141,8 +140,8 @@ async function unpackBatch(
       archives.delete(next)
       if (archive instanceof PolderError) failures.push(archive)
       else if (archive !== undefined) {
-        bytes += writing(store, wanted.label, () => writeTree(join(batch, id), archive, wanted.bin))
-        publications.push({ from: join(batch, id), to: treePath(store, id) })
+        bytes += writing(store, wanted.label, () => writeTree(join(batch, wanted.id), archive, wanted.bin))
+        publications.push({ from: join(batch, wanted.id), to: treePath(store, wanted.id) })
       }
       onProgress?.({ done: next + 1, total: missing.length, label: wanted.label })
       await breathe()

@@ -3,7 +3,7 @@ import { hash } from 'node:crypto'
 import { lstatSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { artifactPath, treeId, treePath, type Store } from './content-path.ts'
+import { artifactPath, treePath, type Store, type TreeId } from './content-path.ts'
 import { readTree, type Tree } from './trees.ts'
 
 /** A file that is not as it was unpacked. */
@@ -45,9 +45,9 @@ export async function verifyArtifacts(
  * @returns what differs, by path; empty if all is well
  * @throws PolderError `ARTIFACT_MISSING` if it is not unpacked
  */
-export async function verifyTree(store: Store, integrity: Integrity): Promise<readonly Difference[]> {
-  const tree = readTree(store, integrity)
-  const hashes = readTreeHashes(store, integrity)
+export async function verifyTree(store: Store, id: TreeId): Promise<readonly Difference[]> {
+  const tree = readTree(store, id)
+  const hashes = readTreeHashes(store, id)
   const differences: Difference[] = []
   for (const [index, path] of tree.files.entries()) {
     const kind = compareFile(join(tree.path, path), hashes.get(path), tree.executable.includes(index))
@@ -59,9 +59,9 @@ export async function verifyTree(store: Store, integrity: Integrity): Promise<re
 }
 
 /** Path inside the package → the sha256 (hex) it was unpacked with. */
-export function readTreeHashes(store: Store, integrity: Integrity): ReadonlyMap<string, string> {
-  const { files } = readTree(store, integrity)
-  const { sha256 } = JSON.parse(readFileSync(join(treePath(store, treeId(integrity)), 'hashes.json'), 'utf8')) as {
+export function readTreeHashes(store: Store, id: TreeId): ReadonlyMap<string, string> {
+  const { files } = readTree(store, id)
+  const { sha256 } = JSON.parse(readFileSync(join(treePath(store, id), 'hashes.json'), 'utf8')) as {
     sha256: readonly string[]
   }
   return new Map(files.map((path, index) => [path, sha256[index] ?? '']))

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 
-import { unpackTrees } from '../src/index.ts'
+import { treeId, unpackTrees } from '../src/index.ts'
 import { pax, tgz, type Entry } from './support/tar-writer.ts'
 import { put, temporaryDirectory, temporaryStore } from './support/temporary-store.ts'
 
@@ -14,7 +14,7 @@ async function attack(entries: readonly Entry[]): Promise<string> {
   const integrity = await put(store, tgz(entries), 'evil@1.0.0')
   let outcome = 'unpacked'
   try {
-    await unpackTrees(store, [{ integrity, label: 'evil@1.0.0', bin: {} }])
+    await unpackTrees(store, [{ id: treeId(integrity), integrity, label: 'evil@1.0.0', bin: {} }])
   } catch (error) {
     outcome = (error as { code: string }).code
   }

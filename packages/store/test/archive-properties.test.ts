@@ -3,7 +3,7 @@ import { lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 
-import { readTree, unpackTrees, verifyTree } from '../src/index.ts'
+import { readTree, treeId, unpackTrees, verifyTree } from '../src/index.ts'
 import { pax, tgz, type Entry } from './support/tar-writer.ts'
 import { put, temporaryStore } from './support/temporary-store.ts'
 
@@ -51,7 +51,7 @@ test('whatever an archive holds, it is refused or unpacked inside its root, as o
       const integrity = await put(store, tgz(entries.flat()))
       const before = readdirSync(join(store.home, 'trees'))
       try {
-        await unpackTrees(store, [{ integrity, label: 'any@1.0.0', bin: {} }])
+        await unpackTrees(store, [{ id: treeId(integrity), integrity, label: 'any@1.0.0', bin: {} }])
       } catch (error) {
         expect(error).toMatchObject({ code: 'ARCHIVE_REFUSED' })
         expect(readdirSync(join(store.home, 'trees'))).toEqual(before)
@@ -61,10 +61,10 @@ test('whatever an archive holds, it is refused or unpacked inside its root, as o
         expect(readdirSync(join(store.home, 'tmp'))).toEqual([])
       }
       unpacked += 1
-      const tree = readTree(store, integrity)
+      const tree = readTree(store, treeId(integrity))
       expect(listed(tree.path).sort()).toEqual([...tree.files].sort())
       for (const file of tree.files) expect(lstatSync(join(tree.path, file)).mode & 0o7222).toBe(0)
-      expect(await verifyTree(store, integrity)).toEqual([])
+      expect(await verifyTree(store, treeId(integrity))).toEqual([])
     }),
     { numRuns: 300 },
   )
@@ -92,8 +92,8 @@ test('what an ordinary archive holds is what is unpacked, byte for byte', async 
         mode: files[file]?.executable ? 0o755 : 0o644,
       }))
       const integrity = await put(store, tgz(entries))
-      await unpackTrees(store, [{ integrity, label: 'p@1.0.0', bin: {} }])
-      const tree = readTree(store, integrity)
+      await unpackTrees(store, [{ id: treeId(integrity), integrity, label: 'p@1.0.0', bin: {} }])
+      const tree = readTree(store, treeId(integrity))
       expect([...tree.files]).toEqual([...paths].sort())
       tree.files.forEach((file, index) => {
         expect(readFileSync(join(tree.path, file)).equals(files[file]?.data ?? Buffer.alloc(0))).toBe(true)

@@ -8,6 +8,7 @@ import {
   hasArtifact,
   openStore,
   readArtifact,
+  treeId,
   unpackTrees,
   verifyArtifacts,
   writeArtifact,
@@ -195,7 +196,12 @@ describe('reading', () => {
     const good = await putPackage(store, { 'index.js': '1' })
     const bad = [await putPackage(store, { 'index.js': '2' }), await putPackage(store, { 'index.js': '3' })]
     for (const integrity of bad) damage(store, 'garbage', integrity)
-    const wanted = [...bad, good].map((integrity, index) => ({ integrity, label: `p${index}@1.0.0`, bin: {} }))
+    const wanted = [...bad, good].map((integrity, index) => ({
+      id: treeId(integrity),
+      integrity,
+      label: `p${index}@1.0.0`,
+      bin: {},
+    }))
     await expect(unpackTrees(store, wanted)).rejects.toMatchObject({
       code: 'ARTIFACT_CORRUPT',
       details: { spec: 'p0@1.0.0', others: [{ code: 'ARTIFACT_CORRUPT', details: { spec: 'p1@1.0.0' } }] },

@@ -32,7 +32,7 @@ interface Installed {
 async function install(store: Store, environment: string): Promise<Installed> {
   const checkout = temporaryDirectory()
   const integrity = await putPackage(store, { 'index.js': environment })
-  await unpackTrees(store, [{ integrity, label: environment, bin: {} }])
+  await unpackTrees(store, [{ id: treeId(integrity), integrity, label: environment, bin: {} }])
   await publishEnvironment(store, environment, () => {}, { trees: [treeId(integrity)] })
   recordRoot(store, { checkout, environment })
   mkdirSync(join(checkout, '.polder'))
@@ -54,7 +54,11 @@ describe('what is collected', () => {
       bytes: 0,
       files: 0,
     })
-    expect([hasEnvironment(store, 'e1'), hasTree(store, integrity), readRoots(store).length]).toEqual([true, true, 1])
+    expect([hasEnvironment(store, 'e1'), hasTree(store, treeId(integrity)), readRoots(store).length]).toEqual([
+      true,
+      true,
+      1,
+    ])
   })
 
   test('the environment and trees of a checkout that is gone, but not its artifacts', async () => {
@@ -74,12 +78,12 @@ describe('what is collected', () => {
       files: 1,
     })
     expect(labels).toEqual(['environment e2', `tree ${treeId(gone.integrity)}`])
-    expect([hasEnvironment(store, 'e1'), hasTree(store, kept.integrity)]).toEqual([true, true])
-    expect([hasEnvironment(store, 'e2'), hasTree(store, gone.integrity), hasArtifact(store, gone.integrity)]).toEqual([
-      false,
-      false,
-      true,
-    ])
+    expect([hasEnvironment(store, 'e1'), hasTree(store, treeId(kept.integrity))]).toEqual([true, true])
+    expect([
+      hasEnvironment(store, 'e2'),
+      hasTree(store, treeId(gone.integrity)),
+      hasArtifact(store, gone.integrity),
+    ]).toEqual([false, false, true])
     expect(readdirSync(join(store.home, 'tmp'))).toEqual([])
   })
 
@@ -119,7 +123,7 @@ describe('what is collected', () => {
   test('not a tree that the caller wants to keep', async () => {
     const store = temporaryStore()
     const integrity = await putPackage(store, { a: '1' })
-    await unpackTrees(store, [{ integrity, label: 'a', bin: {} }])
+    await unpackTrees(store, [{ id: treeId(integrity), integrity, label: 'a', bin: {} }])
     expect((await collectGarbage(store, { keep: { trees: [treeId(integrity)] }, now: later() })).trees).toEqual([])
     expect((await collectGarbage(store, { now: later() })).trees).toEqual([treeId(integrity)])
   })

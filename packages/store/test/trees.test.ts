@@ -33,10 +33,10 @@ describe('unpacking', () => {
         { path: 'package/run', data: '', mode: 0o755 },
       ]),
     )
-    expect(hasTree(store, integrity)).toBe(false)
-    await unpackTrees(store, [{ integrity, label, bin: {} }])
-    expect(hasTree(store, integrity)).toBe(true)
-    expect(readTree(store, integrity)).toEqual({
+    expect(hasTree(store, treeId(integrity))).toBe(false)
+    await unpackTrees(store, [{ id: treeId(integrity), integrity, label, bin: {} }])
+    expect(hasTree(store, treeId(integrity))).toBe(true)
+    expect(readTree(store, treeId(integrity))).toEqual({
       id: treeId(integrity),
       path: join(store.home, 'trees', treeId(integrity), 'package'),
       directories: ['empty', 'lib', 'lib/deep'],
@@ -55,8 +55,8 @@ describe('unpacking', () => {
         { path: 'p/run', data: 'r', mode: 0o700 },
       ]),
     )
-    await unpackTrees(store, [{ integrity, label, bin: {} }])
-    const { path } = readTree(store, integrity)
+    await unpackTrees(store, [{ id: treeId(integrity), integrity, label, bin: {} }])
+    const { path } = readTree(store, treeId(integrity))
     const found = ['a', 'run'].map((file) => statSync(join(path, file)))
     expect(found.map(({ mode }) => (mode & 0o7777).toString(8))).toEqual(['444', '555'])
     expect(found.map(({ mtime }) => mtime.toISOString())).toEqual([
@@ -72,19 +72,23 @@ describe('unpacking', () => {
       'other.js': '#!/bin/sh\r\n',
       'plain.js': 'x\r\n',
     })
-    await unpackTrees(store, [{ integrity, label, bin: { foo: 'cli.js', plain: 'plain.js', gone: 'not/there.js' } }])
-    const tree = readTree(store, integrity)
+    await unpackTrees(store, [
+      { id: treeId(integrity), integrity, label, bin: { foo: 'cli.js', plain: 'plain.js', gone: 'not/there.js' } },
+    ])
+    const tree = readTree(store, treeId(integrity))
     const text = (file: string): string => readFileSync(join(tree.path, file), 'utf8')
     expect(tree.files.map((file) => text(file))).toEqual(['#!/usr/bin/env node\nrun()\r\n', '#!/bin/sh\r\n', 'x\r\n'])
     expect(tree.executable.map((index) => tree.files[index])).toEqual(['cli.js', 'plain.js'])
-    expect(await verifyTree(store, integrity)).toEqual([])
+    expect(await verifyTree(store, treeId(integrity))).toEqual([])
   })
 
   test('only what is missing is unpacked, and every tree is told to onProgress', async () => {
     const store = temporaryStore()
     const wanted = []
-    for (const name of ['a', 'b', 'c'])
-      wanted.push({ integrity: await putPackage(store, { name }), label: name, bin: {} })
+    for (const name of ['a', 'b', 'c']) {
+      const integrity = await putPackage(store, { name })
+      wanted.push({ id: treeId(integrity), integrity, label: name, bin: {} })
+    }
     await unpackTrees(store, wanted.slice(0, 1))
     const list = join(store.home, 'trees', String(readdirSync(join(store.home, 'trees'))[0]), 'files.json')
     const before = statSync(list).ctimeMs
@@ -101,7 +105,12 @@ describe('unpacking', () => {
     const store = temporaryStore()
     const there = await putPackage(store, { a: '1' })
     const gone = ['x', 'y'].map((text) => integrityOf('sha512', Buffer.from(text)))
-    const wanted = [there, ...gone].map((integrity, index) => ({ integrity, label: `p${index}@1.0.0`, bin: {} }))
+    const wanted = [there, ...gone].map((integrity, index) => ({
+      id: treeId(integrity),
+      integrity,
+      label: `p${index}@1.0.0`,
+      bin: {},
+    }))
     await expect(unpackTrees(store, wanted)).rejects.toMatchObject({
       code: 'ARTIFACT_MISSING',
       message: 'the artifact of p1@1.0.0 is not in the store',
@@ -114,27 +123,31 @@ describe('unpacking', () => {
     const store = temporaryStore()
     const integrity = await putPackage(store, { 'a.js': 'a' })
     mkdirSync(join(treePath(store, treeId(integrity)), 'package', 'half'), { recursive: true })
-    await unpackTrees(store, [{ integrity, label, bin: {} }])
-    expect(await verifyTree(store, integrity)).toEqual([])
+    await unpackTrees(store, [{ id: treeId(integrity), integrity, label, bin: {} }])
+    expect(await verifyTree(store, treeId(integrity))).toEqual([])
   })
 
   test('several at once in one process do not get in each other’s way', async () => {
     const store = temporaryStore()
     const wanted = []
-    for (let index = 0; index < 20; index++)
-      wanted.push({ integrity: await putPackage(store, { name: String(index) }), label, bin: {} })
+    for (let index = 0; index < 20; index++) {
+      const integrity = await putPackage(store, { name: String(index) })
+      wanted.push({ id: treeId(integrity), integrity, label, bin: {} })
+    }
     await Promise.all([
       unpackTrees(store, wanted),
       unpackTrees(store, [...wanted].reverse()),
       unpackTrees(store, wanted),
     ])
-    for (const { integrity } of wanted) expect(await verifyTree(store, integrity)).toEqual([])
+    for (const { integrity } of wanted) expect(await verifyTree(store, treeId(integrity))).toEqual([])
     expect(readdirSync(join(store.home, 'tmp'))).toEqual([])
   })
 
   test('a tree that is not unpacked cannot be read', () => {
     const integrity = integrityOf('sha512', Buffer.from('x'))
-    expect(() => readTree(temporaryStore(), integrity)).toThrow(expect.objectContaining({ code: 'ARTIFACT_MISSING' }))
+    expect(() => readTree(temporaryStore(), treeId(integrity))).toThrow(
+      expect.objectContaining({ code: 'ARTIFACT_MISSING' }),
+    )
   })
 })
 
@@ -150,8 +163,8 @@ describe('verifying', () => {
       'lib/x': '1',
       'lost/y': '1',
     })
-    await unpackTrees(store, [{ integrity, label, bin: {} }])
-    const { path } = readTree(store, integrity)
+    await unpackTrees(store, [{ id: treeId(integrity), integrity, label, bin: {} }])
+    const { path } = readTree(store, treeId(integrity))
     writeFileSync(join(path, 'changed'), '2')
     rmSync(join(path, 'gone'))
     rmSync(join(path, 'linked'))
@@ -161,7 +174,7 @@ describe('verifying', () => {
     mkdirSync(join(path, 'more'))
     rmSync(join(path, 'lost'), { recursive: true })
     expect(lstatSync(join(path, 'linked')).isSymbolicLink()).toBe(true)
-    expect(await verifyTree(store, integrity)).toEqual([
+    expect(await verifyTree(store, treeId(integrity))).toEqual([
       { path: 'changed', kind: 'differs' },
       { path: 'gone', kind: 'missing' },
       { path: 'lib/extra', kind: 'added' },
@@ -176,8 +189,8 @@ describe('verifying', () => {
   test('the recorded hashes are sha256 of the files as unpacked', async () => {
     const store = temporaryStore()
     const integrity = await putPackage(store, { a: 'hello world' })
-    await unpackTrees(store, [{ integrity, label, bin: {} }])
-    expect([...readTreeHashes(store, integrity)]).toEqual([
+    await unpackTrees(store, [{ id: treeId(integrity), integrity, label, bin: {} }])
+    expect([...readTreeHashes(store, treeId(integrity))]).toEqual([
       ['a', 'b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9'],
     ])
     expect(existsSync(join(treePath(store, treeId(integrity)), 'hashes.json'))).toBe(true)

@@ -1,18 +1,18 @@
 import { relative } from 'node:path'
 
 import { planEnvironment, readState, verifyCheckout, type Plan } from '@polder/realise'
-import { currentPlatform, PolderError, type Integrity } from '@polder/spec'
+import { currentPlatform, PolderError } from '@polder/spec'
 import {
   discard,
   environmentPath,
   hasTree,
   openStore,
   storeHome,
-  treeId,
   verifyArtifacts,
   verifyTree,
   withLease,
   type Store,
+  type TreeId,
 } from '@polder/store'
 
 import { openCheckout } from '../checkout.ts'
@@ -100,12 +100,10 @@ async function repairCheckout(
   differences: readonly Found[],
   output: Output,
 ): Promise<number> {
-  const placed = new Map(
-    [...plan.environment, ...plan.checkout.packages].map(({ integrity }) => [treeId(integrity), integrity]),
-  )
-  const damaged: Integrity[] = []
-  for (const integrity of placed.values()) {
-    if (hasTree(store, integrity) && (await verifyTree(store, integrity)).length > 0) damaged.push(integrity)
+  const placed = new Set([...plan.environment, ...plan.checkout.packages].map(({ tree }) => tree))
+  const damaged: TreeId[] = []
+  for (const tree of placed) {
+    if (hasTree(store, tree) && (await verifyTree(store, tree)).length > 0) damaged.push(tree)
   }
   await withLease(store, () => {
     discard(store, damaged, plan.layout === 'linked' ? plan.id : undefined)

@@ -19,6 +19,7 @@ import {
   readArtifact,
   readTree,
   recordRoot,
+  treeId,
   unpackTrees,
   verifyTree,
   withLease,
@@ -62,12 +63,14 @@ async function full(): Promise<void> {
   execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1500k', 'tmpfs', home])
   const store = openStore(home)
   const { integrity } = await write('small@1.0.0', small)
-  await unpackTrees(store, [{ integrity, label: 'small@1.0.0', bin: {} }])
+  await unpackTrees(store, [{ id: treeId(integrity), integrity, label: 'small@1.0.0', bin: {} }])
   const airyIntegrity = (await write('airy@1.0.0', airy)).integrity
   atomicWrite(join(home, 'note'), 'old')
   const attempts = async (): Promise<void> => {
     await attempt('artifact', () => write('large@1.0.0', large))
-    await attempt('tree', () => unpackTrees(store, [{ integrity: airyIntegrity, label: 'airy@1.0.0', bin: {} }]))
+    await attempt('tree', () =>
+      unpackTrees(store, [{ id: treeId(airyIntegrity), integrity: airyIntegrity, label: 'airy@1.0.0', bin: {} }]),
+    )
     await attempt('environment', () =>
       publishEnvironment(store, 'e1', (built) => writeFileSync(join(built, 'x'), Buffer.alloc(3_000_000)), {
         trees: [],
@@ -83,11 +86,11 @@ async function full(): Promise<void> {
     note: readFileSync(join(home, 'note'), 'utf8'),
     environment: hasEnvironment(store, 'e1'),
   }
-  results['still there'] = await verifyTree(store, integrity)
+  results['still there'] = await verifyTree(store, treeId(integrity))
   execFileSync('mount', ['-o', 'remount,size=30m', home])
   await attempts()
   results['with room'] = Object.fromEntries(Object.keys(failed).map((name) => [name, results[name]]))
-  Object.assign(results, failed, { verified: await verifyTree(store, airyIntegrity) })
+  Object.assign(results, failed, { verified: await verifyTree(store, treeId(airyIntegrity)) })
 }
 
 async function readOnly(): Promise<void> {
@@ -95,19 +98,21 @@ async function readOnly(): Promise<void> {
   const { integrity } = await write('small@1.0.0', small)
   const damaged = (await write('large@1.0.0', large)).integrity
   const airyIntegrity = (await write('airy@1.0.0', airy)).integrity
-  await unpackTrees(prepared, [{ integrity, label: 'small@1.0.0', bin: {} }])
+  await unpackTrees(prepared, [{ id: treeId(integrity), integrity, label: 'small@1.0.0', bin: {} }])
   writeFileSync(artifactPath(prepared, damaged), 'damaged')
   execFileSync('mount', ['--bind', home, home])
   execFileSync('mount', ['-o', 'remount,bind,ro', home])
   await attempt('open', () => openStore(home))
   const store = openStore(home)
   await attempt('create', () => openStore(join(home, 'new', 'store')))
-  await attempt('read', () => [readArtifact(store, integrity, 'small@1.0.0'), readTree(store, integrity)])
+  await attempt('read', () => [readArtifact(store, integrity, 'small@1.0.0'), readTree(store, treeId(integrity))])
   await attempt('lease', () =>
-    withLease(store, () => unpackTrees(store, [{ integrity, label: 'small@1.0.0', bin: {} }])),
+    withLease(store, () => unpackTrees(store, [{ id: treeId(integrity), integrity, label: 'small@1.0.0', bin: {} }])),
   )
   await attempt('artifact', () => write('large@1.0.0', large))
-  await attempt('tree', () => unpackTrees(store, [{ integrity: airyIntegrity, label: 'airy@1.0.0', bin: {} }]))
+  await attempt('tree', () =>
+    unpackTrees(store, [{ id: treeId(airyIntegrity), integrity: airyIntegrity, label: 'airy@1.0.0', bin: {} }]),
+  )
   await attempt('environment', () => publishEnvironment(store, 'e1', () => {}, { trees: [] }))
   await attempt('root', () => recordRoot(store, { checkout: '/x', environment: 'e1' }))
   await attempt('collect', () => collectGarbage(store, { now: Date.now() }))

@@ -51,7 +51,7 @@ export async function install(home: string, checkout: string, count: number): Pr
     }
     await unpackTrees(
       store,
-      all.map(({ integrity, label }) => ({ integrity, label, bin: { cli: 'cli.js' } })),
+      all.map(({ integrity, label }) => ({ id: treeId(integrity), integrity, label, bin: { cli: 'cli.js' } })),
     )
     await publishEnvironment(store, `env-${count}`, (directory) => link(store, all, directory), {
       trees: all.map(({ integrity }) => treeId(integrity)),
@@ -67,7 +67,7 @@ export async function collect(home: string): Promise<void> {
 
 function link(store: Store, all: readonly Package[], directory: string): void {
   for (const [index, { integrity }] of all.entries()) {
-    const tree = readTree(store, integrity)
+    const tree = readTree(store, treeId(integrity))
     const to = join(directory, 'node_modules', `p${index}`)
     mkdirSync(to, { recursive: true })
     for (const path of tree.directories) mkdirSync(join(to, path))
@@ -93,7 +93,7 @@ export async function faults(home: string, count: number): Promise<readonly stri
       if ((error as { code?: string }).code !== 'ARTIFACT_MISSING') found.push(`artifact ${label}: ${String(error)}`)
     }
     if (trees.has(id))
-      for (const { path, kind } of await verifyTree(store, integrity)) found.push(`${label} ${path} ${kind}`)
+      for (const { path, kind } of await verifyTree(store, treeId(integrity))) found.push(`${label} ${path} ${kind}`)
   }
   const id = `env-${count}`
   if (existsSync(environmentPath(store, id))) {
