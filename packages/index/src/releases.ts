@@ -1,0 +1,109 @@
+import { createHash } from 'node:crypto'
+import { mkdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+
+import { type Integrity, isErrno, type PackageId } from '@polder/spec'
+import { atomicWrite, type Store, writeFailure } from '@polder/store'
+
+/** What a registry's document said of a version when it was recorded. Never looked up anew: drift is reported against it. */
+export interface Release {
+  readonly name: string
+  readonly version: string
+  /** The registry that said so, without secrets. */
+  readonly registry: string
+  /** ISO 8601, UTC. */
+  readonly published?: string
+  /** The strongest hash of `dist.integrity`, or of `dist.shasum` where there is nothing better. */
+  readonly integrity?: Integrity
+  /** sha1, hex. */
+  readonly shasum?: string
+  readonly fileCount?: number
+  readonly unpackedSize?: number
+  /** Over `name@version:integrity`. */
+  readonly signatures?: readonly ReleaseSignature[]
+  /** `dist.attestations` as served: where they are and what they state. */
+  readonly attestations?: { readonly url: string; readonly provenance?: { readonly predicateType: string } }
+  readonly deprecated?: string
+  /** All tags of the name. No prototype. */
+  readonly distTags?: Readonly<Record<string, string>>
+  /** When the document of the name was last changed, ISO 8601, UTC. */
+  readonly modified?: string
+  /** The ETag that the document had, for asking whether it changed. */
+  readonly etag?: string
+}
+
+export interface ReleaseSignature {
+  readonly keyid: string
+  /** Base64, DER. */
+  readonly sig: string
+}
+
+// releases/ab/cdef….json: { "format": 1, "id", "release" }, the name is the sha256 of the id. Beside it, where they were
+// fetched, cdef….attestations.json: { "format": 1, "id", "attestations" } as served.
+const FORMAT = 1
+
+/** What the registry said of a pin when it was recorded; undefined if nothing was, or if the record is damaged. */
+export function readRelease(store: Store, id: PackageId): Release | undefined {
+  const release = readRecord(releasePath(store, id), id)?.['release']
+  if (!isObject(release) || typeof release['name'] !== 'string' || typeof release['registry'] !== 'string')
+    return undefined
+  // Looked up by tags from outside.
+  if (isObject(release['distTags'])) Object.setPrototypeOf(release['distTags'], null)
+  return release as unknown as Release
+}
+
+/** The answer to `/-/npm/v1/attestations/NAME@VERSION` for a pin, as the registry gave it; undefined if there is none. */
+export function readAttestations(store: Store, id: PackageId): unknown {
+  return readRecord(attestationsPath(store, id), id)?.['attestations']
+}
+
+/**
+ * Durable before it returns: what was published when cannot be asked of a registry that no longer has it.
+ * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
+ */
+export function writeRelease(store: Store, id: PackageId, release: Release): void {
+  write(releasePath(store, id), { format: FORMAT, id, release })
+}
+
+/** As {@link writeRelease}. */
+export function writeAttestations(store: Store, id: PackageId, attestations: unknown): void {
+  write(attestationsPath(store, id), { format: FORMAT, id, attestations })
+}
+
+function write(path: string, record: object): void {
+  try {
+    mkdirSync(dirname(path), { recursive: true })
+  } catch (error) {
+    throw writeFailure(error, 'writing a release record', path)
+  }
+  atomicWrite(path, `${JSON.stringify(record)}\n`)
+}
+
+/** Our own file, so only what would go unnoticed is checked: that it is whole, and of this id. */
+function readRecord(path: string, id: PackageId): Record<string, unknown> | undefined {
+  let record: unknown
+  try {
+    record = JSON.parse(readFileSync(path, 'utf8'))
+  } catch (error) {
+    if (error instanceof SyntaxError || isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+    throw error
+  }
+  return isObject(record) && record['format'] === FORMAT && record['id'] === id ? record : undefined
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function releasePath(store: Store, id: PackageId): string {
+  return `${recordPath(store, id)}.json`
+}
+
+function attestationsPath(store: Store, id: PackageId): string {
+  return `${recordPath(store, id)}.attestations.json`
+}
+
+function recordPath(store: Store, id: PackageId): string {
+  const hex = createHash('sha256').update(id).digest('hex')
+  return join(store.home, 'releases', hex.slice(0, 2), hex.slice(2))
+}
