@@ -1,6 +1,6 @@
 import { compareText, splitPackageId } from '@polder/spec'
 
-import type { Lock } from './lock.ts'
+import type { Lock, LockedKey } from './lock.ts'
 import { requirementsOf } from './requirements.ts'
 
 /** What changed between two locks, for people: everything sorted by name. */
@@ -11,6 +11,12 @@ export interface LockDiff {
   readonly splits: { readonly added: readonly string[]; readonly removed: readonly string[] }
   /** Same name and version, other bytes: never harmless. */
   readonly integrity: readonly { readonly id: string; readonly before: string; readonly after: string }[]
+  /** Keys that registries sign with; null where one of the locks has none of that id. */
+  readonly keys: readonly {
+    readonly keyid: string
+    readonly before: LockedKey | null
+    readonly after: LockedKey | null
+  }[]
 }
 
 /** The versions of one name that are in one lock only. */
@@ -47,6 +53,7 @@ export function diffLocks(before: Lock, after: Lock): LockDiff {
         return now === undefined || now === integrity ? [] : [{ id, before: integrity, after: now }]
       })
       .sort((a, b) => compareText(a.id, b.id)),
+    keys: keyChanges(before.index?.keys ?? {}, after.index?.keys ?? {}),
   }
 }
 
@@ -57,9 +64,24 @@ export function isEmptyDiff(diff: LockDiff): boolean {
       diff.services.length +
       diff.splits.added.length +
       diff.splits.removed.length +
-      diff.integrity.length ===
+      diff.integrity.length +
+      diff.keys.length ===
     0
   )
+}
+
+function keyChanges(
+  before: Readonly<Record<string, LockedKey>>,
+  after: Readonly<Record<string, LockedKey>>,
+): LockDiff['keys'] {
+  const same = (a: LockedKey | null, b: LockedKey | null): boolean =>
+    a?.key === b?.key && a?.keytype === b?.keytype && a?.scheme === b?.scheme && a?.expires === b?.expires
+  const at = (keys: Readonly<Record<string, LockedKey>>, keyid: string): LockedKey | null =>
+    (Object.hasOwn(keys, keyid) ? keys[keyid] : undefined) ?? null
+  return [...new Set([...Object.keys(before), ...Object.keys(after)])]
+    .sort(compareText)
+    .map((keyid) => ({ keyid, before: at(before, keyid), after: at(after, keyid) }))
+    .filter((change) => !same(change.before, change.after))
 }
 
 function packageChanges(before: readonly string[], after: readonly string[]): PackageChange[] {

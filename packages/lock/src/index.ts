@@ -2,7 +2,9 @@ export { diffLocks, isEmptyDiff, type LockDiff } from './diff.ts'
 export type {
   InstanceId,
   Lock,
+  LockedIndex,
   LockedInstance,
+  LockedKey,
   LockedPackage,
   LockedRequirement,
   LockedService,

@@ -10,6 +10,23 @@ export interface Lock {
   /** Path → digest of the files it was made from; another digest means that the lock is out of date. */
   readonly inputs: Readonly<Record<string, string>>
   readonly npm: NpmLock
+  /** What the index needs that no lockfile says. Absent if that is nothing. */
+  readonly index?: LockedIndex
+}
+
+export interface LockedIndex {
+  /** The keys that registries sign releases with, as they were first seen or accepted, by key id. */
+  readonly keys?: Readonly<Record<string, LockedKey>>
+}
+
+/** As registries list it under `/-/npm/v1/keys`. */
+export interface LockedKey {
+  readonly keytype: string
+  readonly scheme: string
+  /** SPKI, DER, base64. */
+  readonly key: string
+  /** ISO 8601. What was published later is not signed with it. */
+  readonly expires?: string
 }
 
 export interface LockedPolicy {

@@ -56,7 +56,7 @@ export function parseLock(text: string, path: string): Lock {
   const lock = parsed.data as unknown as Lock
   checkTargets(lock, path)
   // Looked up by names from the command line and from other packages: `constructor` is a package's name like any other.
-  for (const byName of [lock.npm.root, lock.npm.splits]) Object.setPrototypeOf(byName, null)
+  for (const byName of [lock.npm.root, lock.npm.splits, lock.index?.keys ?? {}]) Object.setPrototypeOf(byName, null)
   return lock
 }
 
@@ -75,6 +75,20 @@ const requirement = z.strictObject({ specifier: text, use: target.optional(), wa
 const requirements = z.record(name, requirement).optional()
 const command = z.record(text.regex(/^(?!\.{1,2}$)[A-Za-z0-9@._~+-]+$/, 'is no command'), relativePath)
 
+const INDEX = z.strictObject({
+  keys: z
+    .record(
+      text.regex(/^[\x21-\x7e]{1,200}$/, 'is no key id'),
+      z.strictObject({
+        keytype: text,
+        scheme: text,
+        key: text.regex(/^[A-Za-z0-9+/]+={0,2}$/, 'is no base64'),
+        expires: text.optional(),
+      }),
+    )
+    .optional(),
+})
+
 const LOCK = z.strictObject({
   lockfileVersion: z.literal(1),
   policy: z.strictObject({
@@ -85,6 +99,7 @@ const LOCK = z.strictObject({
     split: z.record(name, text).optional(),
   }),
   inputs: z.record(relativePath, text),
+  index: INDEX.optional(),
   npm: z.strictObject({
     services: z.record(
       relativePath,

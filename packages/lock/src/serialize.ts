@@ -1,7 +1,7 @@
 import { sortKeys } from '@polder/spec'
 import { dump } from 'js-yaml'
 
-import type { Lock, LockedInstance, LockedPackage, LockedService, NpmLock, Split } from './lock.ts'
+import type { Lock, LockedIndex, LockedInstance, LockedPackage, LockedService, NpmLock, Split } from './lock.ts'
 
 /** Facts below this depth stand on one line: `express: { specifier: ^4.18.0, use: express@4.22.1 }`. */
 const FLOW_LEVEL = 5
@@ -20,6 +20,7 @@ export function serializeLock(lock: Lock): string {
       ...sortedRecords(policy, ['split']),
     },
     inputs: sortKeys(lock.inputs),
+    ...index(lock.index ?? {}),
     npm: {
       services: mapSorted(npm.services, service),
       splits: mapSorted(npm.splits, split),
@@ -29,6 +30,13 @@ export function serializeLock(lock: Lock): string {
     },
   }
   return dump(document, { flowLevel: FLOW_LEVEL, lineWidth: -1, noRefs: true })
+}
+
+function index({ keys }: LockedIndex): object {
+  const parts = {
+    ...(isEmpty(keys) ? {} : { keys: mapSorted(keys, (key) => pick(key, ['keytype', 'scheme', 'key', 'expires'])) }),
+  }
+  return isEmpty(parts) ? {} : { index: parts }
 }
 
 function service(value: LockedService): object {

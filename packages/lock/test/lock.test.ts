@@ -54,6 +54,8 @@ const harbour = (): Lock =>
     },
   })
 
+const KEY = { keytype: 'ecdsa-sha2-nistp256', scheme: 'ecdsa-sha2-nistp256', key: 'AAAA' }
+
 describe('the file', () => {
   test('is sorted, with one line a fact', () => {
     expect(serializeLock(harbour()).replaceAll(/sha512-\S+/g, 'sha512-…')).toMatchInlineSnapshot(`
@@ -152,6 +154,24 @@ describe('the file', () => {
     )
   })
 
+  test('holds the signing keys of registries, sorted, and no trace of the index without any', () => {
+    const text = serializeLock({
+      ...harbour(),
+      index: { keys: { 'SHA256:b': KEY, 'SHA256:a': { ...KEY, expires: '2026-01-01T00:00:00.000Z' } } },
+    })
+    expect(text).toContain(`index:
+  keys:
+    SHA256:a:
+      keytype: ecdsa-sha2-nistp256
+      scheme: ecdsa-sha2-nistp256
+      key: AAAA
+      expires: '2026-01-01T00:00:00.000Z'
+    SHA256:b:
+`)
+    expect(serializeLock(parseLock(text, 'polder.lock'))).toBe(text)
+    expect(serializeLock({ ...harbour(), index: { keys: {} } })).toBe(serializeLock(harbour()))
+  })
+
   test.each([
     ['another version', 'lockfileVersion: 2\n', 'polder.lock has lockfileVersion 2'],
     ['no mapping', 'just text\n', 'polder.lock has lockfileVersion none'],
@@ -195,6 +215,11 @@ describe('the file', () => {
       'a command ..',
       serializeLock(harbour()).replace('name: tide\n', 'name: tide\n      bin: {..: x.js}\n'),
       /is no command/,
+    ],
+    [
+      'a signing key that is no base64',
+      serializeLock({ ...harbour(), index: { keys: { a: { ...KEY, key: '-----BEGIN' } } } }),
+      'polder.lock: index > keys > a > key: is no base64',
     ],
     [
       '__proto__ as a name',
@@ -241,6 +266,20 @@ describe('a comparison', () => {
       ],
       splits: { added: [], removed: ['chalk'] },
       integrity: [{ id: 'chalk@5.6.2', before: integrity('5'), after: integrity('other') }],
+      keys: [],
     })
+  })
+
+  test('names each signing key that came, went or is another', () => {
+    const before = { ...harbour(), index: { keys: { 'SHA256:b': KEY, 'SHA256:c': KEY } } }
+    const other = { ...KEY, key: 'AAAB' }
+    const after = { ...harbour(), index: { keys: { 'SHA256:c': other, 'SHA256:a': KEY } } }
+    const diff = diffLocks(before, after)
+    expect(isEmptyDiff(diff)).toBe(false)
+    expect(diff.keys).toEqual([
+      { keyid: 'SHA256:a', before: null, after: KEY },
+      { keyid: 'SHA256:b', before: KEY, after: null },
+      { keyid: 'SHA256:c', before: KEY, after: other },
+    ])
   })
 })

@@ -14,10 +14,16 @@ export function diff(oldPath: string, newPath: string, output: Output): number {
   return 0
 }
 
-export function printDiff(output: Output, { packages, services, splits, integrity }: LockDiff): void {
+export function printDiff(output: Output, { packages, services, splits, integrity, keys }: LockDiff): void {
   if (output.quiet) return
   for (const { id, before, after } of integrity)
     output.line(output.bad(`! ${id}: other bytes, ${before.slice(0, 20)}… → ${after.slice(0, 20)}…`))
+  for (const { keyid, before, after } of keys) {
+    if (before === null) output.line(output.good(`+ signing key ${keyid}`))
+    else if (after === null) output.line(output.bad(`- signing key ${keyid}`))
+    else if (before.key !== after.key) output.line(output.bad(`! signing key ${keyid}: another key`))
+    else output.line(`~ signing key ${keyid}: expires ${before.expires ?? 'never'} → ${after.expires ?? 'never'}`)
+  }
   for (const { name, removed, added } of packages) {
     if (removed.length === 0) output.line(output.good(`+ ${name} ${added.join(', ')}`))
     else if (added.length === 0) output.line(output.bad(`- ${name} ${removed.join(', ')}`))
