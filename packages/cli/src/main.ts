@@ -178,7 +178,7 @@ function commandLine(perform: Perform): Command {
 
   const index = program.command('index').description('the pinned index')
   command(index, 'sync', 'fetch every pin of every service that the index lacks').action((flags: OutputFlags) =>
-    perform(flags, async (output) => (await import('./commands/lock.ts')).indexSync(cwd, output)),
+    perform(flags, async (output) => (await import('./commands/index-sync.ts')).indexSync(cwd, output)),
   )
 
   const store = program.command('store').description('the store that all checkouts share')

@@ -1,17 +1,16 @@
-import { homedir } from 'node:os'
 import { join } from 'node:path'
 
-import { flatten, onlyServices, type FlattenReport, type PinnedManifest } from '@polder/flatten'
+import { flatten, onlyServices, type FlattenReport } from '@polder/flatten'
 import { findRoot, gather, readConfig, type Gathered } from '@polder/gather'
-import { readNpmConfig, readPinned, syncPins, type PinRequest, type SyncReport } from '@polder/index'
+import type { SyncReport } from '@polder/index'
 import { diffLocks, parseLock, serializeLock, type Lock, type LockDiff } from '@polder/lock'
-import { matchesPlatform, parsePlatform, PolderError, type PackageId, type Platform } from '@polder/spec'
-import { atomicWrite, openStore, storeHome } from '@polder/store'
+import { PolderError } from '@polder/spec'
+import { atomicWrite } from '@polder/store'
 
 import { findService } from '../checkout.ts'
 import { LOCK_FILE, outOfDate, readLockText } from '../lock-file.ts'
 import { bytes, count, duration, type Output } from '../output.ts'
-import { startProgress } from '../progress.ts'
+import { pinnedManifests } from '../pinned-manifests.ts'
 import { printDiff, versionIn } from './diff.ts'
 
 export interface LockOptions {
@@ -89,110 +88,6 @@ function subset(gathered: Gathered, { dryRun, service }: LockOptions): Gathered 
     gathered,
     service.map((wanted) => findService(services, wanted)),
   )
-}
-
-/** `polder index sync`: fetches what `lock` would, and nothing else. */
-export async function indexSync(cwd: string, output: Output): Promise<number> {
-  const root = findRoot(cwd)
-  const gathered = await gather(root, readConfig(root))
-  const { manifests, sync } = await pinnedManifests(gathered, output, false)
-  const fetched = sync?.fetched ?? 0
-  output.line(
-    `${count(manifests.size, 'pin')} in the index, ${fetched === 0 ? 'none' : `${fetched} (${bytes(sync?.bytes ?? 0)})`} fetched`,
-  )
-  output.result({ pins: manifests.size, fetched, bytes: sync?.bytes ?? 0 })
-  return 0
-}
-
-/** The manifest of every pin that some locked platform needs, fetched where the index lacks it. */
-async function pinnedManifests(
-  gathered: Gathered,
-  output: Output,
-  offline: boolean,
-): Promise<{ manifests: ReadonlyMap<PackageId, PinnedManifest>; sync: SyncReport | null }> {
-  const store = openStore(storeHome(process.env))
-  const platforms = gathered.config.platforms
-    .map((name) => parsePlatform(name))
-    .filter((platform) => platform !== undefined)
-  const wanted = pinRequests(gathered, platforms)
-  const known = readPinned(store, wanted)
-  let pinned: ReadonlyMap<PackageId, PinnedManifest> = known.pinned
-  let sync: SyncReport | null = null
-  if (known.missing.length > 0) {
-    if (offline) throw missingPins(known.missing)
-    const progress = startProgress(output, 'Fetching')
-    try {
-      sync = await syncPins(store, wanted, {
-        root: gathered.root,
-        npm: () => readNpmConfig({ cwd: gathered.root, env: process.env, home: homedir() }),
-        allowWeakIntegrity: gathered.config.index.allowWeakIntegrity,
-        onProgress: ({ done, total, bytes: received }) => {
-          progress.update(done, total, bytes(received))
-        },
-      })
-    } finally {
-      progress.end()
-    }
-    for (const warning of sync.warnings) output.note(`warning: ${warning}`)
-    if (sync.failures.length > 0) throw syncFailure(sync.failures)
-    pinned = sync.pinned
-  }
-  // Lockfiles of yarn 1 don't say which platform a package is for: its manifest does.
-  const fits = ([id, { manifest }]: readonly [PackageId, PinnedManifest]): boolean =>
-    gathered.pins.get(id)?.optional !== true || platforms.some((platform) => matchesPlatform(manifest, platform))
-  return { manifests: new Map([...pinned].filter(fits)), sync }
-}
-
-/** Every pin but the optional ones that no locked platform can use. */
-function pinRequests(gathered: Gathered, platforms: readonly Platform[]): PinRequest[] {
-  const neededBy = usersOfPins(gathered)
-  return [...gathered.pins.values()]
-    .filter((pin) => !pin.optional || platforms.some((platform) => matchesPlatform(pin, platform)))
-    .map(({ id, name, reference, integrity, hashFromRegistry = false, source, optional }) => ({
-      id,
-      name,
-      reference,
-      integrity,
-      hashFromRegistry,
-      source,
-      optional,
-      neededBy: neededBy(id),
-    }))
-}
-
-/** Who asks for a pin, for the report of one that cannot be had: services first, then other pins. Made when asked. */
-function usersOfPins(gathered: Gathered): (id: PackageId) => readonly string[] {
-  const users = new Map<PackageId, string[]>()
-  const add = (id: PackageId, user: string): void => {
-    users.set(id, [...(users.get(id) ?? []), user])
-  }
-  for (const { path, requirements } of gathered.services) {
-    for (const { locked } of requirements) if (locked !== null && 'package' in locked) add(locked.package, path)
-  }
-  for (const { id, edges } of gathered.pins.values()) {
-    for (const { targets } of edges) for (const target of targets) if ('package' in target) add(target.package, id)
-  }
-  return (id) => users.get(id) ?? []
-}
-
-function missingPins(missing: readonly PinRequest[]): PolderError {
-  const others = missing.map(
-    ({ id, neededBy }) =>
-      new PolderError('ARTIFACT_MISSING', `${id}, needed by ${neededBy[0] ?? 'nobody'}`, { spec: id }),
-  )
-  return new PolderError('ARTIFACT_MISSING', `the index lacks ${count(missing.length, 'pin')}`, {
-    others,
-    hint: 'run `polder index sync` where there is a network',
-  })
-}
-
-function syncFailure(failures: readonly PolderError[]): PolderError {
-  const [first, ...more] = failures
-  if (first !== undefined && more.length === 0) return first
-  return new PolderError(first?.code ?? 'FETCH_FAILED', `${count(failures.length, 'pin')} could not be fetched`, {
-    others: failures,
-    hint: 'what was fetched is kept: mend the cause and run the same command again',
-  })
 }
 
 function checkInputs(gathered: Gathered, existing: string | null): void {
