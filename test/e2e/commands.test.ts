@@ -172,6 +172,7 @@ describe('diff', () => {
     expect(await json(`diff ${old} polder.lock`, own)).toMatchInlineSnapshot(`
       {
         "integrity": [],
+        "keys": [],
         "packages": [
           {
             "added": [],

@@ -1,3 +1,6 @@
+import { pipeline } from 'node:stream/promises'
+import { createGunzip } from 'node:zlib'
+
 import { PolderError } from '@polder/spec'
 import type { Dispatcher } from 'undici'
 
@@ -12,17 +15,24 @@ export interface Upstream {
    * for each attempt. What `consume` throws of its own accord ends the download.
    * @throws PolderError `FETCH_FAILED`, with `found` the status where there was one
    */
-  download<T>(request: DownloadRequest, consume: (body: AsyncIterable<Uint8Array>) => Promise<T>): Promise<T>
+  download<T>(request: DownloadRequest, consume: Consume<T>): Promise<T>
   close(): Promise<void>
 }
+
+type Consume<T> = (body: AsyncIterable<Uint8Array>, headers: Dispatcher.ResponseData['headers']) => Promise<T>
 
 interface DownloadRequest {
   readonly url: string
   /** The registry on whose behalf it is asked: its credentials go to its host, wherever on it the URL is. */
   readonly registry?: string
   readonly accept?: string
-  /** More than this is a failure. */
+  /** More than this is a failure, also of what comes out of a compressed body. */
   readonly maxBytes: number
+  /** For documents, whose bytes are not what is hashed. */
+  readonly compressed?: boolean
+  /** The ETag of what is known; 304 is then a failure like other statuses, with `found` 304. */
+  readonly ifNoneMatch?: string
+  readonly method?: 'GET' | 'HEAD'
 }
 
 const MAX_REDIRECTS = 10
@@ -37,19 +47,19 @@ export async function openUpstream(config: NpmConfig, clock: Clock): Promise<Ups
   const unreachable = new Set<string>()
   const closed = new AbortController()
 
-  async function attempt<T>(
-    request: DownloadRequest,
-    consume: (body: AsyncIterable<Uint8Array>) => Promise<T>,
-  ): Promise<T> {
+  async function attempt<T>(request: DownloadRequest, consume: Consume<T>): Promise<T> {
     const { response, url } = await follow(request)
     const { statusCode, headers, body } = response
     if (statusCode !== 200) {
       await body.dump({ limit: 64 * 1024 }).catch(() => undefined)
       throw new StatusError(statusCode, url, single(headers['retry-after']))
     }
-    const failure = { happened: false, cause: undefined as unknown }
+    const failure: Failure = { happened: false, cause: undefined }
     try {
-      return await consume(checked(body, headers, request.maxBytes, url, failure))
+      const announced = request.method === 'HEAD' ? Number.NaN : Number(single(headers['content-length']) ?? Number.NaN)
+      const received = checked(body, announced, request.maxBytes, url, failure)
+      const packed = request.compressed === true && single(headers['content-encoding']) === 'gzip'
+      return await consume(packed ? unpacked(received, request.maxBytes, url, failure) : received, headers)
     } catch (error) {
       // The consumer may have wrapped what the network did; that is what decides about another attempt.
       if (failure.happened) throw failure.cause
@@ -69,11 +79,13 @@ export async function openUpstream(config: NpmConfig, clock: Clock): Promise<Ups
       const credentials = trusted ? credentialsFor(config, url, request.registry) : undefined
       const authorization = trusted ? (credentials?.authorization ?? userInfo(url)) : undefined
       const response = await undici.request(withoutUserInfo(url), {
+        method: request.method ?? 'GET',
         dispatcher: connections.to(url, credentials?.certificate),
         headers: {
           accept: request.accept ?? '*/*',
           // A tarball is compressed already, and what is hashed has to be what was published.
-          'accept-encoding': 'identity',
+          'accept-encoding': request.compressed === true ? 'gzip' : 'identity',
+          ...(request.ifNoneMatch === undefined ? {} : { 'if-none-match': request.ifNoneMatch }),
           'user-agent': `polder node/${process.versions.node} ${process.platform} ${process.arch}`,
           ...(authorization === undefined ? {} : { authorization }),
         },
@@ -121,6 +133,12 @@ export async function openUpstream(config: NpmConfig, clock: Clock): Promise<Ups
   }
 }
 
+/** What the network did, however the consumer words it. */
+interface Failure {
+  happened: boolean
+  cause: unknown
+}
+
 class StatusError extends Error {
   readonly status: number
   readonly url: URL
@@ -144,12 +162,11 @@ class ConsumerError extends Error {
 /** The body, counted: too much of it is refused, less than announced is a failure like a lost connection. */
 async function* checked(
   body: AsyncIterable<Uint8Array>,
-  headers: Dispatcher.ResponseData['headers'],
+  announced: number,
   maxBytes: number,
   url: URL,
-  failure: { happened: boolean; cause: unknown },
+  failure: Failure,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const announced = Number(single(headers['content-length']) ?? Number.NaN)
   let bytes = 0
   try {
     if (announced > maxBytes) throw refused(url, `announces ${announced} bytes, more than the ${maxBytes} allowed`)
@@ -164,6 +181,24 @@ async function* checked(
     failure.happened = true
     failure.cause = error
     throw error
+  }
+}
+
+/** What comes out of a gzipped body, counted: what a bomb unpacks to is refused as it comes. */
+async function* unpacked(
+  body: AsyncIterable<Uint8Array>,
+  maxBytes: number,
+  url: URL,
+  failure: Failure,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const gunzip = createGunzip()
+  // What fails on the way in comes out as the error of the last stream.
+  const fed = pipeline(body, gunzip).catch(() => undefined)
+  try {
+    yield* checked(gunzip as AsyncIterable<Uint8Array>, Number.NaN, maxBytes, url, failure)
+  } finally {
+    gunzip.destroy()
+    await fed
   }
 }
 
