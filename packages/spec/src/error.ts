@@ -33,6 +33,7 @@ export type ErrorCode =
   | 'ARTIFACT_MISSING'
   | 'ARTIFACT_CORRUPT'
   | 'ARCHIVE_REFUSED'
+  | 'PATCH_FAILED'
   | 'STORE_LAYOUT'
   | 'STORE_UNWRITABLE'
   | 'DISK_FULL'

@@ -10,7 +10,16 @@ export {
   type Integrity,
 } from './integrity.ts'
 export type { Manifest } from './manifest.ts'
-export { compareText, isPackageName, packageId, sortKeys, splitPackageId, type PackageId } from './package-id.ts'
+export {
+  compareText,
+  isPackageName,
+  packageId,
+  patchedId,
+  sortKeys,
+  splitPackageId,
+  unpatchedId,
+  type PackageId,
+} from './package-id.ts'
 export {
   currentPlatform,
   matchesPlatform,

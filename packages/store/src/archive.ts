@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import { gunzip, gunzipSync, type ZlibOptions } from 'node:zlib'
 
 import { ArchivePaths, LIMITS, packagePath, staysInside } from './archive-paths.ts'
+import type { Patch } from './patch.ts'
 
 /** A package's archive, checked whole: nothing of it is written before all of it is known to be harmless. */
 export interface Archive {
@@ -41,13 +42,17 @@ export function readTar(tar: Buffer, label: string): Archive {
 /**
  * The manifest in a package's archive, and whether npm would run `node-gyp` for it.
  * @param label the package, for messages
- * @throws PolderError `ARCHIVE_REFUSED`, `MANIFEST_INVALID`
+ * @param patch applied first
+ * @throws PolderError `ARCHIVE_REFUSED`, `MANIFEST_INVALID`, `PATCH_FAILED`
  */
 export async function readArchiveManifest(
   bytes: Buffer,
   label: string,
+  patch?: Patch,
 ): Promise<{ readonly manifest: Manifest; readonly hasBindingGyp: boolean }> {
-  const { files } = readTar(await inflateArchive(bytes, label), label)
+  const archive = readTar(await inflateArchive(bytes, label), label)
+  const { files } =
+    patch === undefined ? archive : (await import('./patch.ts')).applyPackagePatch(archive, patch, label)
   const file = files.get('package.json')
   if (file === undefined) throw refusal(label, 'it holds no package.json')
   return {

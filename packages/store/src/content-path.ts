@@ -1,4 +1,5 @@
 import { algorithmOf, hexDigest, PolderError, type Integrity } from '@polder/spec'
+import { hash } from 'node:crypto'
 import { join } from 'node:path'
 
 /** An open store: everything in it is found from its home directory. */
@@ -18,6 +19,11 @@ export type TreeId = string & { readonly __brand: 'TreeId' }
 /** The tree of an artifact as it is: the first 40 hex digits of its sha512. */
 export function treeId(integrity: Integrity): TreeId {
   return sha512Hex(integrity).slice(0, 40) as TreeId
+}
+
+/** The tree of an artifact as a patch leaves it; `patch` is the hash of the patch. */
+export function patchedTreeId(integrity: Integrity, patch: string): TreeId {
+  return hash('sha256', `patched\0${hexDigest(integrity)}\0${patch}`, 'hex').slice(0, 40) as TreeId
 }
 
 export function treePath(store: Store, id: TreeId): string {

@@ -1,13 +1,15 @@
-// `./archive` is an entry of its own: it loads what reads tarballs and manifests, which most callers never need.
+// `./archive` and `./patch` are entries of their own: they load what reads tarballs, manifests and patches, which most
+// callers never need.
 export { atomicWrite } from './atomic-write.ts'
 export { collectGarbage } from './collect-garbage.ts'
-export { environmentPath, treeId, type Store, type TreeId } from './content-path.ts'
+export { environmentPath, patchedTreeId, treeId, type Store, type TreeId } from './content-path.ts'
 export { discard } from './discard.ts'
 export { hasEnvironment, publishEnvironment } from './environments.ts'
 export { withLease } from './leases.ts'
 export { openStore, storeHome } from './open.ts'
 export { livenessOf, ownIdentity, type ProcessIdentity } from './process-identity.ts'
-export { hasArtifact, readArtifact } from './read.ts'
+export { hasArtifact, openArtifact, readArtifact, type FileState } from './read.ts'
+export type { Patch } from './patch.ts'
 export { readRoots, recordRoot } from './roots.ts'
 export { hasTree, readTree, unpackTrees, type Tree } from './trees.ts'
 export { readTreeHashes, verifyArtifacts, verifyTree } from './verify.ts'

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 
 import type { Archive } from './archive.ts'
 import { treePath, type Store, type TreeId } from './content-path.ts'
+import type { Patch } from './patch.ts'
 import { publish, temporaryPath, type Publication } from './publish.ts'
 import { artifactMissing, hasArtifact, readArtifact } from './read.ts'
 import { writeFailure } from './write-failure.ts'
@@ -32,6 +33,8 @@ export interface WantedTree {
   readonly label: string
   /** The manifest's commands: their files become executable and lose the carriage return of their `#!` line. */
   readonly bin: Readonly<Record<string, string>>
+  /** What the artifact's files are changed by; the id is then {@link patchedTreeId}'s. */
+  readonly patch?: Patch
 }
 
 /** How far an operation is: `done` of `total`, the last one being `label`. */
@@ -87,7 +90,7 @@ export function readTree(store: Store, id: TreeId): Tree {
  * killed loses the current batch only, and several processes may unpack the same artifacts at once. What one refused
  * or damaged artifact keeps from being installed does not keep the others from being unpacked.
  * @throws PolderError `ARTIFACT_MISSING` (all that are missing, before anything is written), `ARTIFACT_CORRUPT` and
- *   `ARCHIVE_REFUSED` (the first, further ones in `details.others`), `DISK_FULL`, `STORE_UNWRITABLE`
+ *   `ARCHIVE_REFUSED` or `PATCH_FAILED` (the first, further ones in `details.others`), `DISK_FULL`, `STORE_UNWRITABLE`
  */
 export async function unpackTrees(
   store: Store,
@@ -153,11 +156,12 @@ async function unpackBatch(
   return next
 }
 
-async function openArchive(store: Store, { integrity, label }: WantedTree): Promise<Archive | PolderError> {
+async function openArchive(store: Store, { integrity, label, patch }: WantedTree): Promise<Archive | PolderError> {
   // Only now: an installation with nothing to unpack does not load what reads archives.
   const { inflateArchive, readTar } = await import('./archive.ts')
   try {
-    return readTar(await inflateArchive(readArtifact(store, integrity, label), label), label)
+    const archive = readTar(await inflateArchive(readArtifact(store, integrity, label), label), label)
+    return patch === undefined ? archive : (await import('./patch.ts')).applyPackagePatch(archive, patch, label)
   } catch (error) {
     if (error instanceof PolderError) return error
     throw error
