@@ -17,6 +17,8 @@ export interface LockDiff {
     readonly before: LockedKey | null
     readonly after: LockedKey | null
   }[]
+  /** Pins that no lockfile has: ids and URLs. */
+  readonly additions: { readonly added: readonly string[]; readonly removed: readonly string[] }
 }
 
 /** The versions of one name that are in one lock only. */
@@ -39,21 +41,13 @@ export function diffLocks(before: Lock, after: Lock): LockDiff {
   return {
     packages: packageChanges(Object.keys(old.packages), Object.keys(young.packages)),
     services: serviceChanges(before, after),
-    splits: {
-      added: Object.keys(young.splits)
-        .filter((name) => !Object.hasOwn(old.splits, name))
-        .sort(compareText),
-      removed: Object.keys(old.splits)
-        .filter((name) => !Object.hasOwn(young.splits, name))
-        .sort(compareText),
-    },
-    integrity: Object.entries(old.packages)
-      .flatMap(([id, { integrity }]) => {
-        const now = (young.packages as Readonly<Record<string, { integrity: string }>>)[id]?.integrity
-        return now === undefined || now === integrity ? [] : [{ id, before: integrity, after: now }]
-      })
-      .sort((a, b) => compareText(a.id, b.id)),
+    splits: namesChanged(old.splits, young.splits),
+    integrity: [
+      ...integrityChanges(old.packages, young.packages),
+      ...integrityChanges(additions(before), additions(after)),
+    ].sort((a, b) => compareText(a.id, b.id)),
     keys: keyChanges(before.index?.keys ?? {}, after.index?.keys ?? {}),
+    additions: namesChanged(additions(before), additions(after)),
   }
 }
 
@@ -65,9 +59,32 @@ export function isEmptyDiff(diff: LockDiff): boolean {
       diff.splits.added.length +
       diff.splits.removed.length +
       diff.integrity.length +
-      diff.keys.length ===
+      diff.keys.length +
+      diff.additions.added.length +
+      diff.additions.removed.length ===
     0
   )
+}
+
+type Hashes = Readonly<Record<string, { readonly integrity: string }>>
+
+function additions({ index }: Lock): Hashes {
+  return { ...index?.packages, ...index?.files }
+}
+
+function namesChanged(before: object, after: object): { readonly added: string[]; readonly removed: string[] } {
+  const missing = (from: object, to: object): string[] =>
+    Object.keys(from)
+      .filter((key) => !Object.hasOwn(to, key))
+      .sort(compareText)
+  return { added: missing(after, before), removed: missing(before, after) }
+}
+
+function integrityChanges(before: Hashes, after: Hashes): LockDiff['integrity'][number][] {
+  return Object.entries(before).flatMap(([id, { integrity }]) => {
+    const now = after[id]?.integrity
+    return now === undefined || now === integrity ? [] : [{ id, before: integrity, after: now }]
+  })
 }
 
 function keyChanges(

@@ -17,6 +17,10 @@ export interface Lock {
 export interface LockedIndex {
   /** The keys that registries sign releases with, as they were first seen or accepted, by key id. */
   readonly keys?: Readonly<Record<string, LockedKey>>
+  /** Pins that no lockfile has, by `name@version`. */
+  readonly packages?: Readonly<Record<PackageId, AddedPackage>>
+  /** Files that are on no registry, by URL. */
+  readonly files?: Readonly<Record<string, AddedFile>>
 }
 
 /** As registries list it under `/-/npm/v1/keys`. */
@@ -27,6 +31,23 @@ export interface LockedKey {
   readonly key: string
   /** ISO 8601. What was published later is not signed with it. */
   readonly expires?: string
+}
+
+/** A vendored tarball, or a packed workspace package. */
+export interface AddedPackage {
+  readonly integrity: Integrity
+  /** Where the repository has the tarball; without it there is only the hash. */
+  readonly file?: string
+  readonly workspace?: true
+  /** No public upstream is ever asked for its name. */
+  readonly private?: true
+}
+
+export interface AddedFile {
+  readonly integrity: Integrity
+  readonly bytes?: number
+  /** Who fetches it, where its URL does not say so: a tool, a package with prebuilt binaries, or `VARIABLE=BASE`. */
+  readonly for?: string
 }
 
 export interface LockedPolicy {

@@ -56,7 +56,8 @@ export function parseLock(text: string, path: string): Lock {
   const lock = parsed.data as unknown as Lock
   checkTargets(lock, path)
   // Looked up by names from the command line and from other packages: `constructor` is a package's name like any other.
-  for (const byName of [lock.npm.root, lock.npm.splits, lock.index?.keys ?? {}]) Object.setPrototypeOf(byName, null)
+  const { keys = {}, packages = {}, files = {} } = lock.index ?? {}
+  for (const byName of [lock.npm.root, lock.npm.splits, keys, packages, files]) Object.setPrototypeOf(byName, null)
   return lock
 }
 
@@ -73,6 +74,7 @@ const strings = z.record(text, text)
 const target = text.min(1)
 const requirement = z.strictObject({ specifier: text, use: target.optional(), was: text.optional() })
 const requirements = z.record(name, requirement).optional()
+const sha512 = text.regex(/^sha512-[A-Za-z0-9+/]{86}==$/, 'is no sha512')
 const command = z.record(text.regex(/^(?!\.{1,2}$)[A-Za-z0-9@._~+-]+$/, 'is no command'), relativePath)
 
 const INDEX = z.strictObject({
@@ -85,6 +87,23 @@ const INDEX = z.strictObject({
         key: text.regex(/^[A-Za-z0-9+/]+={0,2}$/, 'is no base64'),
         expires: text.optional(),
       }),
+    )
+    .optional(),
+  packages: z
+    .record(
+      instanceId,
+      z.strictObject({
+        integrity: sha512,
+        file: relativePath.optional(),
+        workspace: z.literal(true).optional(),
+        private: z.literal(true).optional(),
+      }),
+    )
+    .optional(),
+  files: z
+    .record(
+      text.refine((url) => /^https?:\/\//.test(url) && URL.canParse(url), 'is no http or https URL'),
+      z.strictObject({ integrity: sha512, bytes: z.int().nonnegative().optional(), for: text.optional() }),
     )
     .optional(),
 })
@@ -125,7 +144,7 @@ const LOCK = z.strictObject({
     packages: z.record(
       instanceId,
       z.strictObject({
-        integrity: text.regex(/^sha512-[A-Za-z0-9+/]{86}==$/, 'is no sha512'),
+        integrity: sha512,
         version: text.optional(),
         tarball: text.optional(),
         file: relativePath.optional(),

@@ -32,9 +32,13 @@ export function serializeLock(lock: Lock): string {
   return dump(document, { flowLevel: FLOW_LEVEL, lineWidth: -1, noRefs: true })
 }
 
-function index({ keys }: LockedIndex): object {
+function index({ keys, packages, files }: LockedIndex): object {
   const parts = {
     ...(isEmpty(keys) ? {} : { keys: mapSorted(keys, (key) => pick(key, ['keytype', 'scheme', 'key', 'expires'])) }),
+    ...(isEmpty(packages)
+      ? {}
+      : { packages: mapSorted(packages, (value) => pick(value, ['integrity', 'file', 'workspace', 'private'])) }),
+    ...(isEmpty(files) ? {} : { files: mapSorted(files, (value) => pick(value, ['integrity', 'bytes', 'for'])) }),
   }
   return isEmpty(parts) ? {} : { index: parts }
 }

@@ -1,13 +1,13 @@
-import { integrityOf } from '@polder/spec'
+import { type Integrity, integrityOf, type PackageId } from '@polder/spec'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 
 import { diffLocks, isEmptyDiff } from '../src/diff.ts'
-import type { Lock } from '../src/lock.ts'
+import type { Lock, LockedIndex } from '../src/lock.ts'
 import { parseLock } from '../src/parse.ts'
 import { serializeLock } from '../src/serialize.ts'
 
-const integrity = (text: string): string => integrityOf('sha512', Buffer.from(text))
+const integrity = (text: string): Integrity => integrityOf('sha512', Buffer.from(text))
 
 /** A lock as a test writes it: only `npm`, without brands. */
 function lockWith(npm: object): Lock {
@@ -172,6 +172,33 @@ describe('the file', () => {
     expect(serializeLock({ ...harbour(), index: { keys: {} } })).toBe(serializeLock(harbour()))
   })
 
+  test('holds the pins that no lockfile has, sorted, a fact a line', () => {
+    const index: LockedIndex = {
+      packages: {
+        ['tide@1.0.0' as PackageId]: { integrity: integrity('t'), workspace: true, private: true },
+        ['@acme/lib@2.0.0' as PackageId]: { integrity: integrity('l'), file: 'vendor/lib.tgz' },
+      },
+      files: { 'https://host.example/b.zip?x=1': { integrity: integrity('f'), bytes: 12, for: 'node-gyp' } },
+    }
+    const text = serializeLock({ ...harbour(), index })
+    expect(text.replaceAll(/sha512-\S+/g, 'sha512-…')).toContain(`index:
+  packages:
+    '@acme/lib@2.0.0':
+      integrity: sha512-…
+      file: vendor/lib.tgz
+    tide@1.0.0:
+      integrity: sha512-…
+      workspace: true
+      private: true
+  files:
+    https://host.example/b.zip?x=1:
+      integrity: sha512-…
+      bytes: 12
+      for: node-gyp
+`)
+    expect(serializeLock(parseLock(text, 'polder.lock'))).toBe(text)
+  })
+
   test.each([
     ['another version', 'lockfileVersion: 2\n', 'polder.lock has lockfileVersion 2'],
     ['no mapping', 'just text\n', 'polder.lock has lockfileVersion none'],
@@ -222,6 +249,19 @@ describe('the file', () => {
       'polder.lock: index > keys > a > key: is no base64',
     ],
     [
+      'a file by another scheme than http',
+      serializeLock({ ...harbour(), index: { files: { 'file:///etc/passwd': { integrity: integrity('f') } } } }),
+      /index > files > .*: is no http or https URL$/,
+    ],
+    [
+      'an added tarball outside of the repository',
+      serializeLock({
+        ...harbour(),
+        index: { packages: { ['a@1.0.0' as PackageId]: { integrity: integrity('f'), file: '../a.tgz' } } },
+      }),
+      /file: leads out of the repository$/,
+    ],
+    [
       '__proto__ as a name',
       serializeLock(harbour()).replace('chalk: chalk@5.6.2', '__proto__: chalk@5.6.2'),
       'polder.lock holds the name __proto__, which no package has',
@@ -267,6 +307,7 @@ describe('a comparison', () => {
       splits: { added: [], removed: ['chalk'] },
       integrity: [{ id: 'chalk@5.6.2', before: integrity('5'), after: integrity('other') }],
       keys: [],
+      additions: { added: [], removed: [] },
     })
   })
 
@@ -281,5 +322,16 @@ describe('a comparison', () => {
       { keyid: 'SHA256:b', before: KEY, after: null },
       { keyid: 'SHA256:c', before: KEY, after: other },
     ])
+  })
+
+  test('names what was added, and added pins whose bytes changed', () => {
+    const file = (text: string): LockedIndex => ({
+      packages: { ['lib@1.0.0' as PackageId]: { integrity: integrity(text) } },
+      files: { [`https://host.example/${text}`]: { integrity: integrity(text) } },
+    })
+    const diff = diffLocks({ ...harbour(), index: file('a') }, { ...harbour(), index: file('b') })
+    expect(isEmptyDiff(diff)).toBe(false)
+    expect(diff.additions).toEqual({ added: ['https://host.example/b'], removed: ['https://host.example/a'] })
+    expect(diff.integrity).toEqual([{ id: 'lib@1.0.0', before: integrity('a'), after: integrity('b') }])
   })
 })

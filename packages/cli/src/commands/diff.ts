@@ -14,7 +14,7 @@ export function diff(oldPath: string, newPath: string, output: Output): number {
   return 0
 }
 
-export function printDiff(output: Output, { packages, services, splits, integrity, keys }: LockDiff): void {
+export function printDiff(output: Output, { packages, services, splits, integrity, keys, additions }: LockDiff): void {
   if (output.quiet) return
   for (const { id, before, after } of integrity)
     output.line(output.bad(`! ${id}: other bytes, ${before.slice(0, 20)}… → ${after.slice(0, 20)}…`))
@@ -31,6 +31,8 @@ export function printDiff(output: Output, { packages, services, splits, integrit
   }
   for (const { service, name, before, after } of services)
     output.line(`  ${service}: ${name} ${versionIn(before, name)} → ${versionIn(after, name)}`)
+  for (const added of additions.added) output.line(output.good(`+ ${added} (in no lockfile)`))
+  for (const removed of additions.removed) output.line(output.bad(`- ${removed} (in no lockfile)`))
   for (const name of splits.added) output.line(`  ${name} is now split`)
   for (const name of splits.removed) output.line(`  ${name} is no longer split`)
 }
