@@ -3,13 +3,14 @@ import { RangeCache } from '@polder/spec/semver-ranges'
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
+import { readAdditions, refuseConflicts } from './additions.ts'
 import { type Closure, closureOf } from './closure.ts'
 import type { Config } from './config.ts'
 import type { Gathered, GatheredService, Input, Pin, Requirement } from './gathered.ts'
-import { CONFIG_FILE, digestBytes, digestInput } from './inputs.ts'
+import { CONFIG_FILE, digestBytes, digestInput, PINS_FILE } from './inputs.ts'
 import type { LockfileInput, LockfileReader, ReadLockfile, ReadService, Stale } from './lockfiles/reader.ts'
 import { type Manifests, readManifest, requireManifest } from './manifests.ts'
-import { type Draft, mergePins, pinOf } from './merge-pins.ts'
+import { type Draft, mergePins, pinOf, shareHashes } from './merge-pins.ts'
 import { inDirectory, resolveInRepository } from './repository-path.ts'
 import { discover, type LockfileKind, type LockfileLocation } from './services.ts'
 import { declaredRequirements, rangeOf } from './specifier.ts'
@@ -19,7 +20,7 @@ import { staleError } from './stale.ts'
  * Reads what a repository locks: its services, their lockfiles, and the candidates in them.
  * The result does not depend on the order of directories or lockfiles. Reads files only.
  * @throws PolderError `NO_SERVICES`, `SERVICE_UNKNOWN`; `MANIFEST_INVALID`; `LOCKFILE_INVALID`, `LOCKFILE_VERSION`,
- * `LOCKFILE_CONFLICT_MARKERS`; `LOCKFILE_STALE` and `INTEGRITY_MISSING` with all findings; `PIN_CONFLICT`;
+ * `LOCKFILE_CONFLICT_MARKERS`; `CONFIG_INVALID`; `LOCKFILE_STALE` and `INTEGRITY_MISSING` with all findings; `PIN_CONFLICT`;
  * `SOURCE_UNSUPPORTED`
  */
 export async function gather(root: string, config: Config): Promise<Gathered> {
@@ -32,6 +33,7 @@ export async function gather(root: string, config: Config): Promise<Gathered> {
   for (const { location, content } of [...read].sort((a, b) => compareText(a.location.path, b.location.path))) {
     mergePins(drafts, content.pins, location.path)
   }
+  shareHashes(drafts)
   const services = new Map<string, GatheredService>()
   const unlocked: string[] = []
   const serviceAt = (path: string, from: string | undefined): GatheredService => {
@@ -65,9 +67,12 @@ export async function gather(root: string, config: Config): Promise<Gathered> {
     if (draft !== undefined) pins.set(id, pinOf(draft, !required.packages.has(id)))
   }
   throwWithoutHash(pins, config)
+  const additions = readAdditions(root)
+  if (additions !== undefined) refuseConflicts(additions, pins)
   return {
     root,
     config,
+    ...(additions === undefined ? {} : { additions }),
     services: [...services.values()].sort((a, b) => compareText(a.path, b.path)),
     pins,
     inputs: inputsOf(used, closure, pins, manifests),
@@ -252,7 +257,7 @@ function inputsOf(
   manifests: Manifests,
 ): Input[] {
   const { root } = manifests
-  const digests = new Map<string, string | null>([[CONFIG_FILE, digestInput(root, CONFIG_FILE)]])
+  const digests = new Map([CONFIG_FILE, PINS_FILE].map((path) => [path, digestInput(root, path)]))
   for (const { location, bytes, content } of used) {
     digests.set(location.path, digestBytes(location.path, bytes))
     for (const path of content.inputs) digests.set(path, digestInput(root, path))

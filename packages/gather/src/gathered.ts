@@ -1,4 +1,4 @@
-import type { Integrity, Manifest, PackageId, PlatformCondition } from '@polder/spec'
+import type { Additions, Integrity, Manifest, PackageId, PlatformCondition } from '@polder/spec'
 
 import type { Config } from './config.ts'
 
@@ -11,6 +11,8 @@ export interface Gathered {
   readonly services: readonly GatheredService[]
   /** Every candidate that some service reaches, sorted by id. Packages inside a bundle are not pins, nor are orphans of a lockfile. */
   readonly pins: ReadonlyMap<PackageId, Pin>
+  /** The pins that no lockfile has; absent if there is no `polder.pins.yaml`. */
+  readonly additions?: Additions
   /** The files that the result depends on and a digest of what matters in each, sorted by path. */
   readonly inputs: readonly Input[]
   /** Sentences for the user, sorted. */
@@ -45,12 +47,18 @@ export interface Requirement {
 /** What an edge leads to: a candidate, or a workspace package (its path). */
 export type Target = { readonly package: PackageId } | { readonly workspace: string }
 
+/** What a lockfile does to a package: a file of the repository, and its sha256 in hexadecimal. */
+export interface PackagePatch {
+  readonly path: string
+  readonly hash: string
+}
+
 /** A candidate as the lockfiles know it. */
 export interface Pin extends PlatformCondition {
   readonly id: PackageId
   /** The real name, never an alias. */
   readonly name: string
-  /** As in the id after the name: a version for registry packages, the source otherwise. */
+  /** As in the id after the name, without its patch: a version for registry packages, the source otherwise. */
   readonly reference: string
   /** The strongest hash that any lockfile gives. */
   readonly integrity: Integrity | null
@@ -60,6 +68,8 @@ export interface Pin extends PlatformCondition {
    */
   readonly hashFromRegistry?: true
   readonly source: Source
+  /** The candidate is the artifact with this applied. The id has the beginning of its hash, `reference` has not. */
+  readonly patch?: PackagePatch
   /** What the lockfiles resolved, by install name, sorted; the union where several lockfiles or places differ. */
   readonly edges: readonly LockedEdge[]
   /** The lockfiles that pin it, sorted. */

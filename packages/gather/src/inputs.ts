@@ -8,6 +8,9 @@ import { basename, dirname, join } from 'node:path'
 /** The name of the configuration file, which marks the root of a repository. */
 export const CONFIG_FILE = 'polder.yaml'
 
+/** The name of the file with the pins that no lockfile has, at the root of a repository. */
+export const PINS_FILE = 'polder.pins.yaml'
+
 /** The fields of a `package.json` that can change what is locked or linked; a new script, say, is none of them. */
 const MANIFEST_FIELDS: readonly string[] = [
   'name',

@@ -1,17 +1,8 @@
-import { compareText, type Integrity, isPackageName, PolderError } from '@polder/spec'
+import { type Additions, compareText, isPackageName, PolderError } from '@polder/spec'
 
 import { prebuilt, type Tool, TOOLS } from './tools.ts'
 
-/** A file that is on no registry, as `polder.lock` has it under `index.files`. */
-export interface PinnedFile {
-  readonly integrity: Integrity
-  readonly bytes?: number
-  /** Who fetches it, where its URL does not say so: a tool, a package with prebuilt binaries, or `VARIABLE=BASE`. */
-  readonly for?: string
-}
-
-/** URL → file. */
-export type PinnedFiles = Readonly<Record<string, PinnedFile>>
+type PinnedFiles = Additions['files']
 
 const PREFIX = '/-/files/'
 

@@ -1,11 +1,11 @@
-import { type Integrity, PolderError } from '@polder/spec'
+import { type Additions, type Integrity, PolderError } from '@polder/spec'
 import { describe, expect, test } from 'vitest'
 
-import { companions, fileAt, filePath, type PinnedFiles, redirections, toolEnvironment } from '../src/files.ts'
+import { companions, fileAt, filePath, redirections, toolEnvironment } from '../src/files.ts'
 
 const INDEX = 'http://127.0.0.1:4873/'
 
-function files(...urls: (string | readonly [url: string, tool: string])[]): PinnedFiles {
+function files(...urls: (string | readonly [url: string, tool: string])[]): Additions['files'] {
   return Object.fromEntries(
     urls.map((entry) => {
       const [url, tool] = typeof entry === 'string' ? [entry] : entry

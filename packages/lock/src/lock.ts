@@ -1,4 +1,4 @@
-import type { Integrity, PackageId, PlatformCondition } from '@polder/spec'
+import type { Additions, Integrity, PackageId, PlatformCondition } from '@polder/spec'
 
 /**
  * The locked environment: a plain value, everything sorted, that says what goes where without looking at anything
@@ -14,13 +14,9 @@ export interface Lock {
   readonly index?: LockedIndex
 }
 
-export interface LockedIndex {
+export interface LockedIndex extends Partial<Additions> {
   /** The keys that registries sign releases with, as they were first seen or accepted, by key id. */
   readonly keys?: Readonly<Record<string, LockedKey>>
-  /** Pins that no lockfile has, by `name@version`. */
-  readonly packages?: Readonly<Record<PackageId, AddedPackage>>
-  /** Files that are on no registry, by URL. */
-  readonly files?: Readonly<Record<string, AddedFile>>
 }
 
 /** As registries list it under `/-/npm/v1/keys`. */
@@ -31,23 +27,6 @@ export interface LockedKey {
   readonly key: string
   /** ISO 8601. What was published later is not signed with it. */
   readonly expires?: string
-}
-
-/** A vendored tarball, or a packed workspace package. */
-export interface AddedPackage {
-  readonly integrity: Integrity
-  /** Where the repository has the tarball; without it there is only the hash. */
-  readonly file?: string
-  readonly workspace?: true
-  /** No public upstream is ever asked for its name. */
-  readonly private?: true
-}
-
-export interface AddedFile {
-  readonly integrity: Integrity
-  readonly bytes?: number
-  /** Who fetches it, where its URL does not say so: a tool, a package with prebuilt binaries, or `VARIABLE=BASE`. */
-  readonly for?: string
 }
 
 export interface LockedPolicy {

@@ -1,4 +1,5 @@
 // `./manifest` and `./semver-ranges` are entries of their own: they load zod and semver, which an install needs neither of.
+export type { AddedFile, AddedPackage, Additions } from './additions.ts'
 export { isErrno, PolderError, type ErrorCode } from './error.ts'
 export {
   algorithmOf,
