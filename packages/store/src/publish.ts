@@ -39,7 +39,7 @@ export function publish(store: Store, publications: readonly Publication[], last
  * command the renames are still atomic for whoever is running; only a power cut could then leave a directory with
  * empty files, which `verify` finds.
  */
-function syncFileSystem(store: Store): void {
+export function syncFileSystem(store: Store): void {
   spawnSync('sync', ['-f', join(store.home, 'tmp')], { stdio: 'ignore' })
 }
 

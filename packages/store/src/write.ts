@@ -30,22 +30,48 @@ export async function writeArtifact(
   expectation: ArtifactExpectation,
 ): Promise<{ readonly integrity: Integrity; readonly bytes: number }> {
   const { label } = expectation
-  const temporary = temporaryPath(store, 'artifact')
+  const staged = await receiveArtifact(store, chunks, expectation, true)
+  const path = artifactPath(store, staged.integrity)
   try {
-    const file = await writing(open(temporary, 'wx', 0o444), label, temporary)
-    let received: Received
+    await writing(place(staged.path, path), label, path)
+  } catch (error) {
+    await rm(staged.path, { force: true })
+    throw error
+  }
+  return { integrity: staged.integrity, bytes: staged.bytes }
+}
+
+/** An artifact that is complete and verified, in `tmp/`: nobody sees it yet. */
+export interface StagedArtifact {
+  readonly path: string
+  readonly integrity: Integrity
+  readonly bytes: number
+}
+
+/**
+ * As {@link writeArtifact}, up to where it would become visible. Whoever calls it removes the file or publishes it.
+ * @param durable whether it is on the disk when this returns
+ */
+export async function receiveArtifact(
+  store: Store,
+  chunks: AsyncIterable<Uint8Array>,
+  expectation: ArtifactExpectation,
+  durable: boolean,
+): Promise<StagedArtifact> {
+  const { label } = expectation
+  const path = temporaryPath(store, 'artifact')
+  try {
+    const file = await writing(open(path, 'wx', 0o444), label, path)
     try {
-      received = await receive(file, chunks, expectation, temporary)
+      const received = await receive(file, chunks, expectation, path)
       checkHash(received, expectation)
-      await writing(file.sync(), label, temporary)
+      if (durable) await writing(file.sync(), label, path)
+      return { path, integrity: received.integrity, bytes: received.bytes }
     } finally {
       await file.close()
     }
-    const path = artifactPath(store, received.integrity)
-    await writing(place(temporary, path), label, path)
-    return { integrity: received.integrity, bytes: received.bytes }
   } catch (error) {
-    await rm(temporary, { force: true })
+    await rm(path, { force: true })
     throw error
   }
 }
