@@ -5,6 +5,7 @@ import {
   type PackageId,
   type PlatformCondition,
   PolderError,
+  unpatchedId,
 } from '@polder/spec'
 
 import type { LockedEdge, Pin, Target } from './gathered.ts'
@@ -57,10 +58,27 @@ export function mergePins(drafts: Map<PackageId, Draft>, pins: readonly ReadPin[
   }
 }
 
+/**
+ * A patched candidate and the same version as it was published are the same artifact: the hash of one is that of the
+ * other.
+ * @throws PolderError `PIN_CONFLICT` if they differ
+ */
+export function shareHashes(drafts: ReadonlyMap<PackageId, Draft>): void {
+  for (const patched of drafts.values()) {
+    if (patched.first.patch === undefined) continue
+    const { id } = patched.first
+    const siblings = [...drafts.values()].filter(({ first }) => unpatchedId(first.id) === unpatchedId(id))
+    for (const { integrity } of siblings)
+      if (integrity !== null)
+        addIntegrity(patched, { ...patched.first, integrity: integrity.value }, integrity.lockfile)
+    for (const sibling of siblings) sibling.integrity = patched.integrity
+  }
+}
+
 /** The finished pin, everything in it sorted. */
 export function pinOf(draft: Draft, optional: boolean): Pin {
   const { first, lockfiles, integrity, hashFromRegistry, condition, deprecated, edges } = draft
-  const { id, name, reference, source } = first
+  const { id, name, reference, source, patch } = first
   return {
     id,
     name,
@@ -68,6 +86,7 @@ export function pinOf(draft: Draft, optional: boolean): Pin {
     integrity: integrity?.value ?? null,
     ...(integrity === null && hashFromRegistry ? { hashFromRegistry } : {}),
     source,
+    ...(patch === undefined ? {} : { patch }),
     edges: sortedEntries(edges).map(([edge, targets]): LockedEdge => ({
       name: edge,
       targets: sortedEntries(targets).map(([, { target }]) => target),

@@ -6,16 +6,24 @@ import { checkedName, invalidLockfile, type LockfileInput } from './reader.ts'
 
 /** What a locator of yarn's stands for. */
 export type Place =
-  /** `reference` as in the id after the name; `patched` by something that is not yarn's own. */
+  /** `reference` as in the id after the name. */
   | {
       readonly kind: 'package'
       readonly name: string
       readonly reference: string
       readonly source: Source
-      readonly patched: boolean
+      readonly patch: PatchLink | null
+      /** Yarn patches it by itself, for Plug'n'Play: `optional!builtin<compat/typescript>`. */
+      readonly builtin: boolean
     }
   /** A workspace, or a directory that a dependency links to or copies. */
   | { readonly kind: 'workspace' | 'directory'; readonly path: string }
+
+/** A patch file, as seen from a directory. */
+interface PatchLink {
+  readonly directory: string
+  readonly link: string
+}
 
 /** `typescript@patch:…` is `typescript` and `patch:…`. */
 export function splitDescriptor(text: string): { readonly name: string; readonly range: string } {
@@ -45,7 +53,7 @@ export function placeOf(locator: string, input: LockfileInput): Place {
   const { protocol, source, selector, parameters } = parseRange(range)
   const what = `${name} in ${input.path}`
   const packageAt = (reference: string, from: Source): Place => {
-    return { kind: 'package', name, reference, source: from, patched: false }
+    return { kind: 'package', name, reference, source: from, patch: null, builtin: false }
   }
   switch (protocol) {
     case 'npm:':
@@ -55,7 +63,13 @@ export function placeOf(locator: string, input: LockfileInput): Place {
     case 'patch:': {
       const inner = placeOf(decoded(source, input), input)
       if (inner.kind !== 'package') throw unsupported(what, range, input)
-      return { ...inner, patched: inner.patched || !isBuiltin(selector) }
+      const all = selector.split('&').map((patch) => patch.replace(/^(?:optional!|~(?!\/))+/, ''))
+      const files = all.filter((patch) => !patch.startsWith('builtin<'))
+      const builtin = inner.builtin || files.length < all.length
+      const [file] = files
+      if (file === undefined) return { ...inner, builtin }
+      if (files.length > 1 || inner.patch !== null) throw severalPatches(what, range, input)
+      return { ...inner, builtin, patch: patchLink(file, parameters.get('locator'), input) }
     }
     case 'portal:':
     case 'link:':
@@ -94,9 +108,10 @@ function gitSelector(selector: string): { readonly commit: string | null; readon
   return { commit: parameters.get('commit'), rest: [...parameters.keys()].some((key) => key !== 'commit') }
 }
 
-/** What yarn patches by itself is for Plug'n'Play: `optional!builtin<compat/typescript>`. */
-function isBuiltin(selector: string): boolean {
-  return selector.split('&').every((patch) => /^(?:optional!)?builtin</.test(patch))
+/** `~/` is the project; any other path is relative to whoever names it. */
+function patchLink(file: string, locator: string | null, input: LockfileInput): PatchLink {
+  if (file.startsWith('~/')) return { directory: input.directory, link: file.slice('~/'.length) }
+  return { directory: locator === null ? input.directory : directoryOf(locator, input), link: file }
 }
 
 function isTarball(source: string): boolean {
@@ -109,6 +124,14 @@ function decoded(text: string, { path }: LockfileInput): string {
   } catch (cause) {
     throw invalidLockfile(path, `"${text}" is no locator`, cause)
   }
+}
+
+function severalPatches(what: string, range: string, { path }: LockfileInput): PolderError {
+  return new PolderError('SOURCE_UNSUPPORTED', `${what} has several patches, and polder applies one`, {
+    path,
+    found: range,
+    hint: 'make one patch of them: `yarn patch`, apply them all, `yarn patch-commit`',
+  })
 }
 
 function unsupported(what: string, range: string, { path }: LockfileInput): PolderError {

@@ -6,6 +6,7 @@ import { type Declared, declaredRequirements, rangeOf } from '../specifier.ts'
 import { type BerryDocument, type BerryEntry, readBerryDocument } from './berry-document.ts'
 import { parseRange, type Place, placeOf, splitDescriptor } from './berry-locator.ts'
 import { type BerrySettings, catalogRange, readBerrySettings, resolvedRange, same } from './berry-settings.ts'
+import { identityOf, Patches } from './patches.ts'
 import {
   byName,
   checkedId,
@@ -30,16 +31,17 @@ export function readBerryLockfile(input: LockfileInput): ReadLockfile {
     settings: readBerrySettings(input),
     input,
     places: new Map(),
+    patches: new Patches(input),
   }
   const services: ReadService[] = []
   const stale: Stale[] = []
   const pins: ReadPin[] = []
-  const patched = new Set<string>()
+  const builtin = new Set<string>()
   for (const entry of new Set(document.values())) {
     const place = placeAt(entry.resolution, lock)
     if (place.kind === 'package') {
       pins.push(pinOf(entry, place, lock))
-      if (place.patched) patched.add(`${place.name}@${place.reference}`)
+      if (place.builtin) builtin.add(`${place.name}@${place.reference}`)
       continue
     }
     const linked = place.kind === 'directory'
@@ -50,12 +52,14 @@ export function readBerryLockfile(input: LockfileInput): ReadLockfile {
     if (!linked) stale.push(...findStale(place.path, declared, requirements, entry))
   }
   const warnings =
-    patched.size === 0
+    builtin.size === 0
       ? []
-      : [`${input.path} patches ${[...patched].sort().join(', ')}: polder does not apply patches yet`]
+      : [
+          `${input.path} has patches that yarn brings along, for Plug'n'Play, of ${[...builtin].sort().join(', ')}: they are left out`,
+        ]
   // What `link:` leads to is locked without its dependencies, what else leads to the same directory with them.
   services.sort((a, b) => openCount(a) - openCount(b))
-  return { services, pins, stale, warnings, inputs: lock.settings.inputs }
+  return { services, pins, stale, warnings, inputs: [...lock.settings.inputs, ...lock.patches.inputs] }
 }
 
 interface Lock {
@@ -65,6 +69,7 @@ interface Lock {
   readonly settings: BerrySettings
   readonly input: LockfileInput
   readonly places: Map<string, Place>
+  readonly patches: Patches
 }
 
 function openCount({ requirements }: ReadService): number {
@@ -102,7 +107,7 @@ function berryRange(specifier: string, { ranges }: LockfileInput): string | null
 
 function pinOf(entry: BerryEntry, place: Place & { readonly kind: 'package' }, lock: Lock): ReadPin {
   const { input, settings } = lock
-  const id = checkedId(place.name, place.reference, input.path)
+  const { id, patch } = identify(place, lock)
   const edges: ReadEdge[] = []
   const absent: string[] = []
   const extensions = settings.extensions.filter(
@@ -127,10 +132,20 @@ function pinOf(entry: BerryEntry, place: Place & { readonly kind: 'package' }, l
     integrity: null,
     ...(place.source.kind === 'registry' ? { hashFromRegistry: true } : {}),
     source: place.source,
+    ...(patch === undefined ? {} : { patch }),
     edges,
     absent,
     ...conditionsOf(entry.conditions),
   }
+}
+
+function identify(
+  place: Place & { readonly kind: 'package' },
+  { input, patches }: Lock,
+): ReturnType<typeof identityOf> {
+  const id = checkedId(place.name, place.reference, input.path)
+  const { patch } = place
+  return identityOf(id, patch === null ? undefined : patches.read(patch.directory, patch.link, id))
 }
 
 /** What `name: range` of an owner was resolved to, after resolutions, which count as the root's own. */
@@ -141,9 +156,7 @@ function targetOf(owner: string, name: string, range: string, lock: Lock): Targe
   const entry = replaced ?? entryOf(owner, name, catalogRange(settings, name, range), lock)
   if (entry !== undefined) {
     const place = placeAt(entry.resolution, lock)
-    return place.kind === 'package'
-      ? { package: checkedId(place.name, place.reference, lock.input.path) }
-      : { workspace: place.path }
+    return place.kind === 'package' ? { package: identify(place, lock).id } : { workspace: place.path }
   }
   return null
 }

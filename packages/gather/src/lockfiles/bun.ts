@@ -1,13 +1,14 @@
-import { type Manifest, PolderError, splitPackageId } from '@polder/spec'
+import { type Manifest, type PackageId, PolderError, splitPackageId } from '@polder/spec'
 import { manifestFromJson } from '@polder/spec/manifest'
 
-import type { Requirement, Source, Target } from '../gathered.ts'
+import type { PackagePatch, Requirement, Source, Target } from '../gathered.ts'
 import { requireManifest } from '../manifests.ts'
 import { resolveInRepository } from '../repository-path.ts'
 import { declaredRequirements, rangeOf } from '../specifier.ts'
 import { catalogEntry, staleCatalogs } from './bun-catalogs.ts'
 import { type BunDocument, type BunPackage, readBunDocument } from './bun-document.ts'
 import { differencesFromCopy } from './manifest-copy.ts'
+import { identityOf, Patches } from './patches.ts'
 import {
   byName,
   checkedId,
@@ -28,7 +29,8 @@ import {
  */
 export function readBunLockfile(input: LockfileInput): ReadLockfile {
   const document = readBunDocument(input)
-  const tree = placeAll(document, input)
+  const patches = new Patches(input)
+  const tree = placeAll(document, patches, input)
   const services: ReadService[] = []
   const stale: Stale[] = []
   for (const [directory, copy] of Object.entries(document.workspaces)) {
@@ -58,10 +60,7 @@ export function readBunLockfile(input: LockfileInput): ReadLockfile {
     const requirements = requirementsOf(place, { ...manifest, devDependencies: {} }, tree, document, input)
     services.push({ path: node.path, linked: true, requirements })
   }
-  const patched = Object.keys(document.patchedDependencies).sort()
-  const warnings =
-    patched.length === 0 ? [] : [`${input.path} patches ${patched.join(', ')}: polder does not apply patches yet`]
-  return { services, pins, stale, warnings, inputs: [] }
+  return { services, pins, stale, warnings: [], inputs: patches.inputs }
 }
 
 /** A candidate, a workspace, a directory that a dependency names, or what came inside a package. */
@@ -73,14 +72,24 @@ type Node =
 
 type Tree = ReadonlyMap<string, Node>
 
-function placeAll(document: BunDocument, input: LockfileInput): Tree {
+function placeAll(document: BunDocument, patches: Patches, input: LockfileInput): Tree {
   const bases = tarballBases(document, input)
   const tree = new Map<string, Node>()
-  for (const [place, one] of document.packages) tree.set(place, nodeAt(place, one, bases, input))
+  const patchOf = (id: PackageId): PackagePatch | undefined => {
+    const link = Object.hasOwn(document.patchedDependencies, id) ? document.patchedDependencies[id] : undefined
+    return link === undefined ? undefined : patches.read(input.directory, link, id)
+  }
+  for (const [place, one] of document.packages) tree.set(place, nodeAt(place, one, bases, patchOf, input))
   return tree
 }
 
-function nodeAt(place: string, one: BunPackage, bases: ReadonlyMap<string, string>, input: LockfileInput): Node {
+function nodeAt(
+  place: string,
+  one: BunPackage,
+  bases: ReadonlyMap<string, string>,
+  patchOf: (id: PackageId) => PackagePatch | undefined,
+  input: LockfileInput,
+): Node {
   const { path } = input
   for (const name of namesOf(place)) checkedName(name, path)
   const { resolution, info } = one
@@ -98,7 +107,7 @@ function nodeAt(place: string, one: BunPackage, bases: ReadonlyMap<string, strin
     kind: 'pin',
     manifest: manifestOf(info, `${path} (${place})`),
     pin: {
-      id,
+      ...identityOf(id, patchOf(id)),
       name,
       reference: splitPackageId(id).reference,
       integrity: lockedIntegrity(one.integrity, id, path),

@@ -20,9 +20,10 @@ export type Catalogs = ReadonlyMap<string, ReadonlyMap<string, string>> | null
 
 /** `catalog` is the one named `default`. */
 export function readCatalogs(input: LockfileInput): Catalogs {
-  const [path] = workspaceFile(input)
-  if (path === undefined) return null
-  const parsed = WORKSPACE.safeParse(parseWorkspace(path, input) ?? {})
+  const workspace = readWorkspace(input)
+  if (workspace === null) return null
+  const { path } = workspace
+  const parsed = WORKSPACE.safeParse(workspace.content)
   if (!parsed.success)
     throw invalidLockfile(
       path,
@@ -42,9 +43,12 @@ export function readCatalogs(input: LockfileInput): Catalogs {
 const specifiers = z.record(z.string(), z.union([z.string(), z.number()])).nullish()
 const WORKSPACE = z.looseObject({ catalog: specifiers, catalogs: z.record(z.string(), specifiers).nullish() })
 
-function parseWorkspace(path: string, { root }: LockfileInput): unknown {
+/** The settings beside the lockfile; null where there are none. */
+export function readWorkspace(input: LockfileInput): { readonly path: string; readonly content: unknown } | null {
+  const [path] = workspaceFile(input)
+  if (path === undefined) return null
   try {
-    return parse(readFileSync(join(root, path), 'utf8'))
+    return { path, content: parse(readFileSync(join(input.root, path), 'utf8')) ?? {} }
   } catch (cause) {
     throw invalidLockfile(path, (cause as Error).message.split('\n')[0] ?? '', cause)
   }

@@ -5,6 +5,8 @@ import { readManifest, requireManifest } from '../manifests.ts'
 import { resolveInRepository } from '../repository-path.ts'
 import { declaredRequirements, rangeOf } from '../specifier.ts'
 import { depPathOf, type PnpmDocument, type PnpmResolution, readPnpmDocument, withoutSuffix } from './pnpm-document.ts'
+import { identityOf } from './patches.ts'
+import { type PnpmPatches, readPnpmPatches } from './pnpm-patches.ts'
 import { findPnpmStale, isGenerated, readCatalogs, workspaceFile } from './pnpm-stale.ts'
 import {
   byName,
@@ -26,11 +28,12 @@ import {
  */
 export async function readPnpmLockfile(input: LockfileInput): Promise<ReadLockfile> {
   const document = await readPnpmDocument(input)
-  const places = locate(document, input)
+  const patches = readPnpmPatches(document, input)
+  const places = locate(document, patches, input)
   const catalogs = readCatalogs(input)
   const services: ReadService[] = []
   const stale: Stale[] = []
-  const warnings: string[] = []
+  const warnings: string[] = [...patches.warnings]
   for (const importer of Object.keys(document.importers)) {
     const path = resolveInRepository(input.directory, importer, `the importer "${importer}" of ${input.path}`)
     if (isBareRoot(document, importer, path, input)) continue
@@ -40,10 +43,13 @@ export async function readPnpmLockfile(input: LockfileInput): Promise<ReadLockfi
     services.push({ path, linked: false, requirements: requirementsOf(document, importer, path, places, input) })
   }
   services.push(...copiedDirectories(document, places, input))
-  const patched = Object.keys(document.patchedDependencies).sort()
-  if (patched.length > 0)
-    warnings.push(`${input.path} patches ${patched.join(', ')}: polder does not apply patches yet`)
-  return { services, pins: pinsOf(document, places, input), stale, warnings, inputs: workspaceFile(input) }
+  return {
+    services,
+    pins: pinsOf(document, patches, places, input),
+    stale,
+    warnings,
+    inputs: [...workspaceFile(input), ...patches.inputs],
+  }
 }
 
 /** The root of a workspace needs no package.json; pnpm has it as an importer of nothing. */
@@ -59,7 +65,7 @@ function isBareRoot(document: PnpmDocument, importer: string, path: string, inpu
 /** What each key of `packages` is: a candidate, or a directory of the repository that pnpm copies in. */
 type Places = ReadonlyMap<string, Target>
 
-function locate(document: PnpmDocument, input: LockfileInput): Places {
+function locate(document: PnpmDocument, { byKey }: PnpmPatches, input: LockfileInput): Places {
   const places = new Map<string, Target>()
   for (const depPath of Object.keys(document.snapshots)) {
     const key = withoutSuffix(depPath)
@@ -72,7 +78,7 @@ function locate(document: PnpmDocument, input: LockfileInput): Places {
     places.set(
       key,
       directory === undefined
-        ? { package: checkedId(name, referenceOf(reference, key, input), input.path) }
+        ? { package: identityOf(checkedId(name, referenceOf(reference, key, input), input.path), byKey.get(key)).id }
         : { workspace: resolveInRepository(input.directory, directory, `${key} in ${input.path}`) },
     )
   }
@@ -170,7 +176,7 @@ function targetOf(
   return places.get(withoutSuffix(depPath)) ?? null
 }
 
-function pinsOf(document: PnpmDocument, places: Places, input: LockfileInput): ReadPin[] {
+function pinsOf(document: PnpmDocument, { byKey }: PnpmPatches, places: Places, input: LockfileInput): ReadPin[] {
   const pins: ReadPin[] = []
   for (const [depPath, snapshot] of Object.entries(document.snapshots)) {
     const key = withoutSuffix(depPath)
@@ -195,6 +201,7 @@ function pinsOf(document: PnpmDocument, places: Places, input: LockfileInput): R
       }
     }
     const { os, cpu, libc, deprecated, resolution } = locked
+    const patch = byKey.get(key)
     pins.push({
       id: place.package,
       name,
@@ -203,6 +210,7 @@ function pinsOf(document: PnpmDocument, places: Places, input: LockfileInput): R
       source: sourceOf(place.package, reference, resolution, input),
       edges,
       absent,
+      ...(patch === undefined ? {} : { patch: { path: patch.path, hash: patch.hash } }),
       ...(os === undefined ? {} : { os }),
       ...(cpu === undefined ? {} : { cpu }),
       ...(libc === undefined ? {} : { libc }),

@@ -54,6 +54,8 @@ export interface ReadPin extends PlatformCondition {
   readonly integrity: Integrity | null
   /** As {@link Pin.hashFromRegistry}. */
   readonly hashFromRegistry?: Pin['hashFromRegistry']
+  /** As {@link Pin.patch}; its hash is part of the id. */
+  readonly patch?: Pin['patch']
   readonly source: Source
   readonly edges: readonly ReadEdge[]
   /** What it requires but the lockfile lacks. Merges leave such gaps, often in candidates that nobody reaches. */
@@ -103,7 +105,8 @@ export function checkedName(name: string, path: string): string {
 
 /** The reference becomes part of ids and messages: one line of visible characters. */
 export function checkedId(name: string, reference: string, path: string): PackageId {
-  if (/^[^\s\p{C}][^\p{C}]*$/u.test(reference) && reference.length < 2048)
+  // What ends as a patched id does would be taken for one.
+  if (/^[^\s\p{C}][^\p{C}]*$/u.test(reference) && reference.length < 2048 && !reference.includes('(patch='))
     return packageId(checkedName(name, path), reference)
   throw new PolderError(
     'LOCKFILE_INVALID',

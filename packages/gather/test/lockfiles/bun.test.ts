@@ -148,12 +148,13 @@ describe('what bun 1.4 wrote', () => {
     'packages/web/package.json': { name: 'web', version: '1.0.0', dependencies: web },
     'directory/package.json': { name: 'directory', dependencies: { ansi: '^2' }, devDependencies: { chalk: '^5' } },
     'vendor/v.tgz': 'x',
+    'patches/chalk.patch': 'x',
   }
 
   test('is read: workspaces, aliases, catalogs, every source, bundles, conditions and peers', async () => {
     const result = await gathered(FILES)
     expect(result.services.map(({ path }) => path)).toEqual(['.', 'directory', 'packages/lib', 'packages/web'])
-    expect(result.warnings).toEqual(['bun.lock patches chalk@5.0.0: polder does not apply patches yet'])
+    expect(result.warnings).toEqual([])
     const locked = Object.fromEntries(service(result, 'packages/web').requirements.map((one) => [one.name, one.locked]))
     expect(locked).toMatchObject({
       directory: { workspace: 'directory' },

@@ -451,21 +451,6 @@ describe('overrides and hooks', () => {
     ])
   })
 
-  test('patches are listed as not applied', async () => {
-    const files = single(
-      '^1',
-      '1.0.0(patch_hash=abc)',
-      `packages:\n${registry('a@1.0.0')}snapshots:\n  a@1.0.0(patch_hash=abc): {}\n`,
-    )
-    const patched = String(files['pnpm-lock.yaml']).replace(
-      'importers:',
-      'patchedDependencies:\n  a@1.0.0: abc\nimporters:',
-    )
-    const result = await gathered({ ...files, 'pnpm-lock.yaml': patched })
-    expect(result.warnings).toEqual(['pnpm-lock.yaml patches a@1.0.0: polder does not apply patches yet'])
-    expect(requirement(result, '.', 'a').locked).toEqual({ package: 'a@1.0.0' })
-  })
-
   test('an optional dependency that pnpm was told to ignore is locked as nothing', async () => {
     const text = lock("ignoredOptionalDependencies:\n  - '@native/*'\nimporters:\n  .: {}\n")
     const result = await gathered({
