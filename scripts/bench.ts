@@ -42,7 +42,7 @@ try {
 }
 
 async function bench(source: string): Promise<void> {
-  const checkout = polderCheckout(source, directory)
+  const checkout = await polderCheckout(source, directory)
   const registry = await startPinRegistry(checkout)
   const tools: Tool[] = []
   for (const tool of await prepareTools(checkout, directory, registry.url)) {

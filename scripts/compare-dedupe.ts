@@ -19,7 +19,7 @@ for (const workspace of process.argv.slice(2)) await compare(resolve(workspace))
 async function compare(workspace: string): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'polder-dedupe-'))
   try {
-    const checkout = polderCheckout(workspace, directory)
+    const checkout = await polderCheckout(workspace, directory)
     const text = execFileSync(POLDER, ['lock', '--offline', '--json'], {
       cwd: checkout.path,
       env: { ...process.env, POLDER_HOME: checkout.store },

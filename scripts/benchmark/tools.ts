@@ -29,6 +29,17 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const BUN = '1.4.5'
 const LOCKS = ['package-lock.json', 'npm-shrinkwrap.json', 'yarn.lock', 'pnpm-lock.yaml', 'bun.lock']
 
+/** pnpm and bun as clients of a registry, in a directory of their own. */
+export async function prepareClients(
+  checkout: Checkout,
+  directory: string,
+  registry: string,
+): Promise<readonly Tool[]> {
+  const peers = join(directory, 'peers')
+  preparePnpmWorkspace(checkout, peers)
+  return [pnpm('pnpm', peers, directory, registry, ''), ...(await bun('isolated', peers, directory, registry))]
+}
+
 /** polder first: the others are compared with it. */
 export async function prepareTools(checkout: Checkout, directory: string, registry: string): Promise<readonly Tool[]> {
   const peers = join(directory, 'peers')

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { cpSync, existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -13,17 +13,22 @@ export interface Checkout {
 
 const MADE = new Set(['node_modules', '.polder', '.git'])
 
-/** Copies the workspace and locks it. This is the one step that uses the network (the user's own registry). */
-export function polderCheckout(source: string, directory: string): Checkout {
+/** Copies the workspace and locks it. This is the one step that uses the network: the user's own registry, or the one given. */
+export async function polderCheckout(source: string, directory: string, registry?: string): Promise<Checkout> {
   const path = join(directory, 'workspace')
   copyWorkspace(source, path)
   const store = join(directory, 'filled-store')
-  const env = { ...process.env, POLDER_HOME: store }
-  const polder = (...args: readonly string[]): void => {
-    execFileSync(POLDER, args, { cwd: path, env, stdio: ['ignore', 'ignore', 'inherit'] })
-  }
-  if (!existsSync(join(path, 'polder.yaml'))) polder('init')
-  polder('lock')
+  const upstream = registry === undefined ? {} : { npm_config_registry: registry }
+  const env = { ...process.env, ...upstream, POLDER_HOME: store }
+  // Not synchronously: the registry may be one of this process.
+  const polder = (...args: readonly string[]): Promise<void> =>
+    new Promise((done, fail) => {
+      const child = spawn(POLDER, args, { cwd: path, env, stdio: ['ignore', 'ignore', 'inherit'] })
+      child.on('error', fail)
+      child.on('close', (code) => (code === 0 ? done() : fail(new Error(`polder ${args.join(' ')} failed`))))
+    })
+  if (!existsSync(join(path, 'polder.yaml'))) await polder('init')
+  await polder('lock')
   return { path, store }
 }
 
