@@ -1,6 +1,7 @@
-import { integrityOf, isErrno, PolderError, type Integrity } from '@polder/spec'
-import { randomBytes } from 'node:crypto'
-import { mkdirSync, readFileSync, renameSync, statSync } from 'node:fs'
+import { integrityFromHash, integrityOf, isErrno, PolderError, type Integrity } from '@polder/spec'
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdirSync, readFileSync, renameSync, statSync, type Stats } from 'node:fs'
+import { open, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import { artifactPath, treeId, type Store } from './content-path.ts'
@@ -28,9 +29,78 @@ export function readArtifact(store: Store, integrity: Integrity, label: string):
   }
   const found = integrityOf('sha512', bytes)
   if (found === integrity) return bytes
+  throw artifactCorrupt(store, integrity, label, { found, bytes: bytes.length })
+}
+
+/** What tells a file from another one, and from itself after somebody wrote to it, without reading it. */
+export interface FileState {
+  readonly ino: number
+  readonly size: number
+  readonly mtimeMs: number
+  readonly ctimeMs: number
+}
+
+/**
+ * Opens an artifact that is too large to be held in memory. It is read once to verify it, unless it is in the state
+ * that `verified` says. The caller closes the file.
+ * @param verified what an earlier call found
+ * @param label the package, for messages
+ * @throws PolderError `ARTIFACT_MISSING`; `ARTIFACT_CORRUPT` after moving it to quarantine
+ */
+export async function openArtifact(
+  store: Store,
+  integrity: Integrity,
+  label: string,
+  verified?: FileState,
+): Promise<{ readonly file: FileHandle; readonly state: FileState }> {
+  let file: FileHandle
+  try {
+    file = await open(artifactPath(store, integrity))
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) throw artifactMissing(integrity, label)
+    throw error
+  }
+  try {
+    const state = stateOf(await file.stat())
+    const known = verified !== undefined && STATE.every((field) => verified[field] === state[field])
+    if (!known) {
+      const found = await hashFile(file)
+      if (found !== integrity) throw artifactCorrupt(store, integrity, label, { found, bytes: state.size })
+    }
+    return { file, state }
+  } catch (error) {
+    await file.close()
+    throw error
+  }
+}
+
+const STATE = ['ino', 'size', 'mtimeMs', 'ctimeMs'] as const
+
+function stateOf({ ino, size, mtimeMs, ctimeMs }: Stats): FileState {
+  return { ino, size, mtimeMs, ctimeMs }
+}
+
+async function hashFile(file: FileHandle): Promise<Integrity> {
+  const hash = createHash('sha512')
+  const chunk = Buffer.allocUnsafe(512 * 1024)
+  for (let position = 0; ;) {
+    const { bytesRead } = await file.read(chunk, 0, chunk.length, position)
+    if (bytesRead === 0) return integrityFromHash('sha512', hash)
+    hash.update(chunk.subarray(0, bytesRead))
+    position += bytesRead
+  }
+}
+
+function artifactCorrupt(
+  store: Store,
+  integrity: Integrity,
+  label: string,
+  { found, bytes }: { readonly found: Integrity; readonly bytes: number },
+): PolderError {
+  const path = artifactPath(store, integrity)
   const moved = quarantine(store, path, integrity)
-  const state = bytes.length === 0 ? 'is empty' : `has the hash ${found} (${bytes.length} bytes)`
-  throw new PolderError(
+  const state = bytes === 0 ? 'is empty' : `has the hash ${found} (${bytes} bytes)`
+  return new PolderError(
     'ARTIFACT_CORRUPT',
     `the stored artifact of ${label} is damaged: it ${state} instead of ${integrity}`,
     {
