@@ -1,6 +1,7 @@
 import { PolderError } from '@polder/spec'
 import { Command, CommanderError, Option } from 'commander'
 
+import type { ServeFlags } from './commands/index-serve.ts'
 import { createOutput, endWithThePipe, type Output, type OutputFlags } from './output.ts'
 import { printError } from './print-error.ts'
 import { polderVersion } from './version.ts'
@@ -180,6 +181,22 @@ function commandLine(perform: Perform): Command {
   command(index, 'sync', 'fetch every pin of every service that the index lacks').action((flags: OutputFlags) =>
     perform(flags, async (output) => (await import('./commands/index-sync.ts')).indexSync(cwd, output)),
   )
+
+  command(index, 'serve', 'serve what is pinned, and nothing else, to npm, pnpm, yarn and bun; never asks an upstream')
+    .option(
+      '--lock <file>',
+      'a lock to serve (may be given several times; default: that of this repository)',
+      append,
+      [],
+    )
+    .option('--host <address>', 'where to listen: a loopback address', '127.0.0.1')
+    .option('--port <number>', 'where to listen; 0 takes a free port', '4873')
+    .option('--socket <path>', 'listen on a unix socket instead, which only you can use')
+    .option('--base-url <url>', 'what tarball URLs begin with (default: where it listens)')
+    .option('--memory <megabytes>', 'for documents and tarballs that are ready to be sent', '256')
+    .action((flags: OutputFlags & ServeFlags) =>
+      perform(flags, async (output) => (await import('./commands/index-serve.ts')).indexServe(cwd, output, flags)),
+    )
 
   const store = program.command('store').description('the store that all checkouts share')
   command(store, 'gc', 'remove environments and trees that no checkout uses; safe beside a running install').action(

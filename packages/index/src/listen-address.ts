@@ -1,0 +1,155 @@
+import { randomBytes } from 'node:crypto'
+import { linkSync, lstatSync, renameSync, rmSync, unlinkSync } from 'node:fs'
+import type { Server } from 'node:http'
+import { connect, type AddressInfo } from 'node:net'
+
+import { isErrno, PolderError } from '@polder/spec'
+
+/** Where a server listens. */
+export type ListenAddress =
+  | { readonly host: string; readonly port: number }
+  /** The path of a unix socket. */
+  | { readonly socket: string }
+
+/** Where it does listen, and what has to be done when it no longer does. */
+export interface Listening {
+  /** `127.0.0.1:4873`, or the path of the socket. */
+  readonly address: string
+  readonly port: number | undefined
+  readonly release: () => void
+}
+
+/**
+ * @throws PolderError `ADDRESS_REFUSED` beyond loopback, for a port or socket that is in use, for a path that is no
+ *   socket
+ */
+export async function listen(server: Server, address: ListenAddress): Promise<Listening> {
+  if ('socket' in address) return listenOnSocket(server, address.socket)
+  const { host, port } = address
+  checkReach(host)
+  await listening(server, () => server.listen({ host, port }), `${host}:${port}`)
+  const bound = server.address() as AddressInfo
+  return {
+    address: `${host.includes(':') ? `[${host}]` : host}:${bound.port}`,
+    port: bound.port,
+    release: () => undefined,
+  }
+}
+
+/**
+ * Who may reach the server. This is the place for authentication and TLS: with them other addresses can be allowed here,
+ * and the router asks who it is before it answers.
+ */
+function checkReach(host: string): void {
+  if (host === 'localhost' || host === '::1' || /^127(?:\.\d{1,3}){3}$/.test(host)) return
+  throw new PolderError(
+    'ADDRESS_REFUSED',
+    `${host} is beyond this machine: anyone who can reach it could read what is private`,
+    {
+      found: host,
+      wanted: '127.0.0.1, ::1 or localhost',
+      hint: 'the index has no authentication and no TLS; put a proxy that has both in front of it',
+    },
+  )
+}
+
+async function listening(server: Server, start: () => void, where: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.once('listening', () => {
+      server.off('error', reject)
+      resolve()
+    })
+    start()
+  }).catch((cause: unknown) => {
+    if (!isErrno(cause, 'EADDRINUSE', 'EACCES', 'EADDRNOTAVAIL', 'EINVAL', 'ENOENT', 'ENAMETOOLONG', 'EROFS'))
+      throw cause
+    const inUse = cause.code === 'EADDRINUSE'
+    throw new PolderError('ADDRESS_REFUSED', `cannot listen on ${where}: ${inUse ? 'it is in use' : cause.message}`, {
+      found: where,
+      cause,
+      hint: inUse ? 'another server runs there; `--port 0` takes a free port' : 'use another one',
+    })
+  })
+}
+
+/** How often somebody else may be faster before we give up. */
+const ATTEMPTS = 5
+
+/**
+ * Listens under a name of its own and then gives that socket the wanted name, which `link` does for exactly one of
+ * several processes that try. A socket nobody answers on is moved away first, and looked at once more under the name that
+ * only we know: it could be another process's that was just put there.
+ */
+async function listenOnSocket(server: Server, path: string): Promise<Listening> {
+  const own = `${path}.${randomBytes(3).toString('hex')}`
+  // The socket is its owner's from the moment that it is there.
+  const mask = process.umask(0o177)
+  try {
+    await listening(server, () => server.listen(own), path)
+  } finally {
+    process.umask(mask)
+  }
+  try {
+    await claim(own, path)
+  } catch (error) {
+    server.close()
+    throw error
+  } finally {
+    rmSync(own, { force: true })
+  }
+  const { ino } = lstatSync(path)
+  const release = (): void => {
+    if (lstatSync(path, { throwIfNoEntry: false })?.ino === ino) rmSync(path, { force: true })
+  }
+  return { address: path, port: undefined, release }
+}
+
+async function claim(own: string, path: string): Promise<void> {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+    try {
+      linkSync(own, path)
+      return
+    } catch (error) {
+      if (!isErrno(error, 'EEXIST')) throw error
+    }
+    const found = lstatSync(path, { throwIfNoEntry: false })
+    if (found !== undefined && !found.isSocket()) throw inUse(path, 'it is there already and is no socket')
+    if (await answers(path)) throw inUse(path, 'another server listens there')
+    const aside = `${path}.${randomBytes(3).toString('hex')}`
+    try {
+      renameSync(path, aside)
+    } catch (error) {
+      if (isErrno(error, 'ENOENT')) continue
+      throw error
+    }
+    if (await answers(aside)) putBack(aside, path)
+    unlinkSync(aside)
+  }
+  throw inUse(path, 'other servers are being started there')
+}
+
+function putBack(aside: string, path: string): void {
+  try {
+    linkSync(aside, path)
+  } catch (error) {
+    if (!isErrno(error, 'EEXIST')) throw error
+  }
+}
+
+function inUse(path: string, why: string): PolderError {
+  return new PolderError('ADDRESS_REFUSED', `cannot listen on ${path}: ${why}`, { path, hint: 'use another path' })
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path)
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+    socket.once('error', () => {
+      resolve(false)
+    })
+  })
+}

@@ -1,0 +1,177 @@
+import type { Lock } from '@polder/lock'
+import type { Integrity } from '@polder/spec'
+import { RangeCache } from '@polder/spec/semver-ranges'
+import type { Store } from '@polder/store'
+
+import { BodyMemory } from './body-memory.ts'
+import { describeVersion } from './described-version.ts'
+import { type DescribedVersion, npmDocument, type NpmDocument } from './npm-documents.ts'
+import type { Resource } from './resource.ts'
+import { ServedArtifact } from './served-artifact.ts'
+import { ServedDocument } from './served-document.ts'
+import {
+  type NamedLock,
+  pinnedFiles,
+  type PinnedUrl,
+  pinnedVersions,
+  type PinnedVersion,
+  type PinnedVersions,
+} from './served-versions.ts'
+
+/** Some pins as one registry: those of one lock, or of all. */
+export interface View {
+  /** The id of the lock; empty for all. */
+  readonly id: string
+  readonly versions: PinnedVersions
+  /** By path. */
+  readonly files: ReadonlyMap<string, PinnedUrl>
+  readonly locks: readonly Lock[]
+}
+
+/**
+ * What several locks pin, ready to be served. It does not change: for other locks there is another one, and the bytes are
+ * read from the store when they are asked for.
+ */
+export class PinnedIndex {
+  readonly store: Store
+  /** Everything, and each lock alone. */
+  readonly all: View
+  readonly views: ReadonlyMap<string, View>
+  readonly memory: BodyMemory
+  readonly #artifacts = new Map<Integrity, ServedArtifact>()
+  readonly #shasums = new Map<Integrity, string | undefined>()
+  readonly #ranges = new RangeCache()
+  readonly #sites = new Map<string, Site>()
+
+  constructor(store: Store, locks: readonly NamedLock[], memoryBytes: number) {
+    this.store = store
+    this.memory = new BodyMemory(memoryBytes)
+    this.all = viewOf('', locks)
+    // Of one lock alone that is the same, which is nearly always so.
+    this.views = new Map(
+      locks.map((named) => [named.id, locks.length === 1 ? { ...this.all, id: named.id } : viewOf(named.id, [named])]),
+    )
+  }
+
+  /** The index as it is seen under one base URL. Servers with the same one share it, and its documents. */
+  site(baseUrl: string): Site {
+    let site = this.#sites.get(baseUrl)
+    if (site === undefined) {
+      site = new Site(this, baseUrl)
+      this.#sites.set(baseUrl, site)
+    }
+    return site
+  }
+
+  artifact(integrity: Integrity, label: string, kind: 'tarball' | 'file'): ServedArtifact {
+    let artifact = this.#artifacts.get(integrity)
+    if (artifact === undefined) {
+      artifact = new ServedArtifact({ store: this.store, integrity, label, kind }, this.memory)
+      this.#artifacts.set(integrity, artifact)
+    }
+    return artifact
+  }
+
+  /** The document of a name in a view, for tarballs below `base`. */
+  async document(view: View, name: string, origin: string, base: string): Promise<NpmDocument> {
+    const described: DescribedVersion[] = []
+    for (const pin of view.versions.get(name)?.values() ?? [])
+      described.push(await describeVersion(this.store, pin, this.#shasums))
+    const ranges = this.#ranges
+    const isServed = (wanted: string, range: string): boolean => {
+      const versions = view.versions.get(wanted)?.keys() ?? []
+      return [...versions].some((version) => ranges.satisfies(version, range))
+    }
+    return npmDocument(name, described, { origin, base, ranges, isServed })
+  }
+}
+
+/**
+ * The pins of some locks, to be served.
+ * @param locks each with an id that its view is asked for by
+ * @param options `memoryBytes`: how much memory bodies may take; what does not fit is read from the store
+ * @throws PolderError `PIN_CONFLICT` if two locks mean different bytes by one version; `LOCK_INVALID`
+ */
+export function openIndex(
+  store: Store,
+  locks: readonly NamedLock[],
+  { memoryBytes }: { readonly memoryBytes: number },
+): PinnedIndex {
+  return new PinnedIndex(store, locks, memoryBytes)
+}
+
+/** An index under one base URL: what the URLs of requests stand for. */
+export class Site {
+  readonly index: PinnedIndex
+  /** Ends in a slash. Documents say that tarballs are below it; what a client sends as `Host` never matters. */
+  readonly baseUrl: string
+  /**
+   * URL as it is sent → what it stands for: the only thing that is done for a request that was made before. Entered are
+   * the ways in which clients write the URL of something that exists, so there is an end to it.
+   */
+  readonly byUrl: Map<string, Resource> = new Map()
+  readonly #documents = new Map<string, ServedDocument>()
+
+  constructor(index: PinnedIndex, baseUrl: string) {
+    this.index = index
+    this.baseUrl = baseUrl
+  }
+
+  document(view: View, name: string): ServedDocument | undefined {
+    if (!view.versions.has(name)) return undefined
+    const prefix = prefixOf(view)
+    const path = `${prefix}/${name}`
+    let document = this.#documents.get(path)
+    if (document === undefined) {
+      const make = (): Promise<NpmDocument> => this.index.document(view, name, this.baseUrl, this.#baseOf(view))
+      document = new ServedDocument(make, this.index.memory)
+      this.#documents.set(path, document)
+    }
+    return document
+  }
+
+  /** What the document says of one version or tag. Nobody asks for that often, so it is made each time. */
+  async version(view: View, name: string, version: string): Promise<object | undefined> {
+    const { full } = await this.index.document(view, name, this.baseUrl, this.#baseOf(view))
+    const { versions, 'dist-tags': tags } = full
+    const wanted = Object.hasOwn(tags, version) ? tags[version] : version
+    return wanted !== undefined && Object.hasOwn(versions, wanted) ? versions[wanted] : undefined
+  }
+
+  #baseOf(view: View): string {
+    return `${this.baseUrl.slice(0, -1)}${prefixOf(view)}/`
+  }
+
+  tarball(pin: PinnedVersion): ServedArtifact {
+    return this.index.artifact(pin.integrity, `${pin.name}@${pin.version}`, 'tarball')
+  }
+
+  /** Remembers a URL if it is one of the ways in which clients write this path below the view. */
+  remember(url: string, view: View, path: string, resource: Resource): void {
+    const prefix = prefixOf(view)
+    const slash = path.startsWith('/@') ? path.indexOf('/', 2) : -1
+    const ways = [path]
+    if (slash > 0) for (const way of ['%2f', '%2F']) ways.push(`${path.slice(0, slash)}${way}${path.slice(slash + 1)}`)
+    if (ways.some((way) => url === `${prefix}${way}`)) this.byUrl.set(url, resource)
+  }
+
+  /** Makes the documents that are not in memory, as long as there is room for them. `stopped` ends it. */
+  async prepare(stopped: () => boolean): Promise<void> {
+    const { all, memory } = this.index
+    for (const name of all.versions.keys()) {
+      if (stopped() || memory.used > memory.limit / 2) return
+      await this.document(all, name)?.prepare()
+      // Requests come first.
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+}
+
+function viewOf(id: string, locks: readonly NamedLock[]): View {
+  return { id, versions: pinnedVersions(locks), files: pinnedFiles(locks), locks: locks.map(({ lock }) => lock) }
+}
+
+/** `''` for all, `/@lock/<id>` for one lock. */
+export function prefixOf(view: View): string {
+  return view.id === '' ? '' : `/@lock/${view.id}`
+}

@@ -1,0 +1,183 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+
+import { filePath } from './files.ts'
+import { readConditions } from './conditions.ts'
+import type { Counters, MetricsSample } from './metrics.ts'
+import { tarballPath } from './npm-documents.ts'
+import type { Site, View } from './pinned-index.ts'
+import { type Refusal, refusalOf } from './refusal.ts'
+import { parseTarget, type RequestTarget } from './request-target.ts'
+import { answerFailure, answerJson, type Exchange, failureOf } from './resource.ts'
+import { answerService, takesPost } from './service-routes.ts'
+
+/** What answering needs besides the request. */
+export interface RouterContext {
+  /** Where requests are looked up; another one after a lock changed. */
+  readonly site: () => Site
+  readonly counters: Counters
+  /** Names under which this server may be asked, with the port where that matters; null for any. */
+  readonly hosts: ReadonlySet<string> | null
+  readonly asker: string | undefined
+  /** The socket on which requests come, for the record. */
+  readonly socket: string
+  readonly metrics: () => Promise<readonly MetricsSample[]>
+  readonly onRefused: (refusal: Refusal) => void
+  /** What nobody expects. */
+  readonly onError: (error: unknown) => void
+}
+
+/** Answers every request. What was asked for before takes one look into a Map. */
+export function createRouter(context: RouterContext): (request: IncomingMessage, response: ServerResponse) => void {
+  const { counters, hosts, onError } = context
+  return (request, response) => {
+    const conditions = readConditions(request.rawHeaders)
+    const exchange = { request, response, conditions, counters }
+    if (hosts !== null && !hosts.has(conditions.host ?? '')) return refuseHost(exchange)
+    const site = context.site()
+    const resource = request.method === 'GET' ? site.byUrl.get(request.url ?? '') : undefined
+    const answering = resource === undefined ? route(exchange, site, context) : resource.answer(exchange)
+    answering?.catch((error: unknown) => {
+      onError(error)
+      answerFailure(exchange, 'other', failureOf(error))
+    })
+  }
+}
+
+async function route(exchange: Exchange, site: Site, context: RouterContext): Promise<void> {
+  const { request } = exchange
+  const url = request.url ?? ''
+  const target = parseTarget(url, (id) => site.index.views.has(id))
+  if (target.kind === 'malformed') {
+    const code = target.status === 414 ? 'URL_TOO_LONG' : target.status === 404 ? 'NOT_FOUND' : 'BAD_URL'
+    answerFailure(exchange, 'other', { status: target.status, code, reason: target.reason })
+    return
+  }
+  const isRead = request.method === 'GET' || request.method === 'HEAD'
+  if (!isRead && !(request.method === 'POST' && target.kind === 'service' && takesPost(target.path)))
+    return refuseMethod(exchange)
+  const view = target.view === undefined ? site.index.all : site.index.views.get(target.view)
+  if (view === undefined) return
+  switch (target.kind) {
+    case 'service':
+      return answerBelowDash(exchange, target, view, site, context)
+    case 'tarball':
+      return answerTarball(exchange, target, view, site, context)
+    case 'document':
+      return answerDocument(exchange, target, view, site, context)
+  }
+}
+
+async function answerBelowDash(
+  exchange: Exchange,
+  { path, query, raw }: RequestTarget & { kind: 'service' },
+  view: View,
+  site: Site,
+  context: RouterContext,
+): Promise<void> {
+  if (takesPost(path) && exchange.request.method !== 'POST') return refuseMethod(exchange, 'POST')
+  if (path.startsWith('/-/files/')) return answerFile(exchange, raw, view, site, context)
+  if (await answerService(exchange, path, { site, view, query, metrics: context.metrics })) return
+  answerFailure(exchange, 'other', { status: 404, code: 'NOT_FOUND', reason: `there is no ${path} here` })
+}
+
+async function answerTarball(
+  exchange: Exchange,
+  { name, version }: RequestTarget & { kind: 'tarball' },
+  view: View,
+  site: Site,
+  context: RouterContext,
+): Promise<void> {
+  const pin = view.versions.get(name)?.get(version)
+  if (pin === undefined) return refuse(exchange, view, name, version, context)
+  const resource = site.tarball(pin)
+  site.remember(exchange.request.url ?? '', view, tarballPath(pin), resource)
+  return resource.answer(exchange)
+}
+
+async function answerDocument(
+  exchange: Exchange,
+  { name, version }: RequestTarget & { kind: 'document' },
+  view: View,
+  site: Site,
+  context: RouterContext,
+): Promise<void> {
+  const resource = site.document(view, name)
+  if (resource === undefined) return refuse(exchange, view, name, version, context)
+  if (version === undefined) {
+    site.remember(exchange.request.url ?? '', view, `/${name}`, resource)
+    return resource.answer(exchange)
+  }
+  const described = await site.version(view, name, version)
+  if (described === undefined) return refuse(exchange, view, name, version, context)
+  answerJson(exchange, described)
+}
+
+async function answerFile(
+  exchange: Exchange,
+  raw: string,
+  view: View,
+  site: Site,
+  { asker, socket, onRefused }: RouterContext,
+): Promise<void> {
+  // The scheme does not matter to where a file is.
+  const url = `http://${raw.slice('/-/files/'.length)}`
+  const file = URL.canParse(url) ? view.files.get(filePath(url)) : undefined
+  if (file !== undefined) return site.index.artifact(file.integrity, file.url, 'file').answer(exchange)
+  onRefused(refusalOf(exchange.request, { what: url, kind: 'file' }, { asker, socket }))
+  answerFailure(exchange, 'refused', {
+    status: 404,
+    code: 'NOT_PINNED',
+    reason: `the file ${url.slice('http://'.length)} is not pinned; add it with \`polder index add URL\``,
+  })
+}
+
+/** The versions that a message lists before it only counts them. */
+const LISTED = 8
+
+/** 404, with what is pinned instead. It is recorded. */
+function refuse(
+  exchange: Exchange,
+  view: View,
+  name: string,
+  version: string | undefined,
+  { asker, socket, onRefused }: RouterContext,
+): void {
+  const id = version === undefined ? name : `${name}@${version}`
+  const pinned = [...(view.versions.get(name)?.keys() ?? [])]
+  const others =
+    pinned.length === 0
+      ? version === undefined
+        ? ''
+        : ', and no other version of it'
+      : `; pinned ${pinned.length === 1 ? 'is' : 'are'} ${pinned.slice(0, LISTED).join(', ')}${pinned.length > LISTED ? ` and ${pinned.length - LISTED} others` : ''}`
+  const reason = `${id} is not pinned${others}. Add it to a service and run \`polder lock\``
+  onRefused(
+    refusalOf(exchange.request, { what: id, kind: version === undefined ? 'package' : 'version' }, { asker, socket }),
+  )
+  // npm shows this header. It may hold ASCII only, and names and versions come from the request.
+  const notice = reason.replace(/[^\x20-\x7E]/g, '?')
+  answerFailure(exchange, 'refused', { status: 404, code: 'NOT_PINNED', reason, headers: { 'npm-notice': notice } })
+}
+
+function refuseMethod(exchange: Exchange, allowed = 'GET, HEAD'): void {
+  answerFailure(exchange, 'other', {
+    status: 405,
+    code: 'READ_ONLY',
+    reason: `${exchange.request.method ?? ''} is not possible: a pinned index is read-only, and changes with the lock`,
+    // Whatever body follows is not read.
+    headers: { allow: allowed, connection: 'close' },
+  })
+}
+
+/**
+ * A page in a browser can make its own host name mean this machine and then read what is served here; its requests
+ * carry that name.
+ */
+function refuseHost(exchange: Exchange): void {
+  answerFailure(exchange, 'other', {
+    status: 400,
+    code: 'HOST_REFUSED',
+    reason: 'the Host header names another host than this server listens on',
+    headers: { connection: 'close' },
+  })
+}
