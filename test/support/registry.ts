@@ -6,7 +6,9 @@ import {
 } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
+import { gzipSync } from 'node:zlib'
 
+import { signRelease, type SigningKey } from './signing-key.ts'
 import { packTarball, readPackageJson, shasum, sri, type FileContent } from './tarball.ts'
 
 /**
@@ -32,6 +34,12 @@ export interface Registry {
   /** Any other path, such as `/own.tgz`: the bytes as they are. */
   serveFile(path: string, bytes: Uint8Array): string
   unpublish(name: string, version?: string): void
+  /** Signs what is served from now on with `key`, and lists `listed` (that key) under `/-/npm/v1/keys`; null ends both. */
+  signWith(key: SigningKey | null, listed?: readonly SigningKey[]): void
+  /** What `/-/npm/v1/attestations/NAME@VERSION` answers; the document points there. */
+  attest(name: string, version: string, answer: unknown): void
+  /** Overwrites fields of the documents of a name, such as `{ modified: '2019-…' }`. */
+  alterDocument(name: string, fields: Readonly<Record<string, unknown>>): void
   /**
    * Makes requests fail. `target`: a path (`/foo`, decoded, `/foo/-/foo-1.0.0.tgz`), a name (`foo`: its document and
    * its tarballs) or `foo@1.0.0` (that tarball).
@@ -54,6 +62,8 @@ export interface RegistryOptions {
   readonly tls?: { readonly key: string; readonly cert: string }
   /** Where the registry lives under its host, such as `/npm/team/`. */
   readonly basePath?: string
+  /** Documents are gzipped for those who accept that. */
+  readonly gzip?: boolean
 }
 
 /** `times`: so many requests fail, the ones after them are answered; without it all fail. */
@@ -96,6 +106,8 @@ export interface ServedFields {
   readonly dist?: Readonly<Record<string, unknown>>
   /** Overwrites fields of the document's version only: a registry that disagrees with the tarball. */
   readonly document?: Readonly<Record<string, unknown>>
+  /** Its `time` in the full document; null if that has none for it. 2020-01-01 unless told. */
+  readonly published?: string | null
   readonly [field: string]: unknown
 }
 
@@ -113,6 +125,7 @@ export interface ServedVersion {
 interface Entry {
   readonly served: ServedVersion
   readonly manifest: Readonly<Record<string, unknown>>
+  readonly published: string | null
 }
 
 const PUBLISHED = '2020-01-01T00:00:00.000Z'
@@ -126,6 +139,9 @@ const ABBREVIATED_FIELDS = [
 export async function startRegistry(options: RegistryOptions = {}): Promise<Registry> {
   const packages = new Map<string, Map<string, Entry>>()
   const files = new Map<string, Uint8Array>()
+  const answers = new Map<string, unknown>()
+  const altered = new Map<string, Readonly<Record<string, unknown>>>()
+  let signer: SigningKey | null = null
   const faults = new Map<string, { fault: Fault; left: number }>()
   const requests: RecordedRequest[] = []
   const counts = { connections: 0, peak: 0 }
@@ -155,7 +171,9 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     const fault = takeFault(path)
     if (fault !== undefined) return misbehave(fault, found?.body ?? Buffer.from('x'.repeat(4096)), response)
     if (found === undefined) return sendJson(request, response, 404, { error: 'not found' })
-    send(request, response, found.type, found.body)
+    const gzip = options.gzip === true && found.type.includes('json') && acceptsGzip(request)
+    if (gzip) response.setHeader('content-encoding', 'gzip')
+    send(request, response, found.type, gzip ? gzipSync(found.body) : found.body)
   }
 
   function findBody(
@@ -164,6 +182,7 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
   ): { readonly type: string; readonly body: Uint8Array } | undefined {
     const file = files.get(path)
     if (file !== undefined) return { type: 'application/octet-stream', body: file }
+    if (answers.has(path)) return { type: 'application/json', body: Buffer.from(JSON.stringify(answers.get(path))) }
     if (path === '/-/ping') return { type: 'application/json', body: Buffer.from('{}') }
     const tarball = /^\/((?:@[^/]+\/)?[^/]+)\/-\/([^/]+)\.tgz$/.exec(path)
     if (tarball !== null) {
@@ -186,7 +205,10 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     }
     const abbreviated = (request.headers.accept ?? '').includes(ABBREVIATED)
     const body = Buffer.from(
-      JSON.stringify(abbreviated ? abbreviatedDocument(name, versions) : fullDocument(name, versions)),
+      JSON.stringify({
+        ...(abbreviated ? abbreviatedDocument(name, versions) : fullDocument(name, versions)),
+        ...altered.get(name),
+      }),
     )
     return { type: abbreviated ? ABBREVIATED : 'application/json', body }
   }
@@ -224,7 +246,7 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     version: string,
     packageJson: Readonly<Record<string, unknown>>,
     bytes: Buffer,
-    dist: ServedFields['dist'] = {},
+    { dist = {}, published = PUBLISHED }: Pick<ServedFields, 'dist' | 'published'> = {},
   ): ServedVersion {
     const served: ServedVersion = {
       name,
@@ -243,10 +265,16 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
       ...(['preinstall', 'install', 'postinstall'].some((script) => script in scripts)
         ? { hasInstallScript: true }
         : {}),
-      dist: { integrity: served.integrity, shasum: served.shasum, tarball: served.url, ...dist },
+      dist: {
+        integrity: served.integrity,
+        shasum: served.shasum,
+        tarball: served.url,
+        ...(signer === null ? {} : { signatures: [signRelease(signer, name, version, served.integrity)] }),
+        ...dist,
+      },
     }
     const versions = packages.get(name) ?? new Map<string, Entry>()
-    packages.set(name, versions.set(version, { served, manifest }))
+    packages.set(name, versions.set(version, { served, manifest, published }))
     return served
   }
 
@@ -254,10 +282,10 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     url,
     requests,
     counts,
-    serve(name, version, { files: content = {}, dist = {}, document = {}, ...fields } = {}) {
+    serve(name, version, { files: content = {}, dist = {}, document = {}, published = PUBLISHED, ...fields } = {}) {
       const packageJson = { name, version, ...fields }
       const bytes = packTarball({ 'package.json': `${JSON.stringify(packageJson, null, 2)}\n`, ...content })
-      return publish(name, version, { ...packageJson, ...document }, bytes, dist)
+      return publish(name, version, { ...packageJson, ...document }, bytes, { dist, published })
     },
     serveArtifact: (name, version, tarball) => publish(name, version, readPackageJson(tarball), Buffer.from(tarball)),
     serveFile(path, bytes) {
@@ -268,6 +296,24 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
       if (version === undefined) packages.delete(name)
       else packages.get(name)?.delete(version)
     },
+    signWith(key, listed = key === null ? [] : [key]) {
+      signer = key
+      if (key === null && listed.length === 0) answers.delete('/-/npm/v1/keys')
+      else answers.set('/-/npm/v1/keys', { keys: listed.map((one) => one.listed) })
+    },
+    attest(name, version, answer) {
+      const entry = packages.get(name)?.get(version)
+      if (entry === undefined) throw new Error(`${name}@${version} is not served`)
+      const path = `/-/npm/v1/attestations/${name}@${version}`
+      answers.set(path, answer)
+      const attestations = {
+        url: `${url}${path.slice(1)}`,
+        provenance: { predicateType: 'https://slsa.dev/provenance/v1' },
+      }
+      const dist = { ...(entry.manifest['dist'] as object), attestations }
+      packages.get(name)?.set(version, { ...entry, manifest: { ...entry.manifest, dist } })
+    },
+    alterDocument: (name, fields) => void altered.set(name, { ...altered.get(name), ...fields }),
     fault(target, fault) {
       faults.set(target, { fault, left: fault.times ?? Infinity })
     },
@@ -280,6 +326,10 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
         server.closeAllConnections()
       }),
   }
+}
+
+function acceptsGzip({ headers }: IncomingMessage): boolean {
+  return String(headers['accept-encoding'] ?? '').includes('gzip')
 }
 
 function isAllowed(authorization: string | undefined, { token, login }: RegistryOptions): boolean {
@@ -357,7 +407,7 @@ function pour(response: ServerResponse): void {
 
 function fullDocument(name: string, versions: ReadonlyMap<string, Entry>): object {
   const time: Record<string, string> = { created: PUBLISHED, modified: PUBLISHED }
-  for (const version of versions.keys()) time[version] = PUBLISHED
+  for (const [version, { published }] of versions) if (published !== null) time[version] = published
   return {
     _id: name,
     name,

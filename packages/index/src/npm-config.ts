@@ -1,3 +1,5 @@
+import { PolderError } from '@polder/spec'
+
 /** What polder honours of the user's npm configuration: a plain value, every path resolved and every file read. */
 export interface NpmConfig {
   /** Ends in a slash, as do the scopes'. */
@@ -12,6 +14,8 @@ export interface NpmConfig {
   readonly retry: RetryPolicy
   /** Connections to one host at a time; the local address they start from. */
   readonly sockets: { readonly perHost: number; readonly localAddress: string | null; readonly timeoutMs: number }
+  /** The names that only their scope's own registry may be asked for; none if it is absent. */
+  readonly isPrivate?: (name: string) => boolean
   /** Sentences for the user: what was left out, such as a token whose variable is not set. */
   readonly warnings: readonly string[]
 }
@@ -32,10 +36,28 @@ export interface RetryPolicy {
   readonly maxMs: number
 }
 
-/** The registry that has a package, by its real name: that of its scope, or the default one. */
+/**
+ * The registry that has a package, by its real name: that of its scope, or the default one. Whoever asks a registry for a
+ * name gets its URL here, so a private name never reaches another.
+ * @throws PolderError `PRIVATE_NAME` for a private name whose scope has no registry of its own
+ */
 export function registryOf(config: NpmConfig, name: string): string {
   const scope = name.startsWith('@') ? name.slice(0, name.indexOf('/')) : ''
-  return config.scopes.get(scope) ?? config.registry
+  const own = config.scopes.get(scope)
+  if (own !== undefined) return own
+  if (config.isPrivate?.(name) !== true) return config.registry
+  throw new PolderError(
+    'PRIVATE_NAME',
+    `${name} is private, and no other registry than its scope's own is asked for it`,
+    {
+      spec: name,
+      found: redactUrl(config.registry),
+      hint:
+        scope === ''
+          ? 'bring it with `polder index add FILE`, or take it out of index.private in polder.yaml'
+          : `set ${scope}:registry in .npmrc, or bring it with \`polder index add FILE\``,
+    },
+  )
 }
 
 /**

@@ -11,6 +11,8 @@ export interface Release {
   readonly version: string
   /** The registry that said so, without secrets. */
   readonly registry: string
+  /** The registry did not have it when it was asked, so nothing else is known. */
+  readonly unlisted?: true
   /** ISO 8601, UTC. */
   readonly published?: string
   /** The strongest hash of `dist.integrity`, or of `dist.shasum` where there is nothing better. */
@@ -22,7 +24,7 @@ export interface Release {
   /** Over `name@version:integrity`. */
   readonly signatures?: readonly ReleaseSignature[]
   /** `dist.attestations` as served: where they are and what they state. */
-  readonly attestations?: { readonly url: string; readonly provenance?: { readonly predicateType: string } }
+  readonly attestations?: { readonly url: string; readonly provenance?: { readonly predicateType: string } | undefined }
   readonly deprecated?: string
   /** All tags of the name. No prototype. */
   readonly distTags?: Readonly<Record<string, string>>

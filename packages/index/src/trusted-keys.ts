@@ -1,0 +1,85 @@
+import { PolderError } from '@polder/spec'
+import type { Store } from '@polder/store'
+
+import { redactUrl } from './npm-config.ts'
+import {
+  fetchKeys,
+  type KeyChange,
+  keyChanges,
+  pinnedKey,
+  rememberedKeys,
+  rememberKeys,
+  type SigningKeys,
+} from './signing-keys.ts'
+import type { Upstream } from './upstream.ts'
+
+/** The keys that a registry's signatures are checked with, and how they came to be trusted. */
+export interface TrustedKeys {
+  /** Null if nothing can be checked: the registry has no keys, and none are pinned. */
+  readonly keys: SigningKeys | null
+  /** What the registry has other than what is pinned. */
+  readonly changes: readonly KeyChange[]
+  /** True if the registry has keys now, so that every release of it should be signed. */
+  readonly served: boolean
+}
+
+/**
+ * Decides which keys of a registry are believed: those that the lock pins or, until there are any, those that were
+ * remembered when they first came. What the registry has now counts only where nothing is pinned yet, or if the user
+ * accepts it; an expiry that it announces for a pinned key counts as soon as it is the earlier one.
+ * @throws PolderError `SIGNING_KEY_SWAPPED`; `FETCH_FAILED` if the registry cannot be asked and nothing is pinned
+ */
+export async function trustedKeys(
+  store: Store,
+  upstream: Upstream,
+  registry: string,
+  { pinned: locked, accept }: { readonly pinned: SigningKeys; readonly accept: boolean },
+): Promise<TrustedKeys> {
+  const remembered = rememberedKeys(store, registry)
+  const pinned = Object.keys(locked).length > 0 ? locked : (remembered ?? {})
+  const isPinned = Object.keys(pinned).length > 0
+  let served: SigningKeys | null
+  try {
+    served = await fetchKeys(upstream, registry)
+  } catch (error) {
+    // Who keeps the keys from being asked for must not keep signatures from being checked.
+    if (!isPinned || !(error instanceof PolderError)) throw error
+    served = null
+  }
+  if (served === null) {
+    if (remembered === undefined) rememberKeys(store, registry, {})
+    return { keys: isPinned ? pinned : null, changes: [], served: false }
+  }
+  if (!isPinned) {
+    rememberKeys(store, registry, served)
+    return { keys: served, changes: [], served: true }
+  }
+  const changes = keyChanges(pinned, served)
+  if (accept) {
+    const accepted = { ...pinned, ...served }
+    rememberKeys(store, registry, accepted)
+    return { keys: accepted, changes, served: true }
+  }
+  const swapped = changes.filter(({ kind }) => kind === 'swapped').map(({ keyid }) => keyid)
+  if (swapped.length > 0) {
+    throw new PolderError(
+      'SIGNING_KEY_SWAPPED',
+      `${redactUrl(registry)} has another key under the id of a pinned one: ${swapped.join(', ')}`,
+      {
+        found: swapped.join(', '),
+        hint: 'a new key gets a new id, so this is no rotation; ask who runs the registry, and only then `polder lock --accept-keys`',
+      },
+    )
+  }
+  return { keys: withEarlierExpiry(pinned, changes), changes, served: true }
+}
+
+function withEarlierExpiry(pinned: SigningKeys, changes: readonly KeyChange[]): SigningKeys {
+  const keys = { ...pinned }
+  for (const { keyid, kind, after } of changes) {
+    const key = pinnedKey(pinned, keyid)
+    if (kind !== 'expires' || key === undefined || after.expires === undefined) continue
+    if (key.expires === undefined || after.expires < key.expires) keys[keyid] = { ...key, expires: after.expires }
+  }
+  return keys
+}
