@@ -1,7 +1,16 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { compareText, isErrno, isPackageName, parsePlatform, platformName, PolderError, sortKeys } from '@polder/spec'
+import {
+  compareText,
+  isErrno,
+  isPackageName,
+  parsePlatform,
+  platformName,
+  PolderError,
+  sortKeys,
+  splitPackageId,
+} from '@polder/spec'
 import { distance } from 'fastest-levenshtein'
 import { type Document, isMap, isScalar, LineCounter, parseDocument } from 'yaml'
 import { z } from 'zod'
@@ -17,11 +26,30 @@ export interface Config {
   /** As `platformName` writes them, sorted. */
   readonly platforms: readonly string[]
   readonly policy: Policy
+  /** Of `policy` as well: what a version has to be that polder.lock does not have yet. */
+  readonly newPins: NewPinPolicy
   readonly layout: 'linked' | 'self-contained'
   readonly index: {
     /** Names of packages that may be pinned although their lockfile has no hash for them. Sorted. */
     readonly allowWeakIntegrity: readonly string[]
+    /** Names, or patterns such as `@scope/*`, that no public registry is asked for. Sorted. */
+    readonly private: readonly string[]
+    /** Whether registry signatures are checked, and whether every release needs one. */
+    readonly signatures: 'verify' | 'required' | 'off'
+    /** A Sigstore trusted root, relative to the repository. */
+    readonly trustedRoot: string | null
   }
+}
+
+export interface NewPinPolicy {
+  /** Minutes since the recorded date of publication; 0 for none. */
+  readonly minimumReleaseAge: number
+  /** What may be younger: names, patterns, or either with a range (`@scope/*`, `react@^19.0.0`). Sorted. */
+  readonly minimumReleaseAgeExclude: readonly string[]
+  /** Of the same form. Everything may be pinned if it is empty. Sorted. */
+  readonly allow: readonly string[]
+  /** Of the same form; stronger than `allow`. Sorted. */
+  readonly deny: readonly string[]
 }
 
 /** How versions are chosen. */
@@ -52,6 +80,26 @@ const platform = z
     'is no platform; platforms look like linux-x64-glibc or darwin-arm64',
   )
 const packageName = z.string().refine(isPackageName, 'is no package name')
+const namePattern = z
+  .string()
+  .refine((text) => isPackageName(text.replaceAll('*', 'x')), 'is no package name, and no pattern such as @scope/*')
+const release = z
+  .string()
+  .refine(
+    (text) => isPackageName(splitPackageId(text).name.replaceAll('*', 'x')) && !text.endsWith('@'),
+    'begins with no package name and no pattern; a range follows behind an @, as in react@^19.0.0',
+  )
+const MINUTES: Readonly<Record<string, number>> = { '': 1, m: 1, h: 60, d: 24 * 60, w: 7 * 24 * 60 }
+const age = z.union(
+  [
+    z.number().nonnegative(),
+    z
+      .string()
+      .regex(/^\d+(?:\.\d+)? *[mhdw]?$/)
+      .transform((text) => Number.parseFloat(text) * (MINUTES[/[mhdw]?$/.exec(text)?.[0] ?? ''] ?? 1)),
+  ],
+  'is no age; ages look like 90m, 12h, 3d or 2w, and a number is minutes',
+)
 
 const SCHEMA = z
   .strictObject({
@@ -84,9 +132,36 @@ const SCHEMA = z
           .record(packageName, z.string().min(1))
           .describe('Names that keep what each lockfile has, each with the reason.')
           .default({}),
+        minimumReleaseAge: age
+          .describe(
+            'How long ago a version must have been published to be pinned for the first time: minutes, or 12h, 3d, 2w.',
+          )
+          .default(0),
+        minimumReleaseAgeExclude: z
+          .array(release)
+          .describe('What may be younger: names, patterns (@scope/*), or either with a range (react@^19.0.0).')
+          .default([]),
+        allow: z
+          .array(release)
+          .describe(
+            'If there are any, only these may be pinned for the first time: names, patterns, or either with a range.',
+          )
+          .default([]),
+        deny: z
+          .array(release)
+          .describe('These may not be pinned for the first time: names, patterns, or either with a range.')
+          .default([]),
       })
       .describe('How versions are chosen.')
-      .default({ ...DEFAULT_POLICY, single: [], split: {} }),
+      .default({
+        ...DEFAULT_POLICY,
+        single: [],
+        split: {},
+        minimumReleaseAge: 0,
+        minimumReleaseAgeExclude: [],
+        allow: [],
+        deny: [],
+      }),
     layout: z
       .enum(['linked', 'self-contained'])
       .describe(
@@ -99,9 +174,22 @@ const SCHEMA = z
           .array(packageName)
           .describe('Packages to accept although their lockfile has no hash for them.')
           .default([]),
+        private: z
+          .array(namePattern)
+          .describe("Names and patterns (@scope/*) of which only their scope's own registry is asked, never another.")
+          .default([]),
+        signatures: z
+          .enum(['verify', 'required', 'off'])
+          .describe(
+            '"verify": signatures of registries that sign are checked, with keys that polder.lock pins. "required": a release without one is refused. "off": they are not looked at.',
+          )
+          .default('verify'),
+        trustedRoot: inside
+          .describe("Sigstore's trusted_root.json, to verify who made a provenance attestation.")
+          .optional(),
       })
       .describe('The local index.')
-      .default({ allowWeakIntegrity: [] }),
+      .default({ allowWeakIntegrity: [], private: [], signatures: 'verify' }),
   })
   .describe('polder.yaml')
 
@@ -158,13 +246,25 @@ export function parseConfig(text: string): Config {
       lines,
     )
   const { services, exclude, platforms, policy, layout, index } = parsed.data
+  const { versions, pins, single, split, minimumReleaseAge, minimumReleaseAgeExclude, allow, deny } = policy
   return {
     services: services ?? null,
     exclude,
     platforms: sortedUnique(platforms.map((name) => platformName(parsePlatform(name) ?? { os: name, cpu: '' }))),
-    policy: { ...policy, single: sortedUnique(policy.single), split: sortKeys(policy.split) },
+    policy: { versions, pins, single: sortedUnique(single), split: sortKeys(split) },
+    newPins: {
+      minimumReleaseAge,
+      minimumReleaseAgeExclude: sortedUnique(minimumReleaseAgeExclude),
+      allow: sortedUnique(allow),
+      deny: sortedUnique(deny),
+    },
     layout,
-    index: { allowWeakIntegrity: sortedUnique(index.allowWeakIntegrity) },
+    index: {
+      allowWeakIntegrity: sortedUnique(index.allowWeakIntegrity),
+      private: sortedUnique(index.private),
+      signatures: index.signatures,
+      trustedRoot: index.trustedRoot ?? null,
+    },
   }
 }
 

@@ -15,8 +15,9 @@ describe('polder.yaml', () => {
       exclude: [],
       platforms: ['linux-x64-glibc'],
       policy: { versions: 'fewest', pins: 'hard', single: [], split: {} },
+      newPins: { minimumReleaseAge: 0, minimumReleaseAgeExclude: [], allow: [], deny: [] },
       layout: 'linked',
-      index: { allowWeakIntegrity: [] },
+      index: { allowWeakIntegrity: [], private: [], signatures: 'verify', trustedRoot: null },
     })
   })
 
@@ -25,18 +26,59 @@ describe('polder.yaml', () => {
 services: [services/*, web]
 exclude: ["**/fixtures"]
 platforms: [linux-x64-musl, linux-x64, darwin-arm64, linux-x64-glibc]
-policy: { versions: fewest }
+policy:
+  versions: fewest
+  minimumReleaseAge: 3d
+  minimumReleaseAgeExclude: [react@^19.0.0, "@acme/*"]
+  allow: ["*"]
+  deny: ["@evil/*", "lodash@<4.17.21 || =5.0.0"]
 layout: self-contained
-index: { allowWeakIntegrity: [zeta, "@scope/alpha"] }
+index:
+  allowWeakIntegrity: [zeta, "@scope/alpha"]
+  private: ["acme-*", "@acme/*"]
+  signatures: required
+  trustedRoot: trust/trusted_root.json
 `
     expect(parseConfig(text)).toEqual({
       services: ['services/*', 'web'],
       exclude: ['**/fixtures'],
       platforms: ['darwin-arm64', 'linux-x64-glibc', 'linux-x64-musl'],
       policy: { versions: 'fewest', pins: 'hard', single: [], split: {} },
+      newPins: {
+        minimumReleaseAge: 3 * 24 * 60,
+        minimumReleaseAgeExclude: ['@acme/*', 'react@^19.0.0'],
+        allow: ['*'],
+        deny: ['@evil/*', 'lodash@<4.17.21 || =5.0.0'],
+      },
       layout: 'self-contained',
-      index: { allowWeakIntegrity: ['@scope/alpha', 'zeta'] },
+      index: {
+        allowWeakIntegrity: ['@scope/alpha', 'zeta'],
+        private: ['@acme/*', 'acme-*'],
+        signatures: 'required',
+        trustedRoot: 'trust/trusted_root.json',
+      },
     })
+  })
+
+  test.each([
+    ['45', 45],
+    ['90m', 90],
+    ['"1.5 h"', 90],
+    ['2w', 20160],
+    ['"3"', 3],
+  ])('an age of %s is %i minutes', (text, minutes) => {
+    expect(parseConfig(`policy: { minimumReleaseAge: ${text} }`).newPins.minimumReleaseAge).toBe(minutes)
+  })
+
+  test.each([
+    ['policy: { minimumReleaseAge: soon }', 'policy.minimumReleaseAge: is no age; ages look like'],
+    ['policy: { minimumReleaseAge: -1 }', 'policy.minimumReleaseAge: is no age'],
+    ['policy: { deny: ["../x"] }', 'policy.deny.0: begins with no package name and no pattern'],
+    ['policy: { allow: ["react@"] }', 'policy.allow.0: begins with no package name and no pattern'],
+    ['index: { private: ["a b"] }', 'index.private.0: is no package name, and no pattern'],
+    ['index: { trustedRoot: /etc/x }', 'index.trustedRoot: must stay inside the repository'],
+  ])('%s is refused', async (text, message) => {
+    expect((await refusal(() => parseConfig(text))).message).toContain(message)
   })
 
   test('an unknown key is refused with its line, its column and the nearest key', async () => {
@@ -164,7 +206,7 @@ describe('polder init', () => {
     expect(parseConfig(uncommented)).toMatchObject({
       services: ['api', 'web'],
       exclude: ['**/fixtures'],
-      index: { allowWeakIntegrity: ['some-package'] },
+      index: { allowWeakIntegrity: ['some-package'], private: [], signatures: 'verify', trustedRoot: null },
     })
   })
 })
