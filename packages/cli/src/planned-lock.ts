@@ -9,6 +9,9 @@ import { atomicWrite, hasEnvironment, type Store } from '@polder/store'
 import { LOCK_FILE, requireLockText } from './lock-file.ts'
 import { polderVersion } from './version.ts'
 
+/** Another number where the same lock gives another plan. */
+const PLAN_FORMAT = 2
+
 /** What an installation needs of a lock: its inputs, to see that it is not out of date, and what goes where. */
 export interface PlannedLock {
   /** Path → digest, as in the lock. */
@@ -26,7 +29,7 @@ export interface PlannedLock {
 export async function planLock(store: Store, root: string, layout: Layout | undefined): Promise<PlannedLock> {
   const lockText = requireLockText(root)
   const platform = currentPlatform()
-  const shape = JSON.stringify([polderVersion(), platform, layout ?? 'configured', lockText])
+  const shape = JSON.stringify([PLAN_FORMAT, polderVersion(), platform, layout ?? 'configured', lockText])
   const path = join(plansDirectory(store), `${sha256(shape)}.json`)
   const kept = readPlan(path)
   if (kept !== undefined) return { ...kept, lockText }

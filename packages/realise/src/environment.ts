@@ -40,7 +40,7 @@ export async function realiseEnvironment(
     store,
     plan.id,
     async (directory) => {
-      const transfer = newTransfer()
+      const transfer = newTransfer(store)
       for (const [index, planned] of plan.environment.entries()) {
         placePackage(planned, readTree(store, planned.tree), directory, undefined, transfer)
         onProgress?.({ phase: 'link', done: index + 1, total: plan.environment.length, label: planned.package })

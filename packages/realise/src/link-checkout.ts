@@ -119,7 +119,7 @@ function recordUse(store: Store, checkout: string, plan: Plan): void {
 
 /** Every `node_modules`, below `made` as it will be below the checkout; nothing if that fails. */
 function build(store: Store, plan: Plan, environmentPath: string | null, made: string): LinkReport['files'] {
-  const transfer = newTransfer()
+  const transfer = newTransfer(store)
   const environment = environmentPath ?? undefined
   try {
     for (const service of ['.', ...plan.checkout.services]) {
@@ -130,7 +130,7 @@ function build(store: Store, plan: Plan, environmentPath: string | null, made: s
     for (const planned of plan.checkout.packages) {
       placePackage(planned, readTree(store, planned.tree), made, environment, transfer)
     }
-    for (const link of plan.checkout.links) makeLink(link, made, environment)
+    for (const link of plan.checkout.links) makeLink(link, made, environment, transfer)
   } catch (error) {
     rmSync(made, { recursive: true, force: true })
     throw error

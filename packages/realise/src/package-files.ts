@@ -1,20 +1,23 @@
 import { isErrno, PolderError } from '@polder/spec'
-import type { Tree } from '@polder/store'
-import { constants, copyFileSync, linkSync, mkdirSync, statSync, symlinkSync, utimesSync } from 'node:fs'
-import { dirname, posix } from 'node:path'
+import { linkPool, makeSymbolicLink, type LinkPool, type Store, type Tree } from '@polder/store'
+import { constants, copyFileSync, linkSync, mkdirSync, statSync, utimesSync } from 'node:fs'
+import { posix } from 'node:path'
 
 import type { Place, PlannedLink, PlannedPackage } from './planned.ts'
 
-/** How files get from a tree to where they are used; one for each directory that is filled. */
+/** How files and links get to where they are used; one for each directory that is filled. */
 export interface Transfer {
+  readonly pool: LinkPool
+  /** The directories that links were made in, absolute. */
+  readonly directories: Set<string>
   /** Set once the file systems turn out not to allow hard links between them, so that it is tried once only. */
   copyOnly: boolean
   linked: number
   copied: number
 }
 
-export function newTransfer(): Transfer {
-  return { copyOnly: false, linked: 0, copied: 0 }
+export function newTransfer(store: Store): Transfer {
+  return { pool: linkPool(store), directories: new Set(), copyOnly: false, linked: 0, copied: 0 }
 }
 
 /**
@@ -37,7 +40,7 @@ export function placePackage(
   for (const file of tree.files) transferFile(`${tree.path}/${file}`, `${to}/${file}`, transfer)
   for (const link of ownLinks(planned, tree)) {
     try {
-      makeLink(link, base, environment)
+      makeLink(link, base, environment, transfer)
     } catch (error) {
       if (!isErrno(error, 'ENOTDIR', 'EEXIST')) throw error
       throw new PolderError(
@@ -62,17 +65,33 @@ export function ownLinks(planned: PlannedPackage, tree: Tree): readonly PlannedL
 }
 
 /** @param environment where the shared environment is, for links of a checkout; undefined inside the environment itself */
-export function makeLink(link: PlannedLink, base: string, environment: string | undefined): void {
-  const path = `${base}/${link.path}`
-  mkdirSync(dirname(path), { recursive: true })
-  symlinkSync(linkText(link, environment), path)
+export function makeLink(link: PlannedLink, base: string, environment: string | undefined, transfer: Transfer): void {
+  const directory = `${base}/${link.path.slice(0, link.path.lastIndexOf('/'))}`
+  if (!transfer.directories.has(directory)) {
+    mkdirSync(directory, { recursive: true })
+    transfer.directories.add(directory)
+  }
+  makeSymbolicLink(transfer.pool, linkText(link, environment), `${base}/${link.path}`)
 }
 
 /** What a link says: a relative path within one place, an absolute one into the environment. */
 export function linkText({ path, target }: PlannedLink, environment: string | undefined): string {
   const from: Place = environment === undefined ? target.place : 'checkout'
-  if (target.place === from) return posix.relative(posix.dirname(path), target.path)
-  return `${environment ?? ''}/${target.path}`
+  return target.place === from ? relativeText(path, target.path) : `${environment ?? ''}/${target.path}`
+}
+
+/** As `posix.relative` from the directory of `path`, which would take as long as making the link; planned paths are in normal form. */
+function relativeText(path: string, target: string): string {
+  const inside = target === '.' ? '' : target
+  let common = 0
+  for (let slash = path.indexOf('/'); slash !== -1; slash = path.indexOf('/', slash + 1)) {
+    const ends = inside.length === slash || inside[slash] === '/'
+    if (!ends || !inside.startsWith(path.slice(common, slash), common)) break
+    common = slash + 1
+  }
+  const up = path.slice(common).split('/').length - 1
+  const down = inside.slice(common)
+  return up === 0 ? down || '.' : `${'../'.repeat(up)}${down}`.replace(/\/$/, '')
 }
 
 function transferFile(from: string, to: string, transfer: Transfer): void {

@@ -15,6 +15,12 @@ interface Level {
 }
 
 /**
+ * Leads to the flat root of the environment. The links to what stands there go through it, so that their text is the
+ * same in every checkout and for every environment, and the store's links can be used again.
+ */
+const ENVIRONMENT_LINK = 'node_modules/.polder/env'
+
+/**
  * The links of the checkout: one for every name of the flat root that does not stand there itself, `.bin`, and for each
  * service what differs from what it finds above.
  * @throws PolderError `LOCK_INVALID`
@@ -24,11 +30,16 @@ export function planCheckoutLinks(
   placement: Placement,
 ): { readonly links: readonly PlannedLink[]; readonly services: readonly string[] } {
   const links: PlannedLink[] = []
+  const nodeModules = { place: 'environment', path: 'node_modules' } as const
   for (const [name, target] of placement.root) {
     const to = targetPath(target, placement.spots)
-    if (to !== undefined && !(to.place === 'checkout' && to.path === `node_modules/${name}`))
-      links.push({ path: `node_modules/${name}`, target: to })
+    const path = `node_modules/${name}`
+    if (to?.place === 'environment')
+      links.push({ path, target: { place: 'checkout', path: `${ENVIRONMENT_LINK}/${name}` } })
+    else if (to !== undefined && to.path !== path) links.push({ path, target: to })
   }
+  if (links.some(({ target }) => target.path.startsWith(`${ENVIRONMENT_LINK}/`)))
+    links.push({ path: ENVIRONMENT_LINK, target: nodeModules })
   const root: Level = { path: '.', entries: placement.root, commands: rootCommands(npm, placement) }
   links.push(...binLinks('node_modules', root.commands))
 

@@ -2,6 +2,7 @@ import { PolderError, type Integrity } from '@polder/spec'
 import { readRoots } from '@polder/store'
 import {
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -13,10 +14,13 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, posix } from 'node:path'
+
+import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
 import { readState, verifyCheckout } from '../src/index.ts'
+import { linkText } from '../src/package-files.ts'
 import { HARBOUR } from './harbour.ts'
 import { LAYOUTS, walkInstalled, World, type LockSpec } from './world.ts'
 
@@ -161,6 +165,42 @@ test('a checkout changes from one layout to the other and back', async () => {
     expect(readState(checkout)?.layout).toBe(layout)
     expect(readlinkSync(join(checkout, 'services/office/node_modules/ink')).startsWith('/')).toBe(layout === 'linked')
   }
+})
+
+test('the links of two checkouts to the flat root are the same, and lead there through one link of each', async () => {
+  const lock = await world.lock(SMALL)
+  const [one, other] = [world.checkout(lock), world.checkout(lock)]
+  const { environmentPath } = await world.install(lock, one, 'linked')
+  await world.install(lock, other, 'linked')
+  for (const checkout of [one, other]) {
+    expect(readlinkSync(join(checkout, 'node_modules/.polder/env'))).toBe(`${environmentPath ?? ''}/node_modules`)
+    expect(readlinkSync(join(checkout, 'node_modules/b'))).toBe('.polder/env/b')
+  }
+  expect(lstatSync(join(one, 'node_modules/b')).ino).toBe(lstatSync(join(other, 'node_modules/b')).ino)
+})
+
+test('a checkout that gets another lock leaves the links of the other checkouts as they are', async () => {
+  const lock = await world.lock(SMALL)
+  const [one, other] = [world.checkout(lock), world.checkout(lock)]
+  for (const checkout of [one, other]) await world.install(lock, checkout, 'linked')
+  const newer = await world.lock({ ...SMALL, instances: { ...SMALL.instances, 'b@1.0.0': { files: { new: '' } } } })
+  await world.install(newer, one, 'linked')
+  expect(existsSync(join(one, 'node_modules/b/new'))).toBe(true)
+  expect(existsSync(join(other, 'node_modules/b/new'))).toBe(false)
+  walkInstalled(lock, other)
+  walkInstalled(newer, one)
+})
+
+test.each([1, 2, 3])('the text of a link is the way from its directory (%i)', (depth) => {
+  const names = fc.constantFrom('a', 'ab', 'b', '@a')
+  const paths = fc.array(names, { minLength: depth, maxLength: depth + 2 }).map((parts) => parts.join('/'))
+  fc.assert(
+    fc.property(paths, fc.oneof(paths, fc.constant('.')), (path, target) => {
+      fc.pre(posix.dirname(path) !== target)
+      const text = linkText({ path, target: { place: 'checkout', path: target } }, '/environment')
+      expect(text).toBe(posix.relative(posix.dirname(path), target))
+    }),
+  )
 })
 
 test('a service that is gone is an error', async () => {

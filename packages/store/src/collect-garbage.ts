@@ -1,11 +1,12 @@
 import { isErrno, type Integrity } from '@polder/spec'
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { TEMPORARY } from './atomic-write.ts'
 import { artifactPath, type Store } from './content-path.ts'
 import { ENVIRONMENT_MARKER, environmentTrees } from './environments.ts'
 import { whileUnused } from './leases.ts'
+import { linkPool } from './link-pool.ts'
 import { GARBAGE, temporaryPath } from './publish.ts'
 import { readRoots, rootPath, type Root } from './roots.ts'
 import { writeFailure } from './write-failure.ts'
@@ -88,6 +89,7 @@ function setAside(store: Store, aside: string, options: CollectOptions, garbage:
   collectTrees(store, usedTrees, cutoff, garbage, move)
   if (options.keep?.artifacts !== undefined) collectArtifacts(store, options.keep.artifacts, cutoff, garbage, move)
   collectLeftovers(store, aside, cutoff, garbage, move)
+  dropUnusedLinks(store, cutoff)
   return removals
 }
 
@@ -210,6 +212,15 @@ function collectLeftovers(
   for (const name of readdirSync(join(store.home, 'roots'))) {
     const path = join(store.home, 'roots', name)
     if (TEMPORARY.test(name) && !isYounger(path, cutoff)) leftover(path)
+  }
+}
+
+/** Those of the pool that no checkout shares. Each is one inode, so they go at once. */
+function dropUnusedLinks(store: Store, cutoff: number): void {
+  const { directory } = linkPool(store)
+  for (const name of existsSync(directory) ? readdirSync(directory) : []) {
+    const { nlink, mtimeMs } = lstatSync(join(directory, name))
+    if (nlink === 1 && mtimeMs <= cutoff) rmSync(join(directory, name), { force: true })
   }
 }
 

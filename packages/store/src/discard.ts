@@ -2,16 +2,17 @@ import { isErrno } from '@polder/spec'
 import { renameSync, rmSync } from 'node:fs'
 
 import { environmentPath, treePath, type Store, type TreeId } from './content-path.ts'
+import { linkPool } from './link-pool.ts'
 import { temporaryPath } from './publish.ts'
 import { writeFailure } from './write-failure.ts'
 
 /**
- * Takes damaged trees and an environment out of the store, so that the next installation makes them again from the
- * artifacts. They vanish by rename, and are deleted then; what is not there is no error. Hold a lease around this.
+ * Takes damaged trees, an environment and the pool of links out of the store, so that the next installation makes them
+ * again, trees from the artifacts. They vanish by rename, and are deleted then; what is not there is no error. Hold a lease around this.
  * @throws PolderError `STORE_UNWRITABLE`
  */
 export function discard(store: Store, trees: readonly TreeId[], environment: string | undefined): void {
-  const paths = trees.map((id) => treePath(store, id))
+  const paths = [...trees.map((id) => treePath(store, id)), linkPool(store).directory]
   if (environment !== undefined) paths.push(environmentPath(store, environment))
   for (const path of paths) {
     const aside = temporaryPath(store, 'discarded')
