@@ -1,3 +1,5 @@
+import { closeSync, openSync, readSync } from 'node:fs'
+
 /** Where an environment runs, in npm's vocabulary. `libc` is set on Linux only. */
 export interface Platform {
   readonly os: string
@@ -36,14 +38,40 @@ export function parsePlatform(name: string): Platform | undefined {
   return libc === undefined ? { os, cpu } : undefined
 }
 
-/** The platform of this process. Musl is told from glibc by the process report, as `detect-libc` does. */
+/** The platform of this process. Musl is told from glibc by the loader that Node was linked for, as `detect-libc` does. */
 export function currentPlatform(): Platform {
   const { platform: os, arch: cpu } = process
   if (os !== 'linux') return { os, cpu }
+  return { os, cpu, libc: libcOfInterpreter(process.execPath) ?? libcOfReport() }
+}
+
+/**
+ * One small read; the process report takes as long as linking a hundred packages.
+ * @returns undefined if the program's beginning does not tell: a static one, say
+ */
+function libcOfInterpreter(program: string): string | undefined {
+  const beginning = Buffer.alloc(2048)
+  try {
+    const file = openSync(program, 'r')
+    try {
+      readSync(file, beginning)
+    } finally {
+      closeSync(file)
+    }
+  } catch {
+    return undefined
+  }
+  // PT_INTERP stands as plain text behind the program headers: `/lib64/ld-linux-x86-64.so.2`, `/lib/ld-musl-x86_64.so.1`.
+  const [, loader] = /\/ld-(linux|musl)[\w.-]*\.so\.\d+\0/.exec(beginning.toString('latin1')) ?? []
+  if (loader === undefined) return undefined
+  return loader === 'musl' ? 'musl' : 'glibc'
+}
+
+function libcOfReport(): string {
   // Without this the report looks up the name of every network address, which takes long and is no business of ours.
   ;(process.report as NodeJS.ProcessReport & { excludeNetwork: boolean }).excludeNetwork = true
   const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
-  return { os, cpu, libc: report.header?.glibcVersionRuntime === undefined ? 'musl' : 'glibc' }
+  return report.header?.glibcVersionRuntime === undefined ? 'musl' : 'glibc'
 }
 
 function allows(list: readonly string[] | undefined, value: string): boolean {
