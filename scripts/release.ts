@@ -2,9 +2,13 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-import { rolldown } from 'rolldown'
+import { rolldown, type OutputChunk, type OutputOptions, type Plugin } from 'rolldown'
 
-const CLI = fileURLToPath(new URL('../packages/cli', import.meta.url))
+const PACKAGES = fileURLToPath(new URL('../packages/', import.meta.url))
+const CLI = join(PACKAGES, 'cli')
+
+/** What a further checkout starts with. */
+const INSTALL = join(CLI, 'src/install-entry.ts')
 
 /**
  * Bundles the CLI with everything it needs: a package without dependencies, which starts in half the time that the
@@ -16,12 +20,31 @@ export async function buildRelease(directory: string): Promise<string> {
     input: join(CLI, 'bin/polder.mjs'),
     platform: 'node',
     logLevel: 'warn',
+    preserveEntrySignatures: false,
+    plugins: [builtinsWithoutWrapping],
     // CommonJS modules know their own place, ES modules by another name.
     transform: { define: { __filename: 'import.meta.filename', __dirname: 'import.meta.dirname' } },
   })
   try {
     const dist = join(directory, 'dist')
-    await bundle.write({ dir: dist, format: 'esm', entryFileNames: '[name].mjs', chunkFileNames: '[name]-[hash].mjs' })
+    const output: OutputOptions = {
+      dir: dist,
+      format: 'esm',
+      entryFileNames: '[name].mjs',
+      chunkFileNames: '[name]-[hash].mjs',
+    }
+    const { output: chunks } = await bundle.generate(output)
+    const loaded = loadedBy(
+      INSTALL,
+      chunks.filter((chunk) => chunk.type === 'chunk'),
+    )
+    await bundle.write({
+      ...output,
+      codeSplitting: {
+        groups: [{ name: 'install', test: (id) => loaded.has(id) }],
+        includeDependenciesRecursively: false,
+      },
+    })
     const { name, version, description, license, engines } = JSON.parse(
       readFileSync(join(CLI, 'package.json'), 'utf8'),
     ) as Record<string, unknown>
@@ -40,4 +63,32 @@ export async function buildRelease(directory: string): Promise<string> {
   } finally {
     await bundle.close()
   }
+}
+
+/** The modules in the chunks that are loaded with this module, all of which shall be in one file. */
+function loadedBy(module: string, chunks: readonly OutputChunk[]): ReadonlySet<string> {
+  const byName = new Map(chunks.map((chunk) => [chunk.fileName, chunk]))
+  const found = new Set<OutputChunk>()
+  const visit = (chunk: OutputChunk | undefined): void => {
+    if (chunk === undefined || found.has(chunk)) return
+    found.add(chunk)
+    for (const name of chunk.imports) visit(byName.get(name))
+  }
+  visit(chunks.find(({ moduleIds }) => moduleIds.includes(module)))
+  return new Set([...found].flatMap(({ moduleIds }) => moduleIds))
+}
+
+/**
+ * Our own imports of Node's modules become property reads: as an ES module, each of them would be wrapped export by
+ * export, which takes as long as all that a no-op `install` does.
+ */
+const builtinsWithoutWrapping: Plugin = {
+  name: 'builtins-without-wrapping',
+  transform: (code, id) =>
+    id.startsWith(PACKAGES)
+      ? code.replaceAll(/^import (\{[^}]+\}) from '(node:[\w/]+)'$/gm, (_, names: string, source: string) => {
+          const read = names.replaceAll(/\btype [^,}]+,?/g, '').replaceAll(' as ', ': ')
+          return `const ${read} = process.getBuiltinModule('${source}')`
+        })
+      : null,
 }

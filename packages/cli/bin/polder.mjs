@@ -14,12 +14,14 @@ const environment = plain === undefined ? undefined : upToDate(plain)
 if (environment !== undefined && plain !== undefined) {
   if (plain.json) process.stdout.write(`${JSON.stringify({ upToDate: true, environment })}\n`)
   else if (!plain.quiet) process.stdout.write(`Already up to date (${Math.round(performance.now() - started)} ms)\n`)
+  // Everything is written: otherwise Node would take its heap down first.
+  process.exit()
 } else {
   // What was compiled (and stripped of its types) once is not compiled again. In the store, where nobody else writes.
   enableCompileCache(join(storeHome(), 'compile-cache'))
   if (plain !== undefined) {
     const { installDirectly } = await import('../src/install-entry.ts')
-    process.exitCode = await installDirectly(plain)
+    process.exit(await installDirectly(plain))
   } else {
     const { main } = await import('../src/main.ts')
     process.exitCode = await main(process.argv.slice(2))
