@@ -1,0 +1,62 @@
+import type { Lock, Target } from '@polder/lock'
+import { requirementsOf } from '@polder/lock/requirements'
+import { compareText, type Integrity, type PackageId } from '@polder/spec'
+
+/** Bytes that a lock pins, and what they are: several packages may be the same artifact. */
+export interface Content {
+  readonly kind: 'artifact' | 'file'
+  readonly integrity: Integrity
+  /** Ids, or the URLs of files. Sorted, at least one. */
+  readonly names: readonly [string, ...string[]]
+}
+
+/**
+ * What a lock needs, on all of its platforms: the artifacts of its packages, and everything that was added by hand.
+ * @param services only the packages that these need; what was added by hand comes along, since builds may need it
+ * @returns sorted by name
+ */
+export function contentsOf(lock: Lock, services?: readonly string[]): readonly Content[] {
+  const found = new Map<Integrity, { kind: Content['kind']; names: Set<string> }>()
+  const add = (kind: Content['kind'], name: string, integrity: Integrity): void => {
+    const content = found.get(integrity) ?? { kind, names: new Set() }
+    found.set(integrity, content)
+    content.names.add(name)
+  }
+  const needed = services === undefined ? undefined : packagesOf(lock, services)
+  for (const [id, { integrity }] of Object.entries(lock.npm.packages))
+    if (needed?.has(id as PackageId) !== false) add('artifact', id, integrity)
+  for (const [id, { integrity }] of Object.entries(lock.index?.packages ?? {})) add('artifact', id, integrity)
+  for (const [url, { integrity }] of Object.entries(lock.index?.files ?? {})) add('file', url, integrity)
+  return [...found]
+    .map(([integrity, { kind, names }]) => ({
+      kind,
+      integrity,
+      names: [...names].sort(compareText) as [string, ...string[]],
+    }))
+    .sort((a, b) => compareText(a.names[0], b.names[0]))
+}
+
+/** The packages that services lead to, through workspace packages too. */
+function packagesOf({ npm }: Lock, services: readonly string[]): ReadonlySet<PackageId> {
+  const packages = new Set<PackageId>()
+  const seen = new Set<Target>()
+  const queue: Target[] = services.map((path): Target => `link:${path}`)
+  for (let target = queue.pop(); target !== undefined; target = queue.pop()) {
+    if (seen.has(target)) continue
+    seen.add(target)
+    if (isLink(target)) {
+      for (const { use } of Object.values(requirementsOf(npm.services[target.slice('link:'.length)])))
+        if (use !== undefined) queue.push(use)
+      continue
+    }
+    const instance = npm.instances[target]
+    if (instance === undefined) continue
+    packages.add(instance.package)
+    queue.push(...Object.values(instance.links ?? {}))
+  }
+  return packages
+}
+
+function isLink(target: Target): target is `link:${string}` {
+  return target.startsWith('link:')
+}
