@@ -50,6 +50,9 @@ export type ErrorCode =
   | 'STORE_LAYOUT'
   | 'STORE_UNWRITABLE'
   | 'DISK_FULL'
+  // builds
+  | 'SANDBOX_UNAVAILABLE'
+  | 'SANDBOX_FAILED'
   // realise
   | 'NODE_MODULES_FOREIGN'
   | 'CHECKOUT_BUSY'

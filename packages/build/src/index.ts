@@ -1,0 +1,7 @@
+export type { Attempt } from './attempts.ts'
+export { BASE_ENVIRONMENT, type Mount } from './file-system.ts'
+export type { Finding } from './hand-over.ts'
+export { DEFAULT_LIMITS, type Limit, type Limits } from './limits.ts'
+export type { MissingProgram } from './programs.ts'
+export type { Level } from './protocol.ts'
+export { openSandboxes, type BuildRequest, type BuildResult, type Sandboxes } from './sandboxes.ts'

@@ -1,0 +1,38 @@
+import { closeSync, openSync, writeSync } from 'node:fs'
+
+const TAIL_BYTES = 16 * 1024
+
+/** The log of one build: all it printed, up to its limit, on disk; and the last of it in memory. */
+export interface BuildLog {
+  /** False from the write on that reached the limit. */
+  readonly write: (bytes: Buffer) => boolean
+  readonly note: (line: string) => void
+  readonly close: () => { readonly tail: string; readonly bytes: number; readonly truncated: boolean }
+}
+
+/** @param path is made, or made empty */
+export function openLog(path: string, limit: number): BuildLog {
+  const file = openSync(path, 'w', 0o644)
+  let written = 0
+  let truncated = false
+  let tail = Buffer.alloc(0)
+  const put = (bytes: Buffer): void => {
+    writeSync(file, bytes)
+    tail = Buffer.concat([tail, bytes]).subarray(-TAIL_BYTES)
+  }
+  return {
+    write: (bytes) => {
+      const room = limit - written
+      if (truncated || bytes.length === 0) return !truncated
+      put(bytes.length > room ? bytes.subarray(0, room) : bytes)
+      written += Math.min(bytes.length, room)
+      truncated = bytes.length > room
+      return !truncated
+    },
+    note: (line) => put(Buffer.from(`\npolder: ${line}\n`)),
+    close: () => {
+      closeSync(file)
+      return { tail: tail.toString('utf8').replace(/^\uFFFD+/, ''), bytes: written, truncated }
+    },
+  }
+}

@@ -1,0 +1,73 @@
+// The process that lives in the namespaces of a slot: sets the network up, records, and starts the builds in it, one
+// at a time. Started by slot.ts.
+import { execFileSync } from 'node:child_process'
+import { chmodSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+
+import { startBuild, type RunningBuild } from './confined-build.ts'
+import { closeInherited } from './descriptors.ts'
+import { startIndexBridge, type IndexBridge } from './index-bridge.ts'
+import type { SlotBuild, SlotConfig, SlotReady, SlotReply, SlotRequest } from './protocol.ts'
+import { startRecorder, type Recorder } from './recorder.ts'
+
+closeInherited()
+
+const say = (message: SlotReady | SlotReply): void => {
+  process.stdout.write(`${JSON.stringify(message)}\n`)
+}
+
+interface Slot {
+  readonly config: SlotConfig
+  readonly bridge: IndexBridge
+  readonly recorder: Recorder | undefined
+}
+
+let slot: Slot | undefined
+let running: RunningBuild | undefined
+
+const lines = createInterface({ input: process.stdin })
+lines.on('line', (line) => {
+  if (slot === undefined) start(JSON.parse(line) as SlotConfig).catch(fail)
+  else {
+    const request = JSON.parse(line) as SlotRequest
+    if ('kill' in request) running?.kill()
+    else run(slot, request.run).then(say, fail)
+  }
+})
+// Polder has ended, or been killed: we are the first process of the namespace, and all others end with us.
+lines.on('close', () => {
+  running?.kill()
+  process.exit()
+})
+
+async function start(config: SlotConfig): Promise<void> {
+  execFileSync(config.programs.mkfifo ?? 'mkfifo', [join(config.scratch, 'output')])
+  chmodSync(join(config.scratch, 'output'), 0o666)
+  const enforced = config.level !== 'unenforced'
+  if (enforced && config.ownUser) writeFileSync('/proc/sys/user/max_user_namespaces', '0')
+  const recorder = enforced ? await startRecorder(config.programs) : undefined
+  const bridge = await startIndexBridge(config.indexPort)
+  slot = { config, bridge, recorder }
+  const incomplete = recorder?.incomplete
+  say({ ready: true, indexPort: bridge.port, ...(incomplete === undefined ? {} : { incomplete }) })
+}
+
+async function run({ config, bridge, recorder }: Slot, build: SlotBuild): Promise<SlotReply> {
+  recorder?.begin()
+  bridge.lead(build.socket)
+  running = startBuild(config, build)
+  const { began, ...ended } = await running.ended
+  running = undefined
+  bridge.lead(undefined)
+  const attempts = await recorder?.finish()
+  if (!began && ended.limit === undefined)
+    return { failed: ended.tail.trim() || `it ended with ${ended.status ?? ended.signal}` }
+  return { ended: { ...ended, attempts: attempts?.list() ?? [], moreAttempts: attempts?.dropped() ?? 0 } }
+}
+
+/** Without a way to go on: what is wrong goes to stderr, which polder quotes. */
+function fail(error: unknown): void {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+  process.exit(1)
+}

@@ -1,0 +1,75 @@
+import { createServer, type Socket } from 'node:net'
+
+import { describeFirstBytes, isTlsHandshake, wantedBytes, type FirstBytes } from './first-bytes.ts'
+
+const AT_ONCE = 256
+const MOST_BYTES = 17 * 1024
+// A client that lets the server speak first is not waited for longer than this.
+const PATIENCE_MS = 1000
+
+// An alert of TLS: fatal, access denied. A connection that only ends looks like a mishap, and clients try such a thing
+// again after some time: npm waits ten seconds, then sixty.
+const DENIED = Buffer.from([0x15, 0x03, 0x01, 0, 2, 2, 49])
+
+const REFUSAL = 'polder: a build reaches the pinned index and nothing else.\n'
+const FORBIDDEN = [
+  'HTTP/1.1 403 Forbidden',
+  'Content-Type: text/plain',
+  `Content-Length: ${REFUSAL.length}`,
+  'Connection: close',
+  '',
+  REFUSAL,
+].join('\r\n')
+
+/**
+ * Accepts every connection that is redirected here, waits for what it has to say, and refuses.
+ * @param opened is called when a connection begins, while its client is sure to be there; what it gives is called at
+ *   the end of it
+ */
+export async function startTcpSink(
+  port: number,
+  opened: (address: string, port: number) => (description: FirstBytes) => void,
+): Promise<{ readonly closeAll: () => void }> {
+  const open = new Set<Socket>()
+  const server = createServer((connection) => {
+    const closed = opened(connection.remoteAddress ?? '', connection.remotePort ?? 0)
+    if (open.size >= AT_ONCE) {
+      closed({})
+      return void connection.destroy()
+    }
+    open.add(connection)
+    let bytes = Buffer.alloc(0)
+    let told = false
+    const finish = (): void => {
+      if (told) return
+      told = true
+      const description = describeFirstBytes(bytes)
+      closed(description)
+      if (isTlsHandshake(bytes)) connection.write(DENIED)
+      else if (description.request !== undefined) connection.write(FORBIDDEN)
+      connection.end()
+      // Whatever else it sends is read and forgotten: closed with unread bytes, the refusal would be lost.
+      connection.setTimeout(500, () => connection.destroy())
+    }
+    connection.setTimeout(PATIENCE_MS, finish)
+    connection.on('data', (more: Buffer) => {
+      if (told) return
+      bytes = Buffer.concat([bytes, more])
+      if (bytes.length >= Math.min(wantedBytes(bytes), MOST_BYTES)) finish()
+    })
+    connection.on('end', finish)
+    connection.on('error', () => connection.destroy())
+    connection.on('close', () => {
+      finish()
+      open.delete(connection)
+    })
+  })
+  for (const host of ['::', '0.0.0.0']) {
+    const bound = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false))
+      server.listen(port, host, () => resolve(true))
+    })
+    if (bound) return { closeAll: () => void open.forEach((connection) => connection.destroy()) }
+  }
+  throw new Error(`the sink for connections cannot listen on port ${port}`)
+}

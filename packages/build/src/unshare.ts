@@ -1,0 +1,145 @@
+import { statSync } from 'node:fs'
+import { posix } from 'node:path'
+
+import { HOSTNAME, type Piece } from './file-system.ts'
+
+interface Options {
+  readonly pieces: readonly Piece[]
+  /** An empty directory, to make the new root on. */
+  readonly root: string
+  readonly programs: { readonly mount: string; readonly pivotRoot: string }
+  readonly cwd: string
+  /** What to go on with inside, and its whole environment. */
+  readonly command: readonly string[]
+  readonly env: Readonly<Record<string, string>>
+  /** Whether the user namespace it runs in is its own, in which it may then allow no more than the one of the build. */
+  readonly ownNamespace: boolean
+}
+
+/**
+ * A shell script that makes the same file system as bubblewrap does, where that is missing, and starts the command in
+ * it. It runs with the capabilities of a user namespace, in new mount and process namespaces. One `mount --all` makes
+ * nearly all mounts: a process each would take as long as many builds do.
+ */
+export function unshareScript({ pieces, root, programs, cwd, command, env, ownNamespace }: Options): string {
+  const { directories, files, links, table, writable } = describe(pieces, root)
+  const inRoot = (paths: Iterable<string>): string => [...paths].map((path) => quote(root + path)).join(' ')
+  const variables = Object.entries(env).map(([name, value]) => quote(`${name}=${value}`))
+  return `set -e
+umask 022
+mount=${quote(programs.mount)}
+"$mount" -n --make-rprivate /
+"$mount" -n -t tmpfs -o mode=755,size=16m,nosuid,nodev tmpfs ${quote(root)}
+mkdir -p ${inRoot([...directories, '/old'])}
+for file in ${inRoot(files)}; do : > "$file"; done
+${links.join('\n')}
+cat > ${quote(`${root}/old/fstab`)} <<'END-OF-FSTAB'
+${table.join('\n')}
+END-OF-FSTAB
+"$mount" -n --all --fstab ${quote(`${root}/old/fstab`)}
+# What is mounted below a read-only mount came along with it, writable.
+while read -r _ _ _ _ target options _; do
+  case "$target" in ${quote(root)}|${quote(root)}/old*) continue;; ${quote(root)}/*) ;; *) continue;; esac
+  case "$target" in ${writable.map((path) => quote(root + path)).join('|')}) continue;; esac
+  case "$options" in rw,*|rw) "$mount" -n -o remount,bind,ro "$target";; esac
+done < /proc/self/mountinfo
+hostname ${HOSTNAME} 2>/dev/null || :
+${ownNamespace ? 'echo 1 > /proc/sys/user/max_user_namespaces' : ''}
+cd ${quote(root)}
+${quote(programs.pivotRoot)} . old
+"$mount" -n -o remount,bind,ro /
+umount -n -l /old
+cd ${quote(cwd)}
+exec env -i ${variables.join(' ')} ${command.map(quote).join(' ')}
+`
+}
+
+/** One word of a shell script. */
+export function quote(word: string): string {
+  return `'${word.replaceAll("'", `'\\''`)}'`
+}
+
+interface Description {
+  readonly directories: Set<string>
+  readonly files: Set<string>
+  readonly links: string[]
+  readonly table: string[]
+  /** Mounts that stay writable, or that nothing can be written into anyway. */
+  readonly writable: string[]
+}
+
+function describe(pieces: readonly Piece[], root: string): Description {
+  const into: Description = {
+    directories: new Set(),
+    files: new Set(),
+    links: [],
+    table: [],
+    writable: [],
+  }
+  const mount = (source: string, target: string, type: string, options: string): void => {
+    into.table.push([source, root + target, type, options, '0', '0'].map(fstabWord).join(' '))
+  }
+  const link = (target: string, to: string): void => {
+    into.directories.add(posix.dirname(target))
+    into.links.push(`ln -s ${quote(to)} ${quote(root + target)}`)
+  }
+  const place = (source: string, target: string): void => {
+    if (statSync(source).isDirectory()) into.directories.add(target)
+    else {
+      into.directories.add(posix.dirname(target))
+      into.files.add(target)
+    }
+  }
+  for (const piece of pieces) {
+    switch (piece.kind) {
+      case 'read-only':
+        place(piece.source, piece.target)
+        mount(piece.source, piece.target, 'none', 'rbind,ro,nosuid,nodev')
+        break
+      case 'writable':
+        place(piece.source, piece.target)
+        mount(piece.source, piece.target, 'none', 'bind,nosuid,nodev')
+        into.writable.push(piece.target)
+        break
+      case 'memory':
+        into.directories.add(piece.target)
+        mount('tmpfs', piece.target, 'tmpfs', `size=${piece.bytes},mode=${piece.mode},nosuid,nodev`)
+        into.writable.push(piece.target)
+        break
+      case 'link':
+        link(piece.target, piece.to)
+        break
+      case 'processes':
+        into.directories.add(piece.target)
+        mount('proc', piece.target, 'proc', 'nosuid,nodev,noexec')
+        mount('/proc/sys', `${piece.target}/sys`, 'none', 'bind,ro,nosuid,nodev,noexec')
+        into.writable.push(piece.target)
+        break
+      case 'devices':
+        for (const name of DEVICES) {
+          place(`/dev/${name}`, `${piece.target}/${name}`)
+          mount(`/dev/${name}`, `${piece.target}/${name}`, 'none', 'bind')
+          into.writable.push(`${piece.target}/${name}`)
+        }
+        for (const [name, to] of DEVICE_LINKS) link(`${piece.target}/${name}`, to)
+        break
+      case 'sealed':
+        // The root is sealed last, by the script itself; /dev is a part of it here.
+        break
+    }
+  }
+  return into
+}
+
+const DEVICES = ['null', 'zero', 'full', 'random', 'urandom', 'tty']
+const DEVICE_LINKS = [
+  ['fd', '/proc/self/fd'],
+  ['stdin', '/proc/self/fd/0'],
+  ['stdout', '/proc/self/fd/1'],
+  ['stderr', '/proc/self/fd/2'],
+] as const
+
+/** fstab(5): white space and backslashes as octal numbers. */
+function fstabWord(word: string): string {
+  return word.replaceAll(/[\s\\#]/g, (letter) => `\\${letter.charCodeAt(0).toString(8).padStart(3, '0')}`)
+}
