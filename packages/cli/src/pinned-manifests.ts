@@ -1,10 +1,12 @@
+import { existsSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
+import { join } from 'node:path'
 
 import type { PinnedManifest } from '@polder/flatten'
-import type { Gathered } from '@polder/gather'
+import type { Gathered, Pin } from '@polder/gather'
 import { readNpmConfig, readPinned, syncPins, type PinRequest, type SyncReport } from '@polder/index'
-import { matchesPlatform, parsePlatform, PolderError, type PackageId, type Platform } from '@polder/spec'
-import { openStore, storeHome } from '@polder/store'
+import { matchesPlatform, parsePlatform, PolderError, type PackageId, type Platform, unpatchedId } from '@polder/spec'
+import { openStore, readArtifact, storeHome, type Store } from '@polder/store'
 
 import { bytes, count, type Output } from './output.ts'
 import { startProgress } from './progress.ts'
@@ -45,13 +47,58 @@ export async function pinnedManifests(
   // Lockfiles of yarn 1 don't say which platform a package is for: its manifest does.
   const fits = ([id, { manifest }]: readonly [PackageId, PinnedManifest]): boolean =>
     gathered.pins.get(id)?.optional !== true || platforms.some((platform) => matchesPlatform(manifest, platform))
-  return { manifests: new Map([...pinned].filter(fits)), sync }
+  const manifests = await withPatches(store, gathered, pinned)
+  return { manifests: new Map([...manifests].filter(fits)), sync }
+}
+
+/**
+ * The manifests of patched pins as their patches leave them. So a patch that does not apply is found when the lock is
+ * made, and not on every machine that installs it. Of a patch file that is missing only the hash is known.
+ * @throws PolderError `PATCH_FAILED` with all of them
+ */
+async function withPatches(
+  store: Store,
+  { root, pins }: Gathered,
+  manifests: ReadonlyMap<PackageId, PinnedManifest>,
+): Promise<ReadonlyMap<PackageId, PinnedManifest>> {
+  const all = new Map<PackageId, PinnedManifest>()
+  const failures: PolderError[] = []
+  for (const { id, patch } of pins.values()) {
+    const pinned = manifests.get(unpatchedId(id))
+    if (pinned === undefined) continue
+    all.set(id, pinned)
+    if (patch === undefined || !existsSync(join(root, patch.path))) continue
+    const [{ readArchiveManifest }, { installScripts }] = await Promise.all([
+      import('@polder/store/archive'),
+      import('@polder/spec/manifest'),
+    ])
+    const read = { path: patch.path, bytes: readFileSync(join(root, patch.path)) }
+    try {
+      const archive = readArtifact(store, pinned.integrity, id)
+      const { manifest, hasBindingGyp } = await readArchiveManifest(archive, unpatchedId(id), read)
+      all.set(id, { ...pinned, manifest, needsBuild: installScripts(manifest, hasBindingGyp).length > 0 })
+    } catch (error) {
+      if (!(error instanceof PolderError && error.code === 'PATCH_FAILED')) throw error
+      failures.push(error)
+    }
+  }
+  const [first, ...others] = failures
+  if (first !== undefined)
+    throw others.length === 0 ? first : new PolderError(first.code, first.message, { ...first.details, others })
+  return all
 }
 
 /** Every pin but the optional ones that no locked platform can use. */
 function pinRequests(gathered: Gathered, platforms: readonly Platform[]): PinRequest[] {
   const neededBy = usersOfPins(gathered)
-  return [...gathered.pins.values()]
+  // A patched pin is the artifact of the one that it was made from.
+  const artifacts = new Map<PackageId, Pin>()
+  for (const pin of gathered.pins.values()) {
+    const id = unpatchedId(pin.id)
+    const optional = pin.optional && artifacts.get(id)?.optional !== false
+    artifacts.set(id, { ...pin, id, optional })
+  }
+  return [...artifacts.values()]
     .filter((pin) => !pin.optional || platforms.some((platform) => matchesPlatform(pin, platform)))
     .map(({ id, name, reference, integrity, hashFromRegistry = false, source, optional }) => ({
       id,
@@ -68,7 +115,8 @@ function pinRequests(gathered: Gathered, platforms: readonly Platform[]): PinReq
 /** Who asks for a pin, for the report of one that cannot be had: services first, then other pins. Made when asked. */
 function usersOfPins(gathered: Gathered): (id: PackageId) => readonly string[] {
   const users = new Map<PackageId, string[]>()
-  const add = (id: PackageId, user: string): void => {
+  const add = (pin: PackageId, user: string): void => {
+    const id = unpatchedId(pin)
     users.set(id, [...(users.get(id) ?? []), user])
   }
   for (const { path, requirements } of gathered.services) {

@@ -2,6 +2,8 @@ import type { Gathered, GatheredService, LockedEdge, Pin, Policy, Target } from 
 import { compareText, PolderError, type Integrity, type Manifest, type PackageId } from '@polder/spec'
 import { RangeCache } from '@polder/spec/semver-ranges'
 
+import { PatchRule, type EdgeOwner, type SharedPatch } from './patch-rule.ts'
+
 /** What the index knows of a pin: the manifest in its artifact, and our own hash of it. */
 export interface PinnedManifest {
   /** sha512 of the artifact. */
@@ -18,6 +20,7 @@ export interface Universe {
   /** Sorted by path. */
   readonly services: readonly ServiceOwner[]
   readonly ranges: RangeCache
+  readonly sharedPatches: readonly SharedPatch[]
 }
 
 /** An install name. */
@@ -62,6 +65,11 @@ export interface Edge {
   readonly locked: readonly number[]
 }
 
+/** What stands behind the name in a candidate's id: its version or source, and its patch. */
+export function fullReference({ id, pin }: Pick<Candidate, 'id' | 'pin'>): string {
+  return id.slice(pin.name.length + 1)
+}
+
 interface SlotBuilder {
   readonly name: string
   readonly ids: Set<PackageId>
@@ -70,7 +78,8 @@ interface SlotBuilder {
 
 /**
  * Builds the universe. The order of the input does not matter.
- * @throws PolderError `ARTIFACT_MISSING` if a pin that is needed has no manifest
+ * @throws PolderError `ARTIFACT_MISSING` if a pin that is needed has no manifest; `PIN_CONFLICT` if the lockfiles patch
+ *   what one package uses in different ways
  */
 export function compile(
   gathered: Gathered,
@@ -107,7 +116,7 @@ export function compile(
   const services = gathered.services
     .toSorted((a, b) => compareText(a.path, b.path))
     .map((service) => ({ service, edges: edgeCompiler.serviceEdges(service) }))
-  return { slots, services, ranges }
+  return { slots, services, ranges, sharedPatches: edgeCompiler.patchRule.shared }
 }
 
 /** Every install name that a lockfile resolves, with the candidates that stand there in any of them. */
@@ -144,6 +153,7 @@ class EdgeCompiler {
   readonly #builders: ReadonlyMap<string, SlotBuilder>
   readonly #versions: ReadonlyMap<PackageId, string>
   readonly #ranges: RangeCache
+  readonly patchRule: PatchRule
   /** `slot NUL real name NUL range` → positions. */
   readonly #inRange = new Map<string, readonly number[]>()
 
@@ -163,6 +173,7 @@ class EdgeCompiler {
     this.#builders = builders
     this.#versions = versions
     this.#ranges = ranges
+    this.patchRule = new PatchRule(gathered.pins, order)
   }
 
   /** The edges that some lockfile resolved, with the ranges of the manifest. */
@@ -172,14 +183,14 @@ class EdgeCompiler {
       const slot = this.#slotIndex.get(locked.name)
       if (slot === undefined) continue
       const [kind, specifier] = declaration(manifest, locked.name)
-      const edge = this.#edge(slot, kind, specifier, locked)
+      const edge = this.#edge(pin, slot, kind, specifier, locked)
       if (edge !== null) edges.push(edge)
     }
     // A peer that no lockfile resolved is met by whatever the flat root shows, so it still constrains that.
     for (const [name, range] of Object.entries(manifest.peerDependencies)) {
       const slot = this.#slotIndex.get(name)
       if (slot === undefined || pin.edges.some((edge) => edge.name === name)) continue
-      const edge = this.#edge(slot, 'optionalPeer', range, { name, targets: [] })
+      const edge = this.#edge(pin, slot, 'optionalPeer', range, { name, targets: [] })
       if (edge !== null) edges.push(edge)
     }
     return edges.sort((a, b) => a.slot - b.slot)
@@ -194,20 +205,30 @@ class EdgeCompiler {
       const wanted: EdgeKind = kind === 'dev' || kind === 'prod' ? 'prod' : locked === null ? 'optionalPeer' : kind
       const movable =
         this.#policy.pins === 'soft' && range !== null && isExact(range) ? `^${range.replace(/^[=v\s]+/, '')}` : range
-      const edge = this.#edge(slot, wanted, movable, { name, targets: locked === null ? [] : [locked] })
+      const owner = { id: service.path, lockfiles: [service.lockfile] }
+      const edge = this.#edge(owner, slot, wanted, movable, { name, targets: locked === null ? [] : [locked] })
       if (edge !== null) edges.push(edge)
     }
     return edges.sort((a, b) => a.slot - b.slot)
   }
 
   /** Null if nothing can satisfy the edge: a package that is left out on every platform. */
-  #edge(slot: number, kind: EdgeKind, specifier: string | null, { name, targets }: LockedEdge): Edge | null {
+  #edge(
+    owner: EdgeOwner,
+    slot: number,
+    kind: EdgeKind,
+    specifier: string | null,
+    { name, targets }: LockedEdge,
+  ): Edge | null {
     const workspace = this.#builders.get(name)?.workspace ?? null
     const order = this.#order[slot] ?? []
-    const locked = targets
+    const provided = kind === 'peer' || kind === 'optionalPeer'
+    const found = targets
       .flatMap((target) => ('package' in target ? [order.indexOf(target.package)] : []))
       .filter((index) => index >= 0)
-    locked.sort((a, b) => a - b)
+    found.sort((a, b) => a - b)
+    // A peer sees what is provided to it, patched or not.
+    const locked = provided ? found : this.patchRule.resolved(owner, slot, found)
     const toWorkspace = targets.some((target) => 'workspace' in target && target.workspace === workspace)
     const wanted =
       specifier === null ? null : this.#parse(name, specifier, locked[0] === undefined ? undefined : order[locked[0]])
@@ -217,12 +238,13 @@ class EdgeCompiler {
     const respected = locked.some((index) => inRange.includes(index))
     const acceptable =
       respected || locked.length === 0 ? [...new Set([...inRange, ...locked])].sort((a, b) => a - b) : locked
-    const allowed = this.#preferred(name, kind, acceptable, locked)
+    const respecting = provided ? acceptable : this.patchRule.respecting(owner, slot, acceptable, locked)
+    const allowed = this.#preferred(name, kind, respecting, locked)
     if (allowed.length === 0 && !toWorkspace && kind !== 'optionalPeer') return null
     return {
       slot,
       kind,
-      range: specifier ?? '*',
+      range: `${specifier ?? '*'}${this.patchRule.isPatched(slot, locked) ? ', patched' : ''}`,
       allowed: toWorkspace && locked.length === 0 ? [] : allowed,
       workspace: toWorkspace,
       locked,

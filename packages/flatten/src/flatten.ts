@@ -9,10 +9,11 @@ import type {
   Target,
 } from '@polder/lock'
 import { requirementsOf } from '@polder/lock/requirements'
-import { compareText, packageId, sortKeys, type PackageId } from '@polder/spec'
+import { compareText, sortKeys, type PackageId } from '@polder/spec'
 
 import { compile, isExact, type Candidate, type PinnedManifest, type ServiceOwner, type Universe } from './compile.ts'
 import { formInstances, type Instances } from './instances.ts'
+import type { SharedPatch } from './patch-rule.ts'
 import { resolvePeers, type Resolution, type UnmetPeer } from './resolve.ts'
 import { select, type DerivedDemand, type Selection } from './select.ts'
 import { refuseSplits } from './singles.ts'
@@ -40,6 +41,8 @@ export interface FlattenReport {
   readonly moved: readonly Move[]
   /** Peers that see nothing, or something outside their range. As in the lockfiles, mostly: a warning, not a failure. */
   readonly unmetPeers: readonly UnmetPeer[]
+  /** Packages that get something patched for services that have it unpatched. */
+  readonly sharedPatches: readonly SharedPatch[]
 }
 
 export interface Move {
@@ -215,6 +218,7 @@ function packages(formed: Instances): Record<PackageId, LockedPackage> {
       ...(source.kind === 'tarball' ? { tarball: source.url } : {}),
       ...(source.kind === 'file' ? { file: source.path } : {}),
       ...(source.kind === 'git' ? { git: `${source.url}#${source.commit}` } : {}),
+      ...(pin.patch === undefined ? {} : { patch: pin.patch.path, patchHash: pin.patch.hash }),
       dependencies: unbundled(manifest.dependencies),
       optionalDependencies: unbundled(manifest.optionalDependencies),
       peerDependencies: manifest.peerDependencies,
@@ -236,7 +240,7 @@ function instances(formed: Instances): Record<InstanceId, LockedInstance> {
   const written: Record<InstanceId, LockedInstance> = {}
   for (const { id, node, links } of formed.instances.values()) {
     written[id] = {
-      package: packageId(node.candidate.pin.name, node.candidate.pin.reference),
+      package: node.candidate.id,
       ...(formed.optional.has(id) ? { optional: true } : {}),
       ...(formed.inCheckout.has(id) ? { inCheckout: true } : {}),
       links: Object.fromEntries([...links].map(([name, { target }]) => [name, target])),
@@ -278,6 +282,9 @@ function report(
     lowerBound: solution.lowerBound.total,
     moved: moved.sort((a, b) => compareText(a.service, b.service) || compareText(a.name, b.name)),
     unmetPeers: resolution.unmetPeers.toSorted((a, b) => compareText(a.owner, b.owner) || compareText(a.name, b.name)),
+    sharedPatches: universe.sharedPatches.toSorted(
+      (a, b) => compareText(a.owner, b.owner) || compareText(a.uses, b.uses),
+    ),
   }
 }
 

@@ -1,7 +1,7 @@
 import type { InstanceId, Target } from '@polder/lock'
 import { compareText } from '@polder/spec'
 
-import type { EdgeKind, ServiceOwner, Universe } from './compile.ts'
+import { fullReference, type EdgeKind, type ServiceOwner, type Universe } from './compile.ts'
 import type { Link, Node, Resolution } from './resolve.ts'
 
 /** An instance: all nodes of one candidate that see the same things. */
@@ -129,7 +129,8 @@ function contextText(universe: Universe, node: Node): string {
   return [...node.context]
     .map(([slot, position]) => {
       const { candidates = [], name = '', workspace = null } = universe.slots[slot] ?? {}
-      return `(${name}@${candidates[position]?.pin.reference ?? `link:${workspace ?? ''}`})`
+      const candidate = candidates[position]
+      return `(${name}@${candidate === undefined ? `link:${workspace ?? ''}` : fullReference(candidate)})`
     })
     .join('')
 }

@@ -1,7 +1,7 @@
 import type { Split, SplitDemand } from '@polder/lock'
 import { sortKeys } from '@polder/spec'
 
-import type { Universe } from './compile.ts'
+import { fullReference, type Universe } from './compile.ts'
 import { isHard, ownerName, type DerivedDemand, type Owner } from './select.ts'
 
 interface Demand {
@@ -33,7 +33,8 @@ export function explainSplits(
       const witness = only.toSorted((a, b) => a.allowed.length - b.allowed.length)[0]
       if (witness !== undefined) witnesses.push(witness)
       const owners = new Set(only.map(({ owner }) => owner)).size
-      const version = candidates[position]?.pin.reference ?? ''
+      const candidate = candidates[position]
+      const version = candidate === undefined ? '' : fullReference(candidate)
       versions[version] = {
         range: witness?.range ?? '*',
         owner: witness === undefined ? '' : ownerName(witness.owner),

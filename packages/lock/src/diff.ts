@@ -104,9 +104,10 @@ function keyChanges(
 function packageChanges(before: readonly string[], after: readonly string[]): PackageChange[] {
   const changes = new Map<string, { removed: string[]; added: string[] }>()
   const note = (id: string, side: 'removed' | 'added'): void => {
-    const { name, reference } = splitPackageId(id)
+    const { name } = splitPackageId(id)
     const change = changes.get(name) ?? { removed: [], added: [] }
-    change[side].push(reference)
+    // Another patch of the same version is a change, too.
+    change[side].push(id.slice(name.length + 1))
     changes.set(name, change)
   }
   const [old, young] = [new Set(before), new Set(after)]

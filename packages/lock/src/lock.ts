@@ -91,6 +91,9 @@ export interface LockedPackage extends PlatformCondition {
   readonly tarball?: string
   readonly file?: string
   readonly git?: string
+  /** The file that its artifact is patched with, and the sha256 of that file in hexadecimal. */
+  readonly patch?: string
+  readonly patchHash?: string
   readonly dependencies?: Readonly<Record<string, string>>
   readonly optionalDependencies?: Readonly<Record<string, string>>
   readonly peerDependencies?: Readonly<Record<string, string>>

@@ -149,6 +149,8 @@ const LOCK = z.strictObject({
         tarball: text.optional(),
         file: relativePath.optional(),
         git: text.optional(),
+        patch: relativePath.optional(),
+        patchHash: text.regex(/^[0-9a-f]{64}$/, 'is no sha256').optional(),
         dependencies: strings.optional(),
         optionalDependencies: strings.optional(),
         peerDependencies: strings.optional(),

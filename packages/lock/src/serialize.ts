@@ -58,7 +58,7 @@ function service(value: LockedService): object {
 
 function lockedPackage(value: LockedPackage): object {
   return {
-    ...pick(value, ['integrity', 'version', 'tarball', 'file', 'git']),
+    ...pick(value, ['integrity', 'version', 'tarball', 'file', 'git', 'patch', 'patchHash']),
     ...sortedRecords(value, ['dependencies', 'optionalDependencies', 'peerDependencies', 'engines', 'bin']),
     ...pick(value, ['optionalPeers', 'bundled', 'os', 'cpu', 'libc', 'needsBuild', 'deprecated']),
   }

@@ -2,6 +2,7 @@ import { hasEnvironment, environmentPath, publishEnvironment, readTree, unpackTr
 
 import { newTransfer, placePackage } from './package-files.ts'
 import type { Plan } from './planned.ts'
+import { wantedTree } from './wanted-tree.ts'
 
 /** How far realising is; `label` is the last package. */
 export interface RealiseProgress {
@@ -15,21 +16,25 @@ export interface RealiseProgress {
  * Makes sure that everything a checkout links to is there: unpacks what is not unpacked, and builds the shared
  * environment unless the store has it. Safe to be killed at any point and to run several times at once. Hold a lease
  * on the store (`withLease`) around this and {@link linkCheckout}.
+ * @param checkout where patch files are, absolute; this process's directory unless told
  * @returns where the environment is, or null in the self-contained layout
  * @throws PolderError `ARTIFACT_MISSING` (all of them, in `details.others`), `ARTIFACT_CORRUPT`, `ARCHIVE_REFUSED`,
- *   `DISK_FULL`, `STORE_UNWRITABLE`
+ *   `PATCH_FAILED`, `DISK_FULL`, `STORE_UNWRITABLE`
  */
 export async function realiseEnvironment(
   store: Store,
   plan: Plan,
-  { onProgress }: { readonly onProgress?: (progress: RealiseProgress) => void } = {},
+  {
+    checkout,
+    onProgress,
+  }: { readonly checkout?: string; readonly onProgress?: (progress: RealiseProgress) => void } = {},
 ): Promise<string | null> {
   const shared = plan.layout === 'linked'
   const isThere = shared && hasEnvironment(store, plan.id)
   const wanted = [...(isThere ? [] : plan.environment), ...plan.checkout.packages]
   await unpackTrees(
     store,
-    wanted.map(({ tree: id, integrity, package: label, bin }) => ({ id, integrity, label, bin })),
+    wanted.map((planned) => wantedTree(store, planned, checkout)),
     { onProgress: ({ done, total, label }) => onProgress?.({ phase: 'unpack', done, total, label }) },
   )
   if (!shared) return null

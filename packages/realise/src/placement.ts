@@ -1,6 +1,6 @@
-import type { InstanceId, NpmLock, Target } from '@polder/lock'
+import type { InstanceId, LockedPackage, NpmLock, Target } from '@polder/lock'
 import { compareText, isPackageName, sortKeys, splitPackageId } from '@polder/spec'
-import { treeId } from '@polder/store'
+import { patchedTreeId, treeId } from '@polder/store'
 import { createHash } from 'node:crypto'
 
 import type { Layout, Place, PlannedLink, PlannedPackage } from './planned.ts'
@@ -54,13 +54,18 @@ export function planPackages(npm: NpmLock, placement: Placement, place: Place): 
       instance: id,
       package: instance.package,
       integrity: pkg.integrity,
-      tree: treeId(pkg.integrity),
+      ...treeOf(pkg),
       bin: sortKeys(pkg.bin ?? {}),
       directory: spot.directory,
       links: planLinks(id, spot, instance.links ?? {}, placement),
     })
   }
   return packages.sort((a, b) => compareText(a.directory, b.directory))
+}
+
+function treeOf({ integrity, patch, patchHash }: LockedPackage): Pick<PlannedPackage, 'tree' | 'patch'> {
+  if (patch === undefined || patchHash === undefined) return { tree: treeId(integrity) }
+  return { tree: patchedTreeId(integrity, patchHash), patch: { path: patch, hash: patchHash } }
 }
 
 /** Where a link to this target leads. */

@@ -43,6 +43,8 @@ export interface PlannedPackage {
   readonly integrity: Integrity
   /** What its files are linked from: the artifact's tree, unless something was done to it. */
   readonly tree: TreeId
+  /** A file of the repository, with the hash that it has to have, by which the artifact is changed. */
+  readonly patch?: { readonly path: string; readonly hash: string }
   readonly bin: Readonly<Record<string, string>>
   readonly directory: string
   /** What Node would otherwise resolve to something else. Where the package bundles the name, its own copy stays. */

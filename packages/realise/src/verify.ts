@@ -16,6 +16,7 @@ import { join } from 'node:path'
 import { isCache, NODE_MODULES_MARKER } from './node-modules.ts'
 import { linkText, ownLinks } from './package-files.ts'
 import type { Plan, PlannedLink, PlannedPackage } from './planned.ts'
+import { wantedTree } from './wanted-tree.ts'
 
 /** A file, link or directory that is not as the lock says. */
 export interface CheckoutDifference {
@@ -60,7 +61,7 @@ interface CheckedTree {
  * Compares the environment, the trees it was made from and the `node_modules` of the checkout with the plan: every
  * file's hash, every link, and that there is nothing else. A damaged file is named at each place where it is. Tools' caches in the checkout's `node_modules` are not looked at.
  * @returns what differs, by path; empty if all is well
- * @throws PolderError `ARTIFACT_MISSING` or `ARTIFACT_CORRUPT` if a collected tree cannot be unpacked to compare with
+ * @throws PolderError `ARTIFACT_MISSING`, `ARTIFACT_CORRUPT` or `PATCH_FAILED` if a collected tree cannot be unpacked to compare with
  */
 export async function verifyCheckout({
   store,
@@ -72,9 +73,7 @@ export async function verifyCheckout({
   const everything = [...plan.environment, ...plan.checkout.packages]
   await unpackTrees(
     store,
-    everything
-      .filter(({ tree }) => !hasTree(store, tree))
-      .map(({ tree: id, integrity, package: label, bin }) => ({ id, integrity, label, bin })),
+    everything.filter(({ tree }) => !hasTree(store, tree)).map((planned) => wantedTree(store, planned, checkout)),
   )
   const differences: CheckoutDifference[] = []
   const trees = new Map<TreeId, CheckedTree>()

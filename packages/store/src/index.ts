@@ -12,7 +12,7 @@ export { livenessOf, ownIdentity, type ProcessIdentity } from './process-identit
 export { hasArtifact, openArtifact, readArtifact, type FileState } from './read.ts'
 export type { Patch } from './patch.ts'
 export { readRoots, recordRoot } from './roots.ts'
-export { hasTree, readTree, unpackTrees, type Tree } from './trees.ts'
+export { hasTree, readTree, unpackTrees, type Tree, type WantedTree } from './trees.ts'
 export { discardStaged, publishStaged, stageArtifact } from './staging.ts'
 export { readTreeHashes, verifyArtifacts, verifyTree } from './verify.ts'
 export { writeArtifact, type StagedArtifact } from './write.ts'

@@ -1,7 +1,15 @@
+import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
-import { basename, join, resolve } from 'node:path'
+import { basename, join, normalize, relative, resolve } from 'node:path'
 
-import { exportPackageLock, exportPnpmLock, type Lock, type PnpmWorkspaceSettings } from '@polder/lock'
+import {
+  exportPackageLock,
+  exportPnpmLock,
+  type Lock,
+  type LockedPackage,
+  type PnpmWorkspaceSettings,
+} from '@polder/lock'
+import { type PackageId, unpatchedId } from '@polder/spec'
 import { atomicWrite } from '@polder/store'
 import { parse, parseAllDocuments, stringify } from 'yaml'
 
@@ -11,8 +19,15 @@ import type { Output } from '../output.ts'
 /** `polder export pnpm-lock`: a `pnpm-lock.yaml`, and a `pnpm-workspace.yaml` that lists the services unless there is one. */
 export function exportPnpm(cwd: string, directory: string | undefined, output: Output): number {
   const { root, lock } = openCheckout(cwd)
-  const text = exportPnpmLock(lock, workspaceSettings(root))
-  const workspace = stringify({ packages: workspacesOf(lock) })
+  const settings = workspaceSettings(root)
+  const patchedDependencies = pnpmPatches(root, settings.settings, lock)
+  const text = exportPnpmLock(lock, { ...settings, patchedDependencies })
+  const target = resolve(cwd, directory ?? root)
+  const links = Object.entries(patchedDependencies).map(([key, { path }]) => [key, relative(target, join(root, path))])
+  const workspace = stringify({
+    packages: workspacesOf(lock),
+    ...(links.length === 0 ? {} : { patchedDependencies: Object.fromEntries(links) as Record<string, string> }),
+  })
   return writeExport(cwd, directory, output, { 'pnpm-lock.yaml': text, 'pnpm-workspace.yaml': workspace })
 }
 
@@ -68,6 +83,30 @@ function workspaceSettings(root: string): PnpmWorkspaceSettings {
     settings: document,
     ...ownLockfile(root),
   }
+}
+
+/**
+ * The patches as pnpm is told of them, with its own hash of each, which is that of the text whatever its line ends: by
+ * the settings of the repository, or else by the lock.
+ */
+function pnpmPatches(
+  root: string,
+  settings: PnpmWorkspaceSettings['settings'],
+  { npm }: Lock,
+): NonNullable<PnpmWorkspaceSettings['patchedDependencies']> {
+  const own = settings?.['patchedDependencies'] as Readonly<Record<string, string>> | undefined
+  const locked = Object.entries(npm.packages as Readonly<Record<string, LockedPackage>>).flatMap(([id, { patch }]) =>
+    patch === undefined ? [] : [[unpatchedId(id as PackageId), patch] as const],
+  )
+  const entries = settings === undefined ? locked : Object.entries(own ?? {})
+  const hashes = new Map(Object.values(npm.packages).map(({ patch, patchHash }) => [patch, patchHash]))
+  return Object.fromEntries(
+    entries.map(([key, path]) => {
+      const text = existsSync(join(root, path)) ? readFileSync(join(root, path), 'utf8').replaceAll('\r\n', '\n') : null
+      const hash = text === null ? (hashes.get(path) ?? '') : createHash('sha256').update(text).digest('hex')
+      return [key, { path: normalize(path), hash }]
+    }),
+  )
 }
 
 /** What pnpm itself wrote into its lockfile for these settings, if the repository has such a file. */

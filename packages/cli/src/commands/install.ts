@@ -2,7 +2,7 @@ import { nearestRoot } from '@polder/gather/inputs'
 import { linkCheckout, realiseEnvironment, type Layout, type LinkReport, type Plan } from '@polder/realise'
 import { hasEnvironment, openStore, storeHome, withLease, type Store } from '@polder/store'
 
-import { changedInputs, lockDigest, outOfDate, stateInputs } from '../lock-file.ts'
+import { changedInputs, outOfDate, stateInputs } from '../lock-file.ts'
 import { count, duration, type Output } from '../output.ts'
 import { planLock, type PlannedLock } from '../planned-lock.ts'
 import { startProgress } from '../progress.ts'
@@ -19,13 +19,12 @@ export async function install(cwd: string, output: Output, options: InstallOptio
   const root = nearestRoot(cwd) ?? (await import('@polder/gather')).findRoot(cwd)
   const store = openStore(storeHome(process.env))
   const planned = await planLock(store, root, options.layout)
-  const { plan } = planned
+  const { plan, packages } = planned
   const changed = changedInputs(root, planned.inputs)
   if (changed.length > 0) throw outOfDate(`${count(changed.length, 'file')} changed since it was made`, changed)
   const built = !hasEnvironment(store, plan.id)
   const { environmentPath, linked } = await withLease(store, () => realise(store, root, planned, options, output))
   for (const path of linked.replaced) output.note(`replaced: ${path}, which another tool had made`)
-  const packages = new Set([...plan.environment, ...plan.checkout.packages].map((placed) => placed.package)).size
   printInstalled(output, { plan, packages, built, linked, milliseconds: performance.now() - started })
   output.result({
     upToDate: false,
@@ -43,13 +42,14 @@ export async function install(cwd: string, output: Output, options: InstallOptio
 async function realise(
   store: Store,
   root: string,
-  { plan, inputs, lockText }: PlannedLock,
+  { plan, inputs, lockDigest }: PlannedLock,
   { layout, force }: InstallOptions,
   output: Output,
 ): Promise<{ environmentPath: string | null; linked: LinkReport }> {
   const progress = startProgress(output, 'Installing')
   try {
     const environmentPath = await realiseEnvironment(store, plan, {
+      checkout: root,
       onProgress: ({ done, total, label }) => {
         progress.update(done, total, label)
       },
@@ -60,8 +60,8 @@ async function realise(
       plan,
       environmentPath,
       state: {
-        lock: lockDigest(lockText),
-        inputs: stateInputs(root, inputs, lockText),
+        lock: lockDigest,
+        inputs: stateInputs(root, inputs, lockDigest),
         ...(layout === undefined ? {} : { layoutAsked: true }),
         polder: polderVersion(),
       },

@@ -34,6 +34,10 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
   if (options.check) return check(gathered, existing, output)
   const { manifests, sync } = await pinnedManifests(gathered, output, options.offline)
   const flattened = flatten(gathered, manifests)
+  for (const { owner, uses, unpatchedIn } of flattened.report.sharedPatches)
+    output.note(
+      `warning: ${owner} gets ${uses}, patched, also for ${unpatchedIn.join(' and ')}, which does not patch it`,
+    )
   const text = serializeLock(flattened.lock)
   const changed = text !== existing
   const diff = changed && existing !== null && options.service.length === 0 ? tryDiff(existing, flattened.lock) : null

@@ -1,4 +1,4 @@
-import { compareText, PolderError, sortKeys, splitPackageId } from '@polder/spec'
+import { compareText, PolderError, sortKeys, splitPackageId, unpatchedId, type PackageId } from '@polder/spec'
 
 import type { InstanceId, Lock, LockedPackage, LockedRequirement, LockedService, NpmLock, Target } from '../lock.ts'
 import { requirementsOf } from '../requirements.ts'
@@ -6,10 +6,12 @@ import { requirementsOf } from '../requirements.ts'
 /**
  * The lock as a `package-lock.json`, version 3 (npm's "package-lock.json" document), of a root whose `workspaces` are
  * the services, for `npm ci`. Without `resolved`: npm asks the registry that it is configured for.
- * @throws PolderError `EXPORT_UNSUPPORTED` for requirements that npm does not understand (`workspace:`, `catalog:`)
+ * @throws PolderError `EXPORT_UNSUPPORTED` for requirements that npm does not understand (`workspace:`, `catalog:`), and
+ *   for patched packages
  */
 export function exportPackageLock({ npm }: Lock): string {
   refuseForeignProtocols(npm)
+  refusePatches(npm)
   const { name = 'polder-export', version } = npm.services['.'] ?? {}
   const placed = new Placement(npm).place()
   const workspaces = Object.keys(npm.services).filter((path) => path !== '.')
@@ -54,6 +56,17 @@ function refuseForeignProtocols({ services }: NpmLock): void {
       hint: 'npm takes a range where pnpm and yarn take workspace: and catalog:; or use `polder export pnpm-lock`',
     },
   )
+}
+
+function refusePatches({ packages }: NpmLock): void {
+  const patched = Object.entries(packages as Readonly<Record<string, LockedPackage>>).flatMap(([id, { patch }]) =>
+    patch === undefined ? [] : [new PolderError('EXPORT_UNSUPPORTED', `${unpatchedId(id as PackageId)} by ${patch}`)],
+  )
+  if (patched.length === 0) return
+  throw new PolderError('EXPORT_UNSUPPORTED', 'npm applies no patches, and the lock has packages that are patched', {
+    others: patched,
+    hint: 'use `polder export pnpm-lock`',
+  })
 }
 
 /** npm gives a workspace without a name that of its directory. */

@@ -11,6 +11,7 @@ import type {
   Target,
 } from '../lock.ts'
 import { requirementsOf } from '../requirements.ts'
+import { withoutPnpmPatch, withPnpmPatches } from './pnpm-patches.ts'
 
 /** What `pnpm-workspace.yaml` says and pnpm compares with the lockfile. */
 export interface PnpmWorkspaceSettings {
@@ -21,6 +22,8 @@ export interface PnpmWorkspaceSettings {
   readonly specifiers?: Readonly<Record<string, Readonly<Record<string, string>>>>
   /** As pnpm's own lockfile has it. It says which `packageExtensions` the lockfile was made with. */
   readonly packageExtensionsChecksum?: string
+  /** `name`, `name@version` or `name@range` → the patch file in the repository, and pnpm's own hash of it. */
+  readonly patchedDependencies?: Readonly<Record<string, { readonly path: string; readonly hash: string }>>
   /** All other settings by name, of which those count that shape a lockfile. */
   readonly settings?: Readonly<Record<string, unknown>>
 }
@@ -38,9 +41,13 @@ const LOCKFILE_SETTINGS = [
 /**
  * The lock as a `pnpm-lock.yaml`, version 9.0 (pnpm's `@pnpm/lockfile.types`), with every service as an importer,
  * for `pnpm install --frozen-lockfile` in a workspace that lists the services.
+ * @throws PolderError `EXPORT_UNSUPPORTED` for patches that the settings of the workspace do not have: pnpm patches
+ *   every package of a version, or none
  */
-export function exportPnpmLock({ npm }: Lock, workspace: PnpmWorkspaceSettings = {}): string {
+export function exportPnpmLock(lock: Lock, workspace: PnpmWorkspaceSettings = {}): string {
   const { catalogs = {}, overrides = {}, specifiers = {}, packageExtensionsChecksum, settings = {} } = workspace
+  const { patchedDependencies = {} } = workspace
+  const npm = withPnpmPatches(lock.npm, patchedDependencies)
   const set = LOCKFILE_SETTINGS.filter((name) => settings[name] !== undefined)
   const used = usedCatalogs(npm.services, catalogs)
   return dump(
@@ -54,6 +61,11 @@ export function exportPnpmLock({ npm }: Lock, workspace: PnpmWorkspaceSettings =
       ...(Object.keys(used).length === 0 ? {} : { catalogs: used }),
       ...(Object.keys(overrides).length === 0 ? {} : { overrides: sortKeys(overrides) }),
       ...(packageExtensionsChecksum === undefined ? {} : { packageExtensionsChecksum }),
+      ...withoutEmpty({
+        patchedDependencies: Object.fromEntries(
+          Object.entries(sortKeys(patchedDependencies)).map(([key, { hash }]) => [key, hash]),
+        ),
+      }),
       importers: Object.fromEntries(
         Object.entries(sortKeys(npm.services)).map(([path, service]) => [
           path,
@@ -117,7 +129,7 @@ function packages(locked: Lock['npm']['packages'], instances: Lock['npm']['insta
         const peers = entry.peerDependencies ?? {}
         const optional = (entry.optionalPeers ?? []).toSorted(compareText)
         return [
-          id,
+          withoutPnpmPatch(id),
           {
             resolution: {
               integrity: entry.integrity,
