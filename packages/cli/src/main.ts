@@ -194,8 +194,15 @@ function commandLine(perform: Perform): Command {
     .option('--socket <path>', 'listen on a unix socket instead, which only you can use')
     .option('--base-url <url>', 'what tarball URLs begin with (default: where it listens)')
     .option('--memory <megabytes>', 'for documents and tarballs that are ready to be sent', '256')
+    .option('--workers <number>', 'processes that share the work', '1')
+    .option('--log [file]', 'a line of JSON for every request, to stderr or a file')
     .action((flags: OutputFlags & ServeFlags) =>
       perform(flags, async (output) => (await import('./commands/index-serve.ts')).indexServe(cwd, output, flags)),
+    )
+  command(index, 'refused', 'what the servers of this store were asked for that is not pinned: who, what, how often')
+    .option('--clear', 'forget it after printing it', false)
+    .action((flags: OutputFlags & { clear: boolean }) =>
+      perform(flags, async (output) => (await import('./commands/index-refused.ts')).indexRefused(output, flags)),
     )
 
   const store = program.command('store').description('the store that all checkouts share')

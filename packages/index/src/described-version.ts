@@ -1,16 +1,16 @@
 import { createHash } from 'node:crypto'
 
-import { algorithmOf, hexDigest, type Integrity, isErrno, type Manifest, PolderError } from '@polder/spec'
-import { openArtifact, type Store } from '@polder/store'
+import { algorithmOf, hexDigest, type Integrity, isErrno, PolderError } from '@polder/spec'
+import { openArtifact, readArtifact, type Store } from '@polder/store'
 
-import { readManifest } from './manifests.ts'
+import { readManifest, writeManifest } from './manifests.ts'
 import type { DescribedVersion } from './npm-documents.ts'
+import type { PinnedPackage } from './pin.ts'
 import { readAttestations, readRelease, type Release } from './releases.ts'
-import type { PinnedVersion } from './served-versions.ts'
+import type { PinnedVersion } from './locked-pins.ts'
 
 /**
- * Everything that is known of a pin: the manifest out of its artifact (or, if that record is gone, what the lock has of
- * it), and what the registry's document said, as far as that was about the bytes that are pinned.
+ * Everything that is known of a pin: the manifest out of its artifact, and what the registry's document said, as far as that was about the bytes that are pinned.
  * @param shasums sha1 by integrity, of those for which no record has it; filled here
  */
 export async function describeVersion(
@@ -18,14 +18,14 @@ export async function describeVersion(
   pin: PinnedVersion,
   shasums: Map<Integrity, string | undefined>,
 ): Promise<DescribedVersion> {
-  const stored = readManifest(store, pin.integrity)
+  const { manifest, needsBuild } = await manifestOf(store, pin)
   const recorded = readRelease(store, pin.id)
   const shasum = await shasumOf(store, pin, recorded, shasums)
   const release = recorded === undefined || isAbout(recorded, pin, shasum) ? recorded : withoutHashes(recorded)
   return {
     pin,
-    manifest: stored?.manifest ?? lockedManifest(pin),
-    needsBuild: stored?.needsBuild ?? pin.locked?.needsBuild === true,
+    manifest,
+    needsBuild,
     ...(release === undefined ? {} : { release }),
     ...(shasum === undefined ? {} : { shasum }),
     attested: release?.attestations !== undefined && readAttestations(store, pin.id) !== undefined,
@@ -75,21 +75,26 @@ function withoutHashes({ name, version, registry, published, deprecated, distTag
   }
 }
 
-function lockedManifest({ name, version, locked }: PinnedVersion): Manifest {
-  return {
-    name,
-    version,
-    dependencies: locked?.dependencies ?? {},
-    devDependencies: {},
-    optionalDependencies: locked?.optionalDependencies ?? {},
-    peerDependencies: locked?.peerDependencies ?? {},
-    optionalPeers: locked?.optionalPeers ?? [],
-    bundled: locked?.bundled ?? [],
-    engines: locked?.engines ?? {},
-    bin: locked?.bin ?? {},
-    scripts: {},
-    ...(locked?.os === undefined ? {} : { os: locked.os }),
-    ...(locked?.cpu === undefined ? {} : { cpu: locked.cpu }),
-    ...(locked?.libc === undefined ? {} : { libc: locked.libc }),
+/** The recorded manifest; if that is gone or of another format, the artifact's, which is recorded again. */
+async function manifestOf(store: Store, { id, integrity }: PinnedVersion): Promise<PinnedPackage> {
+  const stored = readManifest(store, integrity)
+  if (stored !== undefined) return stored
+  // Hardly ever needed, and what reads archives takes long to load.
+  const [{ readArchiveManifest }, { installScripts }] = await Promise.all([
+    import('@polder/store/archive'),
+    import('@polder/spec/manifest'),
+  ])
+  const { manifest, hasBindingGyp } = await readArchiveManifest(readArtifact(store, integrity, id), id)
+  const described = { integrity, manifest, needsBuild: installScripts(manifest, hasBindingGyp).length > 0 }
+  keep(store, described)
+  return described
+}
+
+/** A store that cannot be written to still serves. */
+function keep(store: Store, described: PinnedPackage): void {
+  try {
+    writeManifest(store, described)
+  } catch (error) {
+    if (!(error instanceof PolderError)) throw error
   }
 }

@@ -2,7 +2,7 @@ import { compareText, type Manifest, splitPackageId } from '@polder/spec'
 import type { RangeCache } from '@polder/spec/semver-ranges'
 
 import type { Release } from './releases.ts'
-import type { PinnedVersion } from './served-versions.ts'
+import type { PinnedVersion } from './locked-pins.ts'
 
 /** A version with everything that its document says. */
 export interface DescribedVersion {
@@ -103,7 +103,7 @@ function distTags(versions: readonly DescribedVersion[]): Record<string, string>
 
 function abbreviatedVersion(described: DescribedVersion, context: DocumentContext): Record<string, unknown> {
   const { pin, manifest, needsBuild, release } = described
-  const deprecated = release?.deprecated ?? pin.locked?.deprecated
+  const deprecated = release?.deprecated ?? pin.deprecated
   return {
     name: pin.name,
     version: pin.version,

@@ -1,4 +1,4 @@
-import type { Lock } from '@polder/lock'
+import type { Lock, LockedKey } from '@polder/lock'
 import type { Integrity } from '@polder/spec'
 import { RangeCache } from '@polder/spec/semver-ranges'
 import type { Store } from '@polder/store'
@@ -10,13 +10,14 @@ import type { Resource } from './resource.ts'
 import { ServedArtifact } from './served-artifact.ts'
 import { ServedDocument } from './served-document.ts'
 import {
-  type NamedLock,
-  pinnedFiles,
+  lockedPins,
+  type LockedPins,
   type PinnedUrl,
-  pinnedVersions,
   type PinnedVersion,
   type PinnedVersions,
-} from './served-versions.ts'
+  unionOfFiles,
+  unionOfPins,
+} from './locked-pins.ts'
 
 /** Some pins as one registry: those of one lock, or of all. */
 export interface View {
@@ -25,8 +26,11 @@ export interface View {
   readonly versions: PinnedVersions
   /** By path. */
   readonly files: ReadonlyMap<string, PinnedUrl>
-  readonly locks: readonly Lock[]
+  readonly keys: ReadonlyMap<string, LockedKey>
 }
+
+/** A lock, or what of it counts here, and the short digest of its text by which its view is asked for. */
+export type NamedLock = { readonly id: string } & ({ readonly lock: Lock } | { readonly pins: LockedPins })
 
 /**
  * What several locks pin, ready to be served. It does not change: for other locks there is another one, and the bytes are
@@ -43,13 +47,13 @@ export class PinnedIndex {
   readonly #ranges = new RangeCache()
   readonly #sites = new Map<string, Site>()
 
-  constructor(store: Store, locks: readonly NamedLock[], memoryBytes: number) {
+  constructor(store: Store, locks: ReadonlyMap<string, LockedPins>, memoryBytes: number) {
     this.store = store
     this.memory = new BodyMemory(memoryBytes)
-    this.all = viewOf('', locks)
+    this.all = viewOf('', [...locks.values()])
     // Of one lock alone that is the same, which is nearly always so.
     this.views = new Map(
-      locks.map((named) => [named.id, locks.length === 1 ? { ...this.all, id: named.id } : viewOf(named.id, [named])]),
+      [...locks].map(([id, pins]) => [id, locks.size === 1 ? { ...this.all, id } : viewOf(id, [pins])]),
     )
   }
 
@@ -97,7 +101,8 @@ export function openIndex(
   locks: readonly NamedLock[],
   { memoryBytes }: { readonly memoryBytes: number },
 ): PinnedIndex {
-  return new PinnedIndex(store, locks, memoryBytes)
+  const pins = locks.map((named) => [named.id, 'pins' in named ? named.pins : lockedPins(named.lock)] as const)
+  return new PinnedIndex(store, new Map(pins), memoryBytes)
 }
 
 /** An index under one base URL: what the URLs of requests stand for. */
@@ -167,8 +172,9 @@ export class Site {
   }
 }
 
-function viewOf(id: string, locks: readonly NamedLock[]): View {
-  return { id, versions: pinnedVersions(locks), files: pinnedFiles(locks), locks: locks.map(({ lock }) => lock) }
+function viewOf(id: string, locks: readonly LockedPins[]): View {
+  const keys = new Map(locks.flatMap((lock) => Object.entries(lock.keys)))
+  return { id, versions: unionOfPins(locks), files: unionOfFiles(locks), keys }
 }
 
 /** `''` for all, `/@lock/<id>` for one lock. */

@@ -1,7 +1,7 @@
 import { compareText } from '@polder/spec'
 import type { RangeCache } from '@polder/spec/semver-ranges'
 
-import type { PinnedVersions } from './served-versions.ts'
+import type { PinnedVersions } from './locked-pins.ts'
 
 /** At most so many results are given at once, as registries do. */
 const MOST = 250

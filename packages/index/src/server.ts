@@ -3,12 +3,14 @@ import type { Socket } from 'node:net'
 
 import { listen, type ListenAddress, type Listening } from './listen-address.ts'
 import { Counters, type MetricsSample } from './metrics.ts'
-import { openIndex, type PinnedIndex, type Site } from './pinned-index.ts'
+import { type NamedLock, openIndex, type PinnedIndex } from './pinned-index.ts'
 import type { Refusal } from './refusal.ts'
 import { createRouter } from './router.ts'
 
-export { openIndex, type ListenAddress, type MetricsSample, type PinnedIndex, type Refusal }
-export type { NamedLock } from './served-versions.ts'
+export { openIndex, type ListenAddress, type MetricsSample, type NamedLock, type PinnedIndex, type Refusal }
+export { lockedPins, type LockedPins } from './locked-pins.ts'
+
+export { clearRefused, openRefusedRecord, readRefused, type RefusedEntry, type RefusedRecord } from './refused.ts'
 
 export interface ServerOptions {
   readonly listen: ListenAddress
@@ -47,6 +49,8 @@ export interface IndexServer {
   readonly address: string
   /** Answers from another index from now on: the lock changed. */
   use(index: PinnedIndex): void
+  /** Makes the documents before somebody asks for them, as far as there is room for them. */
+  prepare(): Promise<void>
   /** What `/-/metrics` says of this process. */
   sample(): MetricsSample
   /** Takes no more requests, finishes those that are being answered, at most for `graceMs` (default: 10 s). */
@@ -75,7 +79,6 @@ const GRACE_MS = 10_000
  */
 export async function startIndexServer(index: PinnedIndex, options: ServerOptions): Promise<IndexServer> {
   const counters = new Counters()
-  let site: Site | undefined
   const server = createServer(LIMITS)
   server.maxConnections = MAX_CONNECTIONS
   server.timeout = IDLE_MS
@@ -88,10 +91,10 @@ export async function startIndexServer(index: PinnedIndex, options: ServerOption
   const baseUrl = withSlash(
     options.baseUrl ?? `http://${listening.port === undefined ? `127.0.0.1:${DEFAULT_PORT}` : listening.address}/`,
   )
-  site = index.site(baseUrl)
-  const sample = (): MetricsSample => sampleOf(counters, site?.index ?? index)
+  let site = index.site(baseUrl)
+  const sample = (): MetricsSample => sampleOf(counters, site.index)
   const router = createRouter({
-    site: () => site ?? index.site(baseUrl),
+    site: () => site,
     counters,
     hosts: listening.port === undefined ? null : hostsOf(listening, baseUrl),
     asker: options.asker,
@@ -107,6 +110,10 @@ export async function startIndexServer(index: PinnedIndex, options: ServerOption
     address: listening.address,
     use: (other) => {
       site = other.site(baseUrl)
+    },
+    prepare: async () => {
+      const prepared = site
+      await prepared.prepare(() => site !== prepared || !server.listening)
     },
     sample,
     close: (graceMs = GRACE_MS) => close(server, listening, graceMs),

@@ -46,7 +46,7 @@ const ROUTES: Readonly<Record<string, Route>> = {
     answerFailure(exchange, 'service', { status: 401, code: 'NO_ACCOUNTS', reason })
   },
   '/-/npm/v1/keys': (exchange, { view }) => {
-    const keys = new Map(view.locks.flatMap(({ index }) => Object.entries(index?.keys ?? {})))
+    const { keys } = view
     if (keys.size === 0) {
       const reason = 'the lock has no signing keys, so signatures cannot be checked; `polder index sync` records them'
       answerFailure(exchange, 'service', { status: 404, code: 'NO_KEYS', reason })

@@ -1,68 +1,201 @@
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 
-import { type IndexServer, openIndex, type PinnedIndex, startIndexServer } from '@polder/index/server'
-import { parseLock } from '@polder/lock'
-import { PolderError } from '@polder/spec'
-import { openStore, storeHome } from '@polder/store'
+import { nearestRoot } from '@polder/gather/inputs'
+import {
+  type IndexServer,
+  type NamedLock,
+  openIndex,
+  openRefusedRecord,
+  type PinnedIndex,
+  type ServerOptions,
+  startIndexServer,
+} from '@polder/index/server'
+import { isErrno, PolderError } from '@polder/spec'
+import { openStore, storeHome, type Store } from '@polder/store'
 
-import { openCheckout } from '../checkout.ts'
-import { lockDigest } from '../lock-file.ts'
-import type { Output } from '../output.ts'
+import { LOCK_FILE, requireLockText } from '../lock-file.ts'
+import { count, type Output } from '../output.ts'
+import { servedLock } from '../served-lock.ts'
 
+/** As they come from the command line. */
 export interface ServeFlags {
   readonly lock: readonly string[]
   readonly host: string
   readonly port: string
   readonly socket?: string
   readonly baseUrl?: string
-  /** In megabytes. */
+  /** In megabytes, of all processes together. */
   readonly memory: string
+  readonly workers: string
+  /** True for stderr. */
+  readonly log?: string | true
 }
 
+/**
+ * `polder index serve`: serves the locks until SIGTERM or SIGINT, and reads them again on SIGHUP.
+ * @throws PolderError `ADDRESS_REFUSED`, `LOCK_NOT_FOUND`, `LOCK_INVALID`, `PIN_CONFLICT`, `USAGE`
+ */
 export async function indexServe(cwd: string, output: Output, flags: ServeFlags): Promise<number> {
-  const server = await startIndexServer(readIndex(cwd, flags), {
-    listen:
-      flags.socket === undefined
-        ? { host: flags.host, port: wholeNumber('--port', flags.port, 65_535) }
-        : { socket: resolve(cwd, flags.socket) },
-    ...(flags.baseUrl === undefined ? {} : { baseUrl: flags.baseUrl }),
-  })
-  output.line(`Serving on ${server.url}`)
-  await ended(server, () => {
-    server.use(readIndex(cwd, flags))
-  })
+  const workers = wholeNumber('--workers', flags.workers, 1, 64)
+  const memoryBytes = (wholeNumber('--memory', flags.memory, 0, 1e6) * 1e6) / workers
+  const listen = listenAddress(cwd, flags)
+  const baseUrl = flags.baseUrl === undefined ? {} : { baseUrl: httpUrl(flags.baseUrl) }
+  const store = openStore(storeHome(process.env))
+  const read = (): Promise<PinnedIndex> => readIndex(store, cwd, flags.lock, memoryBytes)
+  if (workers === 1) {
+    await serve(store, read, { listen, ...baseUrl }, flags, output, announce)
+    return 0
+  }
+  if (flags.socket !== undefined)
+    throw new PolderError('USAGE', '--socket is served by one process: leave out --workers', { spec: '--workers' })
+  const { joinWorkers, startWorkers } = await import('@polder/index/workers')
+  const joined = joinWorkers()
+  if (joined !== undefined) {
+    await serve(store, read, { listen, ...baseUrl, metrics: joined.metrics }, flags, output, joined.ready)
+    return 0
+  }
+  // What is wrong with the locks is told once, and not by every worker.
+  const index = await read()
+  const started = await startWorkers(workers)
+  announce(started, index, output)
+  process.on('SIGHUP', started.reload)
+  const failure = await Promise.race([ended(), started.failed])
+  await started.close()
+  if (failure instanceof Error) throw failure
   return 0
 }
 
-function readIndex(cwd: string, { lock, memory }: ServeFlags): PinnedIndex {
-  const store = openStore(storeHome(process.env))
-  const locks =
-    lock.length === 0
-      ? [openCheckout(cwd)].map(({ lock: parsed, lockText }) => ({ id: idOf(lockText), lock: parsed }))
-      : lock.map((path) => {
-          const text = readFileSync(resolve(cwd, path), 'utf8')
-          return { id: idOf(text), lock: parseLock(text, path) }
-        })
-  return openIndex(store, locks, { memoryBytes: wholeNumber('--memory', memory, 1e6) * 1e6 })
-}
-
-function idOf(lockText: string): string {
-  return lockDigest(lockText).slice(0, 12)
-}
-
-async function ended(server: IndexServer, reload: () => void): Promise<void> {
-  process.on('SIGHUP', reload)
-  await new Promise<void>((done) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => done())
+/** One process that serves, until a signal ends it. */
+async function serve(
+  store: Store,
+  read: () => Promise<PinnedIndex>,
+  options: Pick<ServerOptions, 'listen' | 'baseUrl' | 'metrics'>,
+  flags: ServeFlags,
+  output: Output,
+  ready: (server: IndexServer, index: PinnedIndex, output: Output) => void,
+): Promise<void> {
+  const refused = openRefusedRecord(store)
+  const log = flags.log === undefined ? undefined : await openLog(flags.log)
+  const index = await read()
+  const server = await startIndexServer(index, {
+    ...options,
+    onRefused: refused.note,
+    ...(log === undefined ? {} : { onRequest: log.write }),
+    onError: (error) => output.note(`polder: unexpected: ${error instanceof Error ? error.message : String(error)}`),
   })
+  process.on('SIGHUP', () => {
+    void reload(server, read, output)
+  })
+  const end = ended()
+  ready(server, index, output)
+  void server.prepare()
+  await end
   await server.close()
+  refused.close()
+  log?.close()
 }
 
-function wholeNumber(option: string, text: string, most: number): number {
-  const number = Number(text)
-  if (/^\d+$/.test(text) && number <= most) return number
-  throw new PolderError('USAGE', `${option} is ${JSON.stringify(text)}, which is no number from 0 to ${most}`, {
-    found: text,
+/** A lock that cannot be read leaves the server as it is. */
+async function reload(server: IndexServer, read: () => Promise<PinnedIndex>, output: Output): Promise<void> {
+  try {
+    const index = await read()
+    server.use(index)
+    output.note(`polder: read again: ${contents(index)}`)
+    void server.prepare()
+  } catch (error) {
+    output.note(`polder: not read again: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
+
+function announce(
+  { url, address }: { readonly url: string; readonly address: string },
+  index: PinnedIndex,
+  output: Output,
+): void {
+  if (output.json) {
+    const locks = [...index.views.keys()]
+    const where = address.startsWith('/') ? { url, socket: address } : { url, address }
+    process.stdout.write(`${JSON.stringify({ ...where, pid: process.pid, names: index.all.versions.size, locks })}\n`)
+    return
+  }
+  output.line(`Serving ${contents(index)} on ${output.bold(address.startsWith('/') ? address : url)}`)
+  for (const id of index.views.size > 1 ? index.views.keys() : []) output.line(`  one lock alone: ${url}@lock/${id}/`)
+}
+
+function contents({ all }: PinnedIndex): string {
+  let pins = 0
+  for (const versions of all.versions.values()) pins += versions.size
+  return `${count(pins, 'pin')} of ${count(all.versions.size, 'name')}`
+}
+
+async function readIndex(
+  store: Store,
+  cwd: string,
+  named: readonly string[],
+  memoryBytes: number,
+): Promise<PinnedIndex> {
+  const locks: NamedLock[] = []
+  if (named.length === 0) locks.push(await servedLock(store, requireLockText(await rootOf(cwd)), LOCK_FILE))
+  for (const path of named) locks.push(await servedLock(store, readNamed(resolve(cwd, path)), path))
+  return openIndex(store, locks, { memoryBytes })
+}
+
+/** @throws PolderError `LOCK_NOT_FOUND` */
+function readNamed(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (cause) {
+    if (!isErrno(cause, 'ENOENT', 'ENOTDIR', 'EISDIR')) throw cause
+    throw new PolderError('LOCK_NOT_FOUND', `${path} is no file`, { path, hint: 'name a polder.lock' })
+  }
+}
+
+async function rootOf(cwd: string): Promise<string> {
+  const root = nearestRoot(cwd)
+  if (root !== null) return root
+  // Says what is missing; loading it takes longer than the server takes to start.
+  return (await import('@polder/gather')).findRoot(cwd)
+}
+
+/** Settles at the first signal to end. */
+async function ended(): Promise<void> {
+  await new Promise<void>((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve())
   })
+}
+
+interface RequestLog {
+  readonly write: NonNullable<ServerOptions['onRequest']>
+  close(): void
+}
+
+/** pino writes one JSON document a line, and gathers lines, so that a request does not wait for a disk. */
+async function openLog(target: string | true): Promise<RequestLog> {
+  const { pino } = await import('pino')
+  const destination = pino.destination({ dest: target === true ? 2 : resolve(target), sync: false, minLength: 4096 })
+  const log = pino({ base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime }, destination)
+  return {
+    write: (request) => log.info(request),
+    close: () => destination.flushSync(),
+  }
+}
+
+function listenAddress(cwd: string, { socket, host, port }: ServeFlags): ServerOptions['listen'] {
+  return socket === undefined
+    ? { host, port: wholeNumber('--port', port, 0, 65_535) }
+    : { socket: resolve(cwd, socket) }
+}
+
+function httpUrl(text: string): string {
+  const url = URL.parse(text)
+  if (url !== null && /^https?:$/.test(url.protocol) && url.search === '' && url.hash === '') return url.href
+  throw new PolderError('USAGE', `--base-url is ${JSON.stringify(text)}, which is no http URL`, { found: text })
+}
+
+function wholeNumber(option: string, text: string, least: number, most: number): number {
+  const number = Number(text)
+  if (/^\d+$/.test(text) && number >= least && number <= most) return number
+  const problem = `${option} is ${JSON.stringify(text)}, which is no whole number from ${least} to ${most}`
+  throw new PolderError('USAGE', problem, { found: text })
 }

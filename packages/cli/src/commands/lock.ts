@@ -5,7 +5,7 @@ import { findRoot, gather, readConfig, type Gathered } from '@polder/gather'
 import type { SyncReport } from '@polder/index'
 import { diffLocks, parseLock, serializeLock, type Lock, type LockDiff } from '@polder/lock'
 import { PolderError } from '@polder/spec'
-import { atomicWrite } from '@polder/store'
+import { atomicWrite, openStore, storeHome } from '@polder/store'
 
 import { findService } from '../checkout.ts'
 import { LOCK_FILE, outOfDate, readLockText } from '../lock-file.ts'
@@ -41,7 +41,11 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
   const text = serializeLock(flattened.lock)
   const changed = text !== existing
   const diff = changed && existing !== null && options.service.length === 0 ? tryDiff(existing, flattened.lock) : null
-  if (changed && !options.dryRun) atomicWrite(join(root, LOCK_FILE), text)
+  if (changed && !options.dryRun) {
+    atomicWrite(join(root, LOCK_FILE), text)
+    const { keepServedLock } = await import('../served-lock.ts')
+    keepServedLock(openStore(storeHome(process.env)), text, flattened.lock)
+  }
   printSummary(output, flattened.report, flattened.lock, {
     written: options.dryRun ? 'not written (a dry run)' : changed ? 'written' : 'unchanged',
     sync,

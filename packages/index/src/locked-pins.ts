@@ -1,0 +1,134 @@
+import type { Lock, LockedKey, LockedPackage } from '@polder/lock'
+import {
+  type AddedPackage,
+  compareText,
+  type Integrity,
+  type PackageId,
+  PolderError,
+  splitPackageId,
+} from '@polder/spec'
+
+import { filePath } from './files.ts'
+
+/**
+ * What an index has to know of a lock, a tenth of it. Plain, so that it can be kept as JSON: parsing the lock itself would
+ * take longer than everything else that happens until a server answers.
+ */
+export interface LockedPins {
+  /** The registry's come first: of two with the same name and version the first is served. */
+  readonly pins: readonly PinnedVersion[]
+  /** Files that are on no registry. */
+  readonly files: readonly PinnedUrl[]
+  /** The keys that registries sign with, by key id. */
+  readonly keys: Readonly<Record<string, LockedKey>>
+}
+
+/** A pin as the index serves it: under its name and its version, wherever it came from. */
+export interface PinnedVersion {
+  /** The pin's, by which its release record is found. */
+  readonly id: PackageId
+  readonly name: string
+  readonly version: string
+  readonly integrity: Integrity
+  /** Why nobody should use it. */
+  readonly deprecated?: string
+}
+
+/** A file that is on no registry, and the URL that it has elsewhere. */
+export interface PinnedUrl {
+  readonly url: string
+  readonly integrity: Integrity
+}
+
+/** @throws PolderError `LOCK_INVALID` for a version that cannot stand in a path */
+export function lockedPins({ npm, index = {} }: Lock): LockedPins {
+  const fromRegistry: PinnedVersion[] = []
+  const fromElsewhere: PinnedVersion[] = []
+  for (const [id, entry] of Object.entries(npm.packages) as [PackageId, LockedPackage][]) {
+    const { name, reference } = splitPackageId(id)
+    const isRegistrys = (entry.tarball ?? entry.file ?? entry.git) === undefined
+    const version = isRegistrys ? reference : entry.version
+    // Without a version in its manifest nobody can ask for it.
+    if (version === undefined) continue
+    const { integrity, deprecated } = entry
+    const pin = { id, name, version, integrity, ...(deprecated === undefined ? {} : { deprecated }) }
+    ;(isRegistrys ? fromRegistry : fromElsewhere).push(checked(pin))
+  }
+  for (const [id, { integrity }] of Object.entries(index.packages ?? {}) as [PackageId, AddedPackage][]) {
+    const { name, reference: version } = splitPackageId(id)
+    fromElsewhere.push(checked({ id, name, version, integrity }))
+  }
+  return {
+    pins: [...fromRegistry, ...fromElsewhere.sort((a, b) => compareText(a.id, b.id))],
+    files: Object.entries(index.files ?? {}).map(([url, { integrity }]) => ({ url, integrity })),
+    keys: index.keys ?? {},
+  }
+}
+
+// What registries accept, and nothing that means something in a path, a URL or a terminal.
+const VERSION = /^\d[0-9A-Za-z.+-]{0,255}$/
+
+function checked(pin: PinnedVersion): PinnedVersion {
+  if (VERSION.test(pin.version)) return pin
+  throw new PolderError(
+    'LOCK_INVALID',
+    `${pin.id} has the version ${JSON.stringify(pin.version)}, which no registry serves`,
+    {
+      spec: pin.id,
+      hint: 'run `polder lock` to make it anew',
+    },
+  )
+}
+
+/** Name → version → pin. Maps, since names come from outside. */
+export type PinnedVersions = ReadonlyMap<string, ReadonlyMap<string, PinnedVersion>>
+
+/**
+ * The pins of several locks together.
+ * @throws PolderError `PIN_CONFLICT` if two of them mean different bytes by one version
+ */
+export function unionOfPins(locks: readonly LockedPins[]): PinnedVersions {
+  const names = new Map<string, Map<string, PinnedVersion>>()
+  const owners = new Map<PinnedVersion, LockedPins>()
+  for (const lock of locks) {
+    for (const pin of lock.pins) {
+      const versions = names.get(pin.name) ?? new Map<string, PinnedVersion>()
+      names.set(pin.name, versions)
+      const other = versions.get(pin.version)
+      if (other === undefined) {
+        versions.set(pin.version, pin)
+        owners.set(pin, lock)
+      } else if (other.integrity !== pin.integrity && owners.get(other) !== lock)
+        throw conflict(`${pin.name}@${pin.version}`, other, pin)
+    }
+  }
+  return names
+}
+
+/**
+ * The files of several locks together, by their path on an index.
+ * @throws PolderError `PIN_CONFLICT` if two of them mean different bytes by one URL
+ */
+export function unionOfFiles(locks: readonly LockedPins[]): ReadonlyMap<string, PinnedUrl> {
+  const files = new Map<string, PinnedUrl>()
+  for (const file of locks.flatMap((lock) => lock.files)) {
+    const path = filePath(file.url)
+    const other = files.get(path)
+    if (other !== undefined && other.integrity !== file.integrity) throw conflict(file.url, other, file)
+    files.set(path, file)
+  }
+  return files
+}
+
+function conflict(
+  what: string,
+  one: { readonly integrity: Integrity },
+  other: { readonly integrity: Integrity },
+): PolderError {
+  return new PolderError('PIN_CONFLICT', `two of the locks mean different bytes by ${what}`, {
+    spec: what,
+    found: other.integrity,
+    wanted: one.integrity,
+    hint: 'serve them from two servers',
+  })
+}
