@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -14,22 +14,34 @@ type Inputs = Readonly<Record<string, string>>
 
 /** The text of `polder.lock`, null if there is none. */
 export function readLockText(root: string): string | null {
-  try {
-    return readFileSync(join(root, LOCK_FILE), 'utf8')
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return null
-    throw error
-  }
+  return readLock(root)?.toString('utf8') ?? null
 }
 
 /** @throws PolderError `LOCK_NOT_FOUND` */
 export function requireLockText(root: string): string {
-  const text = readLockText(root)
-  if (text !== null) return text
+  return requireLock(root).toString('utf8')
+}
+
+/**
+ * The bytes of `polder.lock`.
+ * @throws PolderError `LOCK_NOT_FOUND`
+ */
+export function requireLock(root: string): Buffer {
+  const bytes = readLock(root)
+  if (bytes !== null) return bytes
   throw new PolderError('LOCK_NOT_FOUND', `there is no ${LOCK_FILE} in ${root}`, {
     path: join(root, LOCK_FILE),
     hint: 'run `polder lock`',
   })
+}
+
+function readLock(root: string): Buffer | null {
+  try {
+    return readFileSync(join(root, LOCK_FILE))
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return null
+    throw error
+  }
 }
 
 /** The inputs whose digest is not the one in the lock, sorted. */
@@ -40,9 +52,12 @@ export function changedInputs(root: string, inputs: Inputs): string[] {
     .sort(compareText)
 }
 
-/** What the next `install` compares first: every input of the lock, and the lock. */
-export function stateInputs(root: string, inputs: Inputs, lockText: string): Record<string, StateInput> {
-  const digests = { ...inputs, [LOCK_FILE]: `sha256-${lockDigest(lockText)}` }
+/**
+ * What the next `install` compares first: every input of the lock, and the lock.
+ * @param lock its digest
+ */
+export function stateInputs(root: string, inputs: Inputs, lock: string): Record<string, StateInput> {
+  const digests = { ...inputs, [LOCK_FILE]: `sha256-${lock}` }
   return Object.fromEntries(
     Object.entries(digests).map(([path, digest]) => {
       const { mtimeMs, size } = statSync(join(root, path))
@@ -52,8 +67,8 @@ export function stateInputs(root: string, inputs: Inputs, lockText: string): Rec
 }
 
 /** sha256 of the lock's text, hex. */
-export function lockDigest(lockText: string): string {
-  return createHash('sha256').update(lockText).digest('hex')
+export function lockDigest(lock: string | Buffer): string {
+  return hash('sha256', lock, 'hex')
 }
 
 /** The error of a lock that is not what would be made now. */

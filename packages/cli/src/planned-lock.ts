@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -6,18 +6,24 @@ import { planEnvironment, type Layout, type Plan } from '@polder/realise'
 import { currentPlatform, PolderError } from '@polder/spec'
 import { atomicWrite, hasEnvironment, type Store } from '@polder/store'
 
-import { LOCK_FILE, requireLockText } from './lock-file.ts'
+import { LOCK_FILE, lockDigest, requireLock } from './lock-file.ts'
 import { polderVersion } from './version.ts'
 
-/** Another number where the same lock gives another plan. */
-const PLAN_FORMAT = 2
+/** Another number where the same lock gives another plan, or the plan is kept in another way. */
+const PLAN_FORMAT = 3
 
 /** What an installation needs of a lock: its inputs, to see that it is not out of date, and what goes where. */
-export interface PlannedLock {
+export interface PlannedLock extends KeptPlan {
+  /** sha256 of the lock's text, hex. */
+  readonly lockDigest: string
+}
+
+interface KeptPlan {
   /** Path → digest, as in the lock. */
   readonly inputs: Readonly<Record<string, string>>
   readonly plan: Plan
-  readonly lockText: string
+  /** How many packages are installed, each counted once. */
+  readonly packages: number
 }
 
 /**
@@ -27,17 +33,19 @@ export interface PlannedLock {
  * @throws PolderError `LOCK_NOT_FOUND`, `LOCK_INVALID`, `PLATFORM_NOT_LOCKED`, `PLATFORM_EXCLUDED`, `CONFIG_INVALID`
  */
 export async function planLock(store: Store, root: string, layout: Layout | undefined): Promise<PlannedLock> {
-  const lockText = requireLockText(root)
+  const bytes = requireLock(root)
+  const digest = lockDigest(bytes)
   const platform = currentPlatform()
-  const shape = JSON.stringify([PLAN_FORMAT, polderVersion(), platform, layout ?? 'configured', lockText])
+  const shape = JSON.stringify([PLAN_FORMAT, polderVersion(), platform, layout ?? 'configured', digest])
   const path = join(plansDirectory(store), `${sha256(shape)}.json`)
   const kept = readPlan(path)
-  if (kept !== undefined) return { ...kept, lockText }
+  if (kept !== undefined) return { ...kept, lockDigest: digest }
   const [{ parseLock }, { readConfig }] = await Promise.all([import('@polder/lock'), import('@polder/gather')])
-  const lock = parseLock(lockText, LOCK_FILE)
-  const made = { inputs: lock.inputs, plan: planEnvironment(lock, platform, layout ?? readConfig(root).layout) }
-  keepPlan(store, path, made)
-  return { ...made, lockText }
+  const lock = parseLock(bytes.toString('utf8'), LOCK_FILE)
+  const plan = planEnvironment(lock, platform, layout ?? readConfig(root).layout)
+  const packages = new Set([...plan.environment, ...plan.checkout.packages].map((placed) => placed.package)).size
+  keepPlan(store, path, { inputs: lock.inputs, packages, plan })
+  return { inputs: lock.inputs, packages, plan, lockDigest: digest }
 }
 
 /** Drops the plans of environments that are gone; a plan that is missed is made again. */
@@ -55,21 +63,37 @@ function plansDirectory(store: Store): string {
   return join(store.home, 'plans')
 }
 
-/** The plan behind its hash on the first line: one that was damaged is made again. */
-function readPlan(path: string): Omit<PlannedLock, 'lockText'> | undefined {
+/**
+ * Three lines: the hash of the other two, so that a plan that was damaged is made again; what a further checkout needs;
+ * and the environment's packages, four fifths of it all, which are parsed when somebody asks for them.
+ */
+function readPlan(path: string): KeptPlan | undefined {
   try {
-    const [digest, text = ''] = readFileSync(path, 'utf8').split('\n')
-    return digest === sha256(text) ? (JSON.parse(text) as Omit<PlannedLock, 'lockText'>) : undefined
+    const bytes = readFileSync(path)
+    const first = bytes.indexOf('\n')
+    const second = bytes.indexOf('\n', first + 1)
+    if (bytes.toString('latin1', 0, first) !== sha256(bytes.subarray(first + 1))) return undefined
+    const { plan, ...kept } = JSON.parse(bytes.toString('utf8', first + 1, second)) as KeptPlan
+    let environment: Plan['environment'] | undefined
+    const whole: Plan = {
+      ...plan,
+      get environment() {
+        environment ??= JSON.parse(bytes.toString('utf8', second + 1)) as Plan['environment']
+        return environment
+      },
+    }
+    return { ...kept, plan: whole }
   } catch {
     return undefined
   }
 }
 
 /** A store that cannot be written to still serves: the plan is made again next time. */
-function keepPlan(store: Store, path: string, plan: Omit<PlannedLock, 'lockText'>): void {
+function keepPlan(store: Store, path: string, { plan, ...kept }: KeptPlan): void {
   try {
     mkdirSync(plansDirectory(store), { recursive: true })
-    const text = JSON.stringify(plan)
+    const { environment, ...needed } = plan
+    const text = `${JSON.stringify({ ...kept, plan: needed })}\n${JSON.stringify(environment)}`
     atomicWrite(path, `${sha256(text)}\n${text}`)
   } catch (error) {
     const tolerable = error instanceof PolderError && (error.code === 'STORE_UNWRITABLE' || error.code === 'DISK_FULL')
@@ -77,6 +101,6 @@ function keepPlan(store: Store, path: string, plan: Omit<PlannedLock, 'lockText'
   }
 }
 
-function sha256(text: string): string {
-  return createHash('sha256').update(text).digest('hex')
+function sha256(text: string | Buffer): string {
+  return hash('sha256', text, 'hex')
 }

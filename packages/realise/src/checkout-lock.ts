@@ -1,7 +1,7 @@
 import { isErrno, PolderError } from '@polder/spec'
 import { livenessOf, ownIdentity, type ProcessIdentity } from '@polder/store'
 import { randomBytes } from 'node:crypto'
-import { linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 
@@ -84,9 +84,9 @@ function take(directory: string): number | Holder | null {
   return number
 }
 
-/** The file stays, so that numbers only ever rise. */
+/** The file stays, so that numbers only ever rise. Whoever finds it half written takes it for released, which it is. */
 function release(directory: string, number: number): void {
-  renameSync(writeHolder(directory, { ...ownIdentity(), released: true }), join(directory, String(number)))
+  writeFileSync(join(directory, String(number)), JSON.stringify({ ...ownIdentity(), released: true }))
 }
 
 function writeHolder(directory: string, holder: Holder): string {

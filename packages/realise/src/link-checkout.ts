@@ -89,7 +89,8 @@ function replaceNodeModules({ store, checkout, plan, environmentPath, state, for
   const id = `${process.pid}-${randomBytes(6).toString('hex')}`
   const [made, trash] = [join(checkout, '.polder', `tmp-${id}`), join(checkout, '.polder', `trash-${id}`)]
   const files = build(store, plan, environmentPath, made)
-  writeState(checkout, unfinished)
+  // Without a state, and without services to remember, a checkout counts as unfinished anyway.
+  if (before !== undefined || unfinished.services.length > 0) writeState(checkout, unfinished)
   for (const [index, { service, nodeModules }] of parts.entries())
     swapNodeModules(join(made, service, 'node_modules'), nodeModules, join(trash, String(index)))
   for (const [index, { nodeModules }] of stale.entries()) renameIfThere(nodeModules, join(trash, `stale-${index}`))

@@ -50,14 +50,15 @@ export function swapNodeModules(made: string, place: string, trash: string): voi
 
 /** @returns false if there was nothing */
 export function renameIfThere(from: string, to: string): boolean {
-  mkdirSync(dirname(to), { recursive: true })
   try {
-    renameSync(from, to)
-    return true
+    lstatSync(from)
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return false
     throw error
   }
+  mkdirSync(dirname(to), { recursive: true })
+  renameSync(from, to)
+  return true
 }
 
 /**
@@ -68,7 +69,7 @@ export function serviceDirectory(checkout: string, service: string): string {
   const path = join(checkout, service)
   let real: string
   try {
-    real = realpathSync(path)
+    real = realpathSync.native(path)
   } catch (error) {
     if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw error
     throw new PolderError('LOCK_OUT_OF_DATE', `the lock has the service ${service}, which is not in ${checkout}`, {
@@ -76,7 +77,7 @@ export function serviceDirectory(checkout: string, service: string): string {
       hint: 'run `polder lock`',
     })
   }
-  const root = realpathSync(checkout)
+  const root = realpathSync.native(checkout)
   if (real === root || real.startsWith(root.endsWith(sep) ? root : root + sep)) return path
   throw new PolderError(
     'LOCK_INVALID',

@@ -38,9 +38,13 @@ export interface StateInput {
   readonly digest: string
 }
 
-/** @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE` */
+/**
+ * Not made durable: nothing else in a checkout is, and a state that survives a power cut must not tell of links that
+ * did not. One that is lost or empty costs an installation of links.
+ * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
+ */
 export function writeState(checkout: string, state: State): void {
-  atomicWrite(statePath(checkout), `${JSON.stringify(state, null, 2)}\n`)
+  atomicWrite(statePath(checkout), `${JSON.stringify(state, null, 2)}\n`, { durable: false })
 }
 
 /** The state of a complete installation; undefined if there is none, it was interrupted, or another polder made it. */
