@@ -52,6 +52,14 @@ function commandOf(program: Command, argv: readonly string[]): string {
   return name
 }
 
+interface LockFlags {
+  check: boolean
+  offline: boolean
+  dryRun: boolean
+  acceptKeys: boolean
+  service: string[]
+}
+
 type Action = (output: Output) => Promise<number> | number
 type Perform = (flags: OutputFlags, action: Action) => Promise<void>
 
@@ -83,8 +91,9 @@ function commandLine(perform: Perform): Command {
     .option('--check', 'write nothing; fail with exit code 3 if polder.lock is out of date', false)
     .option('--offline', 'use what the index holds; ask no upstream', false)
     .option('--dry-run', 'report what would be locked and write nothing', false)
+    .option('--accept-keys', 'pin the signing keys that the registries have now, and show what changed', false)
     .option('--service <service>', 'in a dry run: only this service (may be given several times)', append, [])
-    .action((flags: OutputFlags & { check: boolean; offline: boolean; dryRun: boolean; service: string[] }) =>
+    .action((flags: OutputFlags & LockFlags) =>
       perform(flags, async (output) => (await import('./commands/lock.ts')).lock(cwd, output, flags)),
     )
 
@@ -178,9 +187,11 @@ function commandLine(perform: Perform): Command {
     )
 
   const index = program.command('index').description('the pinned index')
-  command(index, 'sync', 'fetch every pin of every service that the index lacks').action((flags: OutputFlags) =>
-    perform(flags, async (output) => (await import('./commands/index-sync.ts')).indexSync(cwd, output)),
-  )
+  command(index, 'sync', 'fetch every pin that the index lacks, and what registries say of it')
+    .option('--check', 'only compare with the upstreams; exit code 3 if they say something else', false)
+    .action((flags: OutputFlags & { check: boolean }) =>
+      perform(flags, async (output) => (await import('./commands/index-sync.ts')).indexSync(cwd, output, flags.check)),
+    )
 
   command(index, 'serve', 'serve what is pinned, and nothing else, to npm, pnpm, yarn and bun; never asks an upstream')
     .option(

@@ -1,26 +1,38 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { join } from 'node:path'
 
 import type { PinnedManifest } from '@polder/flatten'
 import type { Gathered, Pin } from '@polder/gather'
-import { readNpmConfig, readPinned, syncPins, type PinRequest, type SyncReport } from '@polder/index'
-import { matchesPlatform, parsePlatform, PolderError, type PackageId, type Platform, unpatchedId } from '@polder/spec'
+import { readPinned, syncPins, type PinRequest, type SyncReport } from '@polder/index'
+import {
+  currentPlatform,
+  type Integrity,
+  matchesPlatform,
+  parsePlatform,
+  PolderError,
+  type PackageId,
+  type Platform,
+  unpatchedId,
+} from '@polder/spec'
 import { openStore, readArtifact, storeHome, type Store } from '@polder/store'
 
 import { bytes, count, type Output } from './output.ts'
 import { startProgress } from './progress.ts'
+import { npmConfigOf } from './upstream-config.ts'
+
+export interface PinnedManifests {
+  readonly store: Store
+  readonly manifests: ReadonlyMap<PackageId, PinnedManifest>
+  /** What was asked for, each with the sha512 that the store knows it by. */
+  readonly pins: readonly (PinRequest & { readonly integrity: Integrity })[]
+  /** Null if nothing was missing, so that nobody was asked. */
+  readonly sync: SyncReport | null
+}
 
 /** The manifest of every pin that some locked platform needs, fetched where the index lacks it. */
-export async function pinnedManifests(
-  gathered: Gathered,
-  output: Output,
-  offline: boolean,
-): Promise<{ manifests: ReadonlyMap<PackageId, PinnedManifest>; sync: SyncReport | null }> {
+export async function pinnedManifests(gathered: Gathered, output: Output, offline: boolean): Promise<PinnedManifests> {
   const store = openStore(storeHome(process.env))
-  const platforms = gathered.config.platforms
-    .map((name) => parsePlatform(name))
-    .filter((platform) => platform !== undefined)
+  const platforms = platformsOf(gathered)
   const wanted = pinRequests(gathered, platforms)
   const known = readPinned(store, wanted)
   let pinned: ReadonlyMap<PackageId, PinnedManifest> = known.pinned
@@ -28,11 +40,13 @@ export async function pinnedManifests(
   if (known.missing.length > 0) {
     if (offline) throw missingPins(known.missing)
     const progress = startProgress(output, 'Fetching')
+    const platform = currentPlatform()
     try {
       sync = await syncPins(store, wanted, {
         root: gathered.root,
-        npm: () => readNpmConfig({ cwd: gathered.root, env: process.env, home: homedir() }),
+        npm: npmConfigOf(gathered),
         allowWeakIntegrity: gathered.config.index.allowWeakIntegrity,
+        unpack: (manifest) => matchesPlatform(manifest, platform),
         onProgress: ({ done, total, bytes: received }) => {
           progress.update(done, total, bytes(received))
         },
@@ -48,7 +62,27 @@ export async function pinnedManifests(
   const fits = ([id, { manifest }]: readonly [PackageId, PinnedManifest]): boolean =>
     gathered.pins.get(id)?.optional !== true || platforms.some((platform) => matchesPlatform(manifest, platform))
   const manifests = await withPatches(store, gathered, pinned)
-  return { manifests: new Map([...manifests].filter(fits)), sync }
+  const pins = wanted.flatMap((pin) => {
+    const integrity = pinned.get(pin.id)?.integrity
+    return integrity === undefined ? [] : [{ ...pin, integrity }]
+  })
+  return { store, manifests: new Map([...manifests].filter(fits)), pins, sync }
+}
+
+/** Every pin of which a hash is known, by the store or by its lockfile; nothing is fetched. */
+export function knownPins(gathered: Gathered): Pick<PinnedManifests, 'store' | 'pins'> {
+  const store = openStore(storeHome(process.env))
+  const wanted = pinRequests(gathered, platformsOf(gathered))
+  const { pinned } = readPinned(store, wanted)
+  const pins = wanted.flatMap((pin) => {
+    const integrity = pinned.get(pin.id)?.integrity ?? pin.integrity
+    return integrity === null ? [] : [{ ...pin, integrity }]
+  })
+  return { store, pins }
+}
+
+function platformsOf({ config }: Gathered): readonly Platform[] {
+  return config.platforms.map((name) => parsePlatform(name)).filter((platform) => platform !== undefined)
 }
 
 /**

@@ -6,7 +6,8 @@ import { hexDigest, type Integrity, type PackageId, PolderError } from '@polder/
 import { z } from 'zod'
 
 import type { Release } from './releases.ts'
-import { pinnedKey, publicKeyOf, type SigningKeys } from './signing-keys.ts'
+import type { SigningKeys } from './remembered-keys.ts'
+import { pinnedKey, publicKeyOf } from './signing-keys.ts'
 import type { Upstream } from './upstream.ts'
 
 /**

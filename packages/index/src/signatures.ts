@@ -4,7 +4,8 @@ import type { LockedKey } from '@polder/lock'
 import { type PackageId, PolderError } from '@polder/spec'
 
 import type { Release } from './releases.ts'
-import { pinnedKey, publicKeyOf, type SigningKeys } from './signing-keys.ts'
+import type { SigningKeys } from './remembered-keys.ts'
+import { pinnedKey, publicKeyOf } from './signing-keys.ts'
 
 /** What is known of a release's signatures: by which pinned key it is signed, or why that cannot be said. */
 export type SignatureState =

@@ -1,17 +1,12 @@
-import { createHash, createPublicKey, type KeyObject } from 'node:crypto'
-import { mkdirSync, readFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { createPublicKey, type KeyObject } from 'node:crypto'
 
 import type { LockedKey } from '@polder/lock'
-import { compareText, isErrno, PolderError, sortKeys } from '@polder/spec'
-import { atomicWrite, type Store, writeFailure } from '@polder/store'
+import { compareText, PolderError, sortKeys } from '@polder/spec'
 import { z } from 'zod'
 
 import { redactUrl } from './npm-config.ts'
+import type { SigningKeys } from './remembered-keys.ts'
 import type { Upstream } from './upstream.ts'
-
-/** By key id, without prototype. */
-export type SigningKeys = Readonly<Record<string, LockedKey>>
 
 /** A difference between the keys that are pinned and those that a registry has now. */
 export interface KeyChange {
@@ -110,39 +105,4 @@ export function publicKeyOf({ key, keytype }: LockedKey): KeyObject | undefined 
   } catch {
     return undefined
   }
-}
-
-// signing-keys/<sha256 of the registry's URL>.json: { "format": 1, "registry", "keys" }: what was trusted when it first
-// came, for the time until a lock pins it. Durable: forgetting it would mean to trust whatever comes next.
-
-/** The keys of a registry that were trusted before; undefined if it had none or was never asked. */
-export function rememberedKeys(store: Store, registry: string): SigningKeys | undefined {
-  try {
-    const record = JSON.parse(readFileSync(keysPath(store, registry), 'utf8')) as { format?: unknown; keys?: unknown }
-    if (record.format !== 1) return undefined
-    return parseKeys(
-      JSON.stringify({
-        keys: Object.entries(record.keys as Record<string, LockedKey>).map(([keyid, key]) => ({ ...key, keyid })),
-      }),
-    )
-  } catch (error) {
-    if (error instanceof SyntaxError || error instanceof TypeError || isErrno(error, 'ENOENT', 'ENOTDIR'))
-      return undefined
-    throw error
-  }
-}
-
-/** @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE` */
-export function rememberKeys(store: Store, registry: string, keys: SigningKeys): void {
-  const path = keysPath(store, registry)
-  try {
-    mkdirSync(dirname(path), { recursive: true })
-  } catch (error) {
-    throw writeFailure(error, 'remembering signing keys', path)
-  }
-  atomicWrite(path, `${JSON.stringify({ format: 1, registry: redactUrl(registry), keys: sortKeys(keys) })}\n`)
-}
-
-function keysPath(store: Store, registry: string): string {
-  return join(store.home, 'signing-keys', `${createHash('sha256').update(redactUrl(registry)).digest('hex')}.json`)
 }

@@ -9,9 +9,10 @@ import { type Drift, driftOf, driftOfKeys, pinnedHash, sortDrift } from './drift
 import { type NpmConfig, redactUrl, registryOf } from './npm-config.ts'
 import { attributed } from './pin.ts'
 import { type Documents, openDocuments } from './release-document.ts'
-import { type Release, writeAttestations, writeRelease } from './releases.ts'
+import { readRelease, type Release, writeAttestations, writeRelease } from './releases.ts'
 import { type SignatureState, verifySignatures } from './signatures.ts'
-import type { KeyChange, SigningKeys } from './signing-keys.ts'
+import type { SigningKeys } from './remembered-keys.ts'
+import type { KeyChange } from './signing-keys.ts'
 import { type TrustedKeys, trustedKeys } from './trusted-keys.ts'
 import { openUpstream, type Upstream } from './upstream.ts'
 import { byName, type Known, knownOf, unrecorded, type WantedRelease } from './wanted-releases.ts'
@@ -67,9 +68,7 @@ export async function syncReleases(
 ): Promise<ReleaseReport> {
   const lacking = new Set(unrecorded(store, pins, options.scope))
   const sync = new ReleaseSync(store, options)
-  // All pins of a name are compared with its document once that is there.
-  const names = [...byName(pins)].filter(([, own]) => own.some((pin) => lacking.has(pin)))
-  if (names.length > 0) await sync.run(names, lacking)
+  if (lacking.size > 0 || options.acceptKeys === true) await sync.run(pins, lacking)
   return sync.report()
 }
 
@@ -103,16 +102,17 @@ class ReleaseSync {
     this.#keys = options.keys
   }
 
-  async run(
-    names: readonly (readonly [string, readonly WantedRelease[]])[],
-    lacking: ReadonlySet<WantedRelease>,
-  ): Promise<void> {
+  async run(pins: readonly WantedRelease[], lacking: Set<WantedRelease>): Promise<void> {
     const config = await this.#options.npm()
     const upstream = await openUpstream(config, this.#options.clock ?? systemClock)
     const open = { config, upstream, documents: openDocuments(config, upstream) }
-    const total = names.length
     let done = 0
     try {
+      if (this.#options.acceptKeys === true)
+        for (const pin of await this.#staleUnderAcceptedKeys(open, pins)) lacking.add(pin)
+      // All pins of a name are compared with its document once that is there.
+      const names = [...byName(pins)].filter(([, own]) => own.some((pin) => lacking.has(pin)))
+      const total = names.length
       await concurrently(names, CONCURRENCY, async ([name, pins]) => {
         await this.#name(open, name, pins, lacking)
         done += 1
@@ -165,6 +165,24 @@ class ReleaseSync {
         all.find((pin) => lacking.has(pin)),
       )
     }
+  }
+
+  /** Those whose recorded signature is by a key that was another one: a registry that swaps a key signs everything anew. */
+  async #staleUnderAcceptedKeys(open: Open, pins: readonly WantedRelease[]): Promise<readonly WantedRelease[]> {
+    const stale: WantedRelease[] = []
+    for (const pin of pins) {
+      if (pin.source.kind !== 'registry') continue
+      const trusted = await this.#trusted(open, pin.name)
+      const release = readRelease(this.#store, pin.id)
+      if (trusted?.keys == null || release === undefined) continue
+      try {
+        verifySignatures(pin.id, release, trusted.keys)
+      } catch (error) {
+        if (!(error instanceof PolderError)) throw error
+        stale.push(pin)
+      }
+    }
+    return stale
   }
 
   /** Null for a private name, and where the keys are not those that they were: that is one failure, not one a pin. */
@@ -220,7 +238,7 @@ class ReleaseSync {
     if (state !== null) this.#note(pin, state, trusted)
     if (this.#options.scope === 'all' && found.attestations !== undefined)
       await this.#attest(open, pin, registry, found.attestations, trusted)
-    if (release === undefined || release.unlisted === true) this.#write(pin, found)
+    if (release === undefined || release.unlisted === true || this.#options.acceptKeys === true) this.#write(pin, found)
   }
 
   #note({ id }: WantedRelease, state: SignatureState, { served }: TrustedKeys): void {

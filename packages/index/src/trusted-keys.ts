@@ -2,15 +2,8 @@ import { PolderError } from '@polder/spec'
 import type { Store } from '@polder/store'
 
 import { redactUrl } from './npm-config.ts'
-import {
-  fetchKeys,
-  type KeyChange,
-  keyChanges,
-  pinnedKey,
-  rememberedKeys,
-  rememberKeys,
-  type SigningKeys,
-} from './signing-keys.ts'
+import { rememberedKeys, rememberKeys, type SigningKeys } from './remembered-keys.ts'
+import { fetchKeys, type KeyChange, keyChanges, pinnedKey } from './signing-keys.ts'
 import type { Upstream } from './upstream.ts'
 
 /** The keys that a registry's signatures are checked with, and how they came to be trusted. */

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 
 import { flatten, onlyServices, type FlattenReport } from '@polder/flatten'
 import { findRoot, gather, readConfig, type Gathered } from '@polder/gather'
-import type { SyncReport } from '@polder/index'
+import type { SigningKeys, SyncReport } from '@polder/index'
 import { diffLocks, parseLock, serializeLock, type Lock, type LockDiff } from '@polder/lock'
 import { PolderError } from '@polder/spec'
 import { atomicWrite, openStore, storeHome } from '@polder/store'
@@ -11,6 +11,7 @@ import { findService } from '../checkout.ts'
 import { LOCK_FILE, outOfDate, readLockText } from '../lock-file.ts'
 import { bytes, count, duration, type Output } from '../output.ts'
 import { pinnedManifests } from '../pinned-manifests.ts'
+import { holdToPolicy, lockedKeys, verifyReleases } from '../releases.ts'
 import { printDiff, versionIn } from './diff.ts'
 
 export interface LockOptions {
@@ -19,6 +20,8 @@ export interface LockOptions {
   readonly offline: boolean
   /** Report, and write nothing. */
   readonly dryRun: boolean
+  /** Pin the signing keys that the registries have now, whatever is pinned. */
+  readonly acceptKeys: boolean
   /** Only these, by path or package name; all if it is empty. Only in a dry run. */
   readonly service: readonly string[]
 }
@@ -32,21 +35,26 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
   for (const warning of gathered.warnings) output.note(`warning: ${warning}`)
   const existing = readLockText(root)
   if (options.check) return check(gathered, existing, output)
-  const { manifests, sync } = await pinnedManifests(gathered, output, options.offline)
+  const { manifests, sync, store, pins } = await pinnedManifests(gathered, output, options.offline)
+  const { offline, acceptKeys } = options
+  const known = { store, pins, existing, fetched: sync !== null, offline, acceptKeys }
+  const keys = await verifyReleases(gathered, known, output)
   const flattened = flatten(gathered, manifests)
+  const locked = withKeys(flattened.lock, keys)
+  await holdToPolicy(gathered, locked, known, output)
   for (const { owner, uses, unpatchedIn } of flattened.report.sharedPatches)
     output.note(
       `warning: ${owner} gets ${uses}, patched, also for ${unpatchedIn.join(' and ')}, which does not patch it`,
     )
-  const text = serializeLock(flattened.lock)
+  const text = serializeLock(locked)
   const changed = text !== existing
-  const diff = changed && existing !== null && options.service.length === 0 ? tryDiff(existing, flattened.lock) : null
+  const diff = changed && existing !== null && options.service.length === 0 ? tryDiff(existing, locked) : null
   if (changed && !options.dryRun) {
     atomicWrite(join(root, LOCK_FILE), text)
     const { keepServedLock } = await import('../served-lock.ts')
     keepServedLock(openStore(storeHome(process.env)), text, flattened.lock)
   }
-  printSummary(output, flattened.report, flattened.lock, {
+  printSummary(output, flattened.report, locked, {
     written: options.dryRun ? 'not written (a dry run)' : changed ? 'written' : 'unchanged',
     sync,
     milliseconds: performance.now() - started,
@@ -72,7 +80,7 @@ async function check(gathered: Gathered, existing: string | null, output: Output
   let compared: 'bytes' | 'inputs' = 'bytes'
   try {
     const { manifests } = await pinnedManifests(gathered, output, true)
-    if (serializeLock(flatten(gathered, manifests).lock) !== existing)
+    if (serializeLock(withKeys(flatten(gathered, manifests).lock, lockedKeys(existing))) !== existing)
       throw outOfDate('it would be written differently', [])
   } catch (error) {
     if (!(error instanceof PolderError && error.code === 'ARTIFACT_MISSING')) throw error
@@ -105,6 +113,10 @@ function checkInputs(gathered: Gathered, existing: string | null): void {
   const changed = [...now].filter(([path, digest]) => inputs[path] !== digest).map(([path]) => path)
   const gone = Object.keys(inputs).filter((path) => !now.has(path))
   if (changed.length + gone.length > 0) throw outOfDate('its inputs changed', [...changed, ...gone])
+}
+
+function withKeys(lock: Lock, keys: SigningKeys): Lock {
+  return Object.keys(keys).length === 0 ? lock : { ...lock, index: { ...lock.index, keys } }
 }
 
 /** A lock that cannot be read is written anew all the same; only the comparison is lost. */
