@@ -17,11 +17,14 @@ const INSTALL = join(CLI, 'src/install-entry.ts')
  */
 export async function buildRelease(directory: string): Promise<string> {
   const bundle = await rolldown({
-    input: join(CLI, 'bin/polder.mjs'),
+    // The process of a sandbox is started by its file.
+    input: { polder: join(CLI, 'bin/polder.mjs'), 'slot-process': join(PACKAGES, 'build/src/slot-process.ts') },
     platform: 'node',
     logLevel: 'warn',
     preserveEntrySignatures: false,
     plugins: [builtinsWithoutWrapping],
+    // Importing a module of ours does nothing but define what it exports.
+    treeshake: { moduleSideEffects: (id) => !id.startsWith(PACKAGES) && !id.startsWith('\0') },
     // CommonJS modules know their own place, ES modules by another name.
     transform: { define: { __filename: 'import.meta.filename', __dirname: 'import.meta.dirname' } },
   })
@@ -78,17 +81,28 @@ function loadedBy(module: string, chunks: readonly OutputChunk[]): ReadonlySet<s
   return new Set([...found].flatMap(({ moduleIds }) => moduleIds))
 }
 
+/** Modules that take milliseconds to load and that hold nothing but functions: loaded when one is called. */
+const LAZY = new Set(['node:child_process', 'node:fs/promises', 'node:timers/promises'])
+
 /**
  * Our own imports of Node's modules become property reads: as an ES module, each of them would be wrapped export by
  * export, which takes as long as all that a no-op `install` does.
  */
 const builtinsWithoutWrapping: Plugin = {
   name: 'builtins-without-wrapping',
-  transform: (code, id) =>
-    id.startsWith(PACKAGES)
-      ? code.replaceAll(/^import (\{[^}]+\}) from '(node:[\w/]+)'$/gm, (_, names: string, source: string) => {
-          const read = names.replaceAll(/\btype [^,}]+,?/g, '').replaceAll(' as ', ': ')
-          return `const ${read} = process.getBuiltinModule('${source}')`
-        })
-      : null,
+  transform: (code, id) => {
+    if (!id.startsWith(PACKAGES)) return null
+    // `promisify` knows some functions by a property of theirs.
+    const lazy = code.includes('promisify') ? new Set<string>() : LAZY
+    return code.replaceAll(/^import \{([^}]+)\} from '(node:[\w/]+)'$/gm, (_, list: string, source: string) => {
+      const module = `process.getBuiltinModule('${source}')`
+      const names = list.split(',').map((name) => name.trim())
+      const imported = names.filter((name) => name !== '' && !name.startsWith('type '))
+      if (!lazy.has(source)) return `const { ${imported.join(', ').replaceAll(' as ', ': ')} } = ${module}`
+      return imported
+        .map((name) => name.split(' as '))
+        .map(([theirs = '', ours = theirs]) => `const ${ours} = (...rest) => ${module}.${theirs}(...rest)`)
+        .join('; ')
+    })
+  },
 }

@@ -9,7 +9,7 @@ import { bubblewrapArguments } from './bubblewrap.ts'
 import { BASE_ENVIRONMENT, buildFileSystem, IN_MEMORY, USER } from './file-system.ts'
 import { limitInOutput, watchLimits, type Limit, type Limits, type Peak } from './limits.ts'
 import { openLog } from './log.ts'
-import { livingProcesses } from './processes.ts'
+import { listProcesses, type ProcessState } from './processes.ts'
 import type { SlotBuild, SlotConfig } from './protocol.ts'
 import { seccompFilter } from './seccomp.ts'
 import { unshareScript } from './unshare.ts'
@@ -45,10 +45,9 @@ export function startBuild(config: SlotConfig, build: SlotBuild): RunningBuild {
 
   let limit: Limit | undefined
   const unenforced = config.level === 'unenforced'
-  const living = (): ReturnType<typeof livingProcesses> =>
-    livingProcesses(process.pid, unenforced ? child.pid : undefined)
+  const processes = (): readonly ProcessState[] => listProcesses(process.pid, unenforced ? child.pid : undefined)
   const kill = (): void => {
-    for (const { pid } of living()) killProcess(pid)
+    for (const { pid } of processes()) killProcess(pid)
     child.kill('SIGKILL')
   }
   const exceeded = (which: Limit): void => {
@@ -57,7 +56,7 @@ export function startBuild(config: SlotConfig, build: SlotBuild): RunningBuild {
   }
   const watch = watchLimits({
     limits: build.limits,
-    living,
+    processes,
     memoryFileSystems: unenforced ? [] : IN_MEMORY,
     directory: build.directory.source,
     exceeded,
@@ -80,7 +79,7 @@ export function startBuild(config: SlotConfig, build: SlotBuild): RunningBuild {
     const [code, signal] = await exitOf(child)
     const durationMs = Math.round(performance.now() - began)
     watch.stop()
-    await drain(living)
+    await drain(processes)
     await new Promise((resolve) => (stream.closed ? resolve(undefined) : stream.once('close', resolve)))
     if (waiting !== undefined) log.write(waiting)
     const wrapped = signalOfStatus(code)
@@ -208,10 +207,11 @@ function resourceLimits({ memoryBytes, processes, diskBytes }: Limits): readonly
   return [
     '--core=0',
     `--fsize=${Math.min(diskBytes, hard('Max file size'))}`,
-    // Counted are the processes and threads of the build alone, as its user has no others in its namespace.
-    `--nproc=${Math.min(processes, hard('Max processes'))}`,
-    // What a process may write to in memory, used or not: some programs reserve more than they ever use.
-    `--data=${Math.min(memoryBytes * 2, hard('Max data size'))}`,
+    // Counted are the processes and threads of the build alone, as its user has no others in its namespace. A build that
+    // meets this limit has gone over the one that ends it, but cannot take the machine with it before that is seen.
+    `--nproc=${Math.min(Math.ceil(processes * 1.25) + 32, hard('Max processes'))}`,
+    // What a process may write to in memory, used or not: programs reserve far more than they use.
+    `--data=${Math.min(memoryBytes * 2 + 2 ** 30, hard('Max data size'))}`,
   ]
 }
 
@@ -223,9 +223,11 @@ async function exitOf(child: ChildProcess): Promise<readonly [number | null, Nod
 }
 
 /** The namespace of a build ends with its first process; that all others are gone is seen, not assumed. */
-async function drain(living: () => readonly { readonly pid: number }[]): Promise<void> {
+async function drain(processes: () => readonly ProcessState[]): Promise<void> {
   const deadline = performance.now() + 10_000
-  for (let left = living(); left.length > 0; left = living()) {
+  for (;;) {
+    const left = processes().filter(({ ended }) => !ended)
+    if (left.length === 0) return
     if (performance.now() > deadline) throw new Error(`${left.length} processes of a build could not be ended`)
     for (const { pid } of left) killProcess(pid)
     await new Promise((resolve) => setTimeout(resolve, 5))

@@ -34,8 +34,8 @@ export interface Peak {
 
 interface Watched {
   readonly limits: Limits
-  /** The processes of the build. */
-  readonly living: () => readonly ProcessState[]
+  /** Of the build. */
+  readonly processes: () => readonly ProcessState[]
   /** Directories that are a file system of their own each, as the processes of the build see them. */
   readonly memoryFileSystems: readonly string[]
   readonly directory: string
@@ -48,14 +48,14 @@ const INTERVAL_MS = 100
  * Looks at a build ten times a second. The kernel has no limit for several processes together that is there without
  * cgroups, which a user seldom may make; so this measures, and leaves to the kernel what it limits for each process.
  */
-export function watchLimits({ limits, living, memoryFileSystems, directory, exceeded }: Watched): {
+export function watchLimits({ limits, processes: list, memoryFileSystems, directory, exceeded }: Watched): {
   readonly peak: Peak
   readonly stop: () => void
 } {
   const peak: Peak = { memoryBytes: 0, processes: 0 }
   let walkAt = performance.now() + 1000
   const look = (): void => {
-    const processes = living()
+    const processes = list()
     const threads = processes.reduce((sum, process) => sum + process.threads, 0)
     peak.processes = Math.max(peak.processes, threads)
     if (threads > limits.processes) return exceeded('processes')
@@ -134,6 +134,11 @@ export function limitInOutput(tail: string, signal: string | null): Limit | unde
   ) {
     return 'processes'
   }
-  if (/ENOMEM|Cannot allocate memory|virtual memory exhausted|JavaScript heap out of memory/.test(tail)) return 'memory'
+  if (
+    /ENOMEM|Cannot allocate memory|virtual memory exhausted|ERR_MEMORY_ALLOCATION_FAILED|JavaScript heap out of memory/.test(
+      tail,
+    )
+  )
+    return 'memory'
   return undefined
 }

@@ -7,16 +7,18 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 export interface ProcessState {
   readonly pid: number
   readonly parent: number
+  /** It only waits to be reaped: it holds nothing but its number. */
+  readonly ended: boolean
   readonly threads: number
   /** Bytes that are its own: neither of a file nor shared. */
   readonly privateBytes: number
 }
 
 /**
- * Processes that are alive, without our own. Those that wait to be reaped are not.
+ * All processes but our own.
  * @param of only this one and those it started; for where /proc has others, too
  */
-export function livingProcesses(own: number, of?: number): readonly ProcessState[] {
+export function listProcesses(own: number, of?: number): readonly ProcessState[] {
   const found: ProcessState[] = []
   for (const name of readdirSync('/proc')) {
     const pid = Number(name)
@@ -24,12 +26,13 @@ export function livingProcesses(own: number, of?: number): readonly ProcessState
     try {
       const status = readFileSync(`/proc/${pid}/status`, 'latin1')
       const field = (name: string): string => new RegExp(`^${name}:\\s*(\\S+)`, 'm').exec(status)?.[1] ?? ''
-      if (field('State') === 'Z' || field('State') === 'X') continue
       found.push({
         pid,
         parent: Number(field('PPid')),
+        ended: field('State') === 'Z' || field('State') === 'X',
         threads: Number(field('Threads')),
-        privateBytes: Number(field('RssAnon')) * 1024,
+        // Not told of one that has ended, nor of a kernel thread.
+        privateBytes: Number(field('RssAnon') || 0) * 1024,
       })
     } catch {
       // It ended while we looked.

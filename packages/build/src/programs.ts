@@ -31,9 +31,14 @@ export type Programs = Readonly<Partial<Record<ProgramName, string>>>
 // What only the superuser uses is often not on the PATH of others, who may use it as well in a namespace of their own.
 const ALSO = ['/usr/local/sbin', '/usr/sbin', '/sbin']
 
-/** Finds programs on a PATH, and in the directories for the superuser's. */
+/** Where programs are found if nobody says otherwise. */
+export function programPath(): string {
+  return [process.env['PATH'] ?? '', ...ALSO].join(delimiter)
+}
+
+/** Finds programs in the directories of a PATH. */
 export function findPrograms(path: string): Programs {
-  const directories = [...path.split(delimiter), ...ALSO].filter(isAbsolute)
+  const directories = path.split(delimiter).filter(isAbsolute)
   const found: Partial<Record<ProgramName, string>> = {}
   for (const name of Object.keys(WANTED) as ProgramName[]) {
     const file = directories.map((directory) => join(directory, name)).find(isExecutable)

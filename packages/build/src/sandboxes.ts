@@ -5,7 +5,14 @@ import { join } from 'node:path'
 import { BASE_ENVIRONMENT, writeOwnFiles, type Mount } from './file-system.ts'
 import { handOver, takeBack, type Finding } from './hand-over.ts'
 import { DEFAULT_LIMITS, type Limits } from './limits.ts'
-import { findPrograms, installCommand, missingPrograms, type MissingProgram, type Programs } from './programs.ts'
+import {
+  findPrograms,
+  installCommand,
+  missingPrograms,
+  programPath,
+  type MissingProgram,
+  type Programs,
+} from './programs.ts'
 import type { Level, SlotConfig, SlotResult } from './protocol.ts'
 import { openSlot, spareUser, type Slot } from './slot.ts'
 
@@ -66,7 +73,7 @@ interface Options {
   /** Refuses to run builds unenforced. */
   readonly require: boolean
   readonly parallel?: number
-  /** Where the programs are looked for: a PATH. */
+  /** Where alone the programs are looked for: a PATH. If not given, that of the environment and what it often lacks. */
   readonly path?: string
 }
 
@@ -77,7 +84,7 @@ const INDEX_PORT = 4873
  * @throws PolderError `SANDBOX_UNAVAILABLE` if nothing can be enforced and it is required
  */
 export async function openSandboxes(options: Options): Promise<Sandboxes> {
-  const programs = findPrograms(options.path ?? process.env['PATH'] ?? '')
+  const programs = findPrograms(options.path ?? programPath())
   const missing = missingPrograms(programs)
   const etc = join(options.scratch, 'etc')
   mkdirSync(options.scratch, { recursive: true })
@@ -180,9 +187,10 @@ function sandboxes(
   const waiting: ((number: number) => void)[] = []
   let closed = false
 
+  // The place that was used last comes first: others may not be open yet.
   const release = (number: number): void => {
     const next = waiting.shift()
-    if (next === undefined) free.push(number)
+    if (next === undefined) free.unshift(number)
     else next(number)
   }
   const runIn = async (number: number, request: BuildRequest): Promise<BuildResult> => {

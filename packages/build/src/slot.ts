@@ -40,21 +40,12 @@ export async function openSlot(config: SlotConfig, user: OwnUser | undefined): P
   const node = [process.execPath, PROCESS]
   const map = user === undefined ? ['--map-root-user'] : []
   const namespaces = ['--user', ...map, '--net', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc', '--']
-  // If polder is killed, the kernel kills this process, which leads to the end of all others.
-  const tied = [
-    programs.setpriv ?? 'setpriv',
-    '--pdeathsig',
-    'KILL',
-    '--',
-    programs.unshare ?? 'unshare',
-    ...namespaces,
-  ]
-  const words =
-    config.level === 'unenforced'
-      ? node
-      : user === undefined
-        ? [...tied, ...node]
-        : [...tied, '/bin/sh', '-c', WAIT, 'sh', ...node]
+  // If polder is killed, the kernel kills unshare, and then what unshare started, and so all that there is in the
+  // namespaces. A process that gains capabilities loses this tie, so it comes after that.
+  const tie = [programs.setpriv ?? 'setpriv', '--pdeathsig', 'KILL', '--']
+  const enter = [...tie, programs.unshare ?? 'unshare', ...namespaces]
+  const wait = user === undefined ? [] : ['/bin/sh', '-c', WAIT, 'sh', ...tie]
+  const words = config.level === 'unenforced' ? node : [...enter, ...wait, ...node]
   const child = spawn(words[0] ?? '', words.slice(1), { stdio: ['pipe', 'pipe', 'pipe'], cwd: '/', env: {} })
   const told: string[] = []
   child.stderr.on('data', (bytes: Buffer) => told.push(bytes.toString()))
