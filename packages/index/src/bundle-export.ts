@@ -4,7 +4,7 @@ import { open, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 
 import type { Lock } from '@polder/lock'
-import { hexDigest, integrityOf, type PackageId, PolderError } from '@polder/spec'
+import { hexDigest, integrityOf, type PackageId, PolderError, unpatchedId } from '@polder/spec'
 import { artifactPath, hasArtifact, openArtifact, readArtifact, type Store, writeFailure } from '@polder/store'
 
 import { type Content, contentsOf } from './bundle-contents.ts'
@@ -58,9 +58,11 @@ export async function exportBundle(store: Store, path: string, request: ExportRe
   const known = new Set(since === undefined ? [] : contentsOf(since.lock).map(({ integrity }) => integrity))
   const contents = contentsOf(lock, services).filter(({ integrity }) => !known.has(integrity))
   refuseMissing(store, contents)
-  const packages = contents
+  const ids = contents
     .flatMap(({ kind, names }) => (kind === 'artifact' ? names : []))
     .filter((id) => Object.hasOwn(lock.npm.packages, id)) as PackageId[]
+  // What registries say is of the package as it is published, not as a patch leaves it.
+  const packages = [...new Set(ids.map(unpatchedId))]
   const releases = collectReleases(store, packages)
   const bodies = new Map<string, Body>([['polder.lock', { kind: 'lock', text: Buffer.from(lockText) }]])
   if (releases.text !== undefined) bodies.set('releases.json', { kind: 'releases', text: releases.text })

@@ -50,7 +50,11 @@ export class Bundle {
       const text = await readList(file, path)
       const bundle = new Bundle(path, file, parseList(text, path), onProgress)
       const { size } = await file.stat()
-      if (size < bundle.bytes) throw bundleInvalid(path, `it ends early, ${placeOf(bundle.list, text.length, size)}: ${size} of ${bundle.bytes} bytes are there`)
+      if (size < bundle.bytes)
+        throw bundleInvalid(
+          path,
+          `it ends early, ${placeOf(bundle.list, text.length, size)}: ${size} of ${bundle.bytes} bytes are there`,
+        )
       if (size > bundle.bytes) throw bundleInvalid(path, `${size - bundle.bytes} bytes stand behind its end`)
       bundle.#position = BLOCK + text.length
       await bundle.#padding(LIST_PATH, text.length)

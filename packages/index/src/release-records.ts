@@ -1,5 +1,5 @@
 import type { Lock } from '@polder/lock'
-import { algorithmOf, compareText, type Integrity, type PackageId, sortKeys } from '@polder/spec'
+import { algorithmOf, compareText, type Integrity, type PackageId, sortKeys, unpatchedId } from '@polder/spec'
 import type { Store } from '@polder/store'
 import { z } from 'zod'
 
@@ -86,8 +86,11 @@ export function parseReleases(text: Buffer, lock: Lock, file: string): CarriedRe
   }
   const records = new Map(Object.entries(parsed.data) as unknown as [PackageId, CarriedRecord][])
   const keys = lock.index?.keys
+  const pinned = new Map(
+    Object.entries(lock.npm.packages).map(([id, { integrity }]) => [unpatchedId(id as PackageId), integrity]),
+  )
   for (const [id, { release }] of records) {
-    const locked = Object.hasOwn(lock.npm.packages, id) ? lock.npm.packages[id]?.integrity : undefined
+    const locked = pinned.get(id)
     if (locked === undefined) throw bundleInvalid(file, `releases.json has ${id}, which its lock does not have`)
     const said = release.integrity
     if (said !== undefined && algorithmOf(said) === 'sha512' && said !== locked) {
