@@ -88,6 +88,7 @@ export function flatten(gathered: Gathered, manifests: ReadonlyMap<PackageId, Pi
       ...(policy.pins === 'soft' ? { pins: policy.pins } : {}),
       ...(policy.single.length === 0 ? {} : { single: policy.single }),
       ...(Object.keys(policy.split).length === 0 ? {} : { split: policy.split }),
+      ...lockedBuilds(gathered.config.builds),
     },
     inputs: Object.fromEntries(gathered.inputs.map(({ path, digest }) => [path, digest])),
     npm: {
@@ -106,6 +107,11 @@ export function flatten(gathered: Gathered, manifests: ReadonlyMap<PackageId, Pi
       otherPolicies: otherPolicies(gathered, manifests, universe, kept, derived.length === 0 ? selection : undefined),
     },
   }
+}
+
+function lockedBuilds({ allow, env }: Gathered['config']['builds']): Pick<Lock['policy'], 'builds'> {
+  if (Object.keys(allow).length === 0) return {}
+  return { builds: { allow, ...(Object.keys(env).length === 0 ? {} : { env }) } }
 }
 
 /**

@@ -11,6 +11,7 @@ import {
   sortKeys,
   splitPackageId,
 } from '@polder/spec'
+import { RangeCache } from '@polder/spec/semver-ranges'
 import { distance } from 'fastest-levenshtein'
 import { type Document, isMap, isScalar, LineCounter, parseDocument } from 'yaml'
 import { z } from 'zod'
@@ -29,6 +30,7 @@ export interface Config {
   /** Of `policy` as well: what a version has to be that polder.lock does not have yet. */
   readonly newPins: NewPinPolicy
   readonly layout: 'linked' | 'self-contained'
+  readonly builds: Builds
   readonly index: {
     /** Names of packages that may be pinned although their lockfile has no hash for them. Sorted. */
     readonly allowWeakIntegrity: readonly string[]
@@ -39,6 +41,24 @@ export interface Config {
     /** A Sigstore trusted root, relative to the repository. */
     readonly trustedRoot: string | null
   }
+}
+
+/** Which packages may run their install scripts, and with what. */
+export interface Builds {
+  /** Name → range of versions. */
+  readonly allow: Readonly<Record<string, string>>
+  /** Name → variables for its scripts. */
+  readonly env: Readonly<Record<string, Readonly<Record<string, string>>>>
+  /** What one build may take, where that is not the default. */
+  readonly limits: BuildLimits
+}
+
+export interface BuildLimits {
+  readonly minutes?: number
+  readonly memoryMB?: number
+  readonly processes?: number
+  readonly outputMB?: number
+  readonly diskMB?: number
 }
 
 export interface NewPinPolicy {
@@ -100,6 +120,13 @@ const age = z.union(
   ],
   'is no age; ages look like 90m, 12h, 3d or 2w, and a number is minutes',
 )
+
+const ranges = new RangeCache()
+const versionRange = z
+  .string()
+  .refine((text) => text !== '' && ranges.isRange(text), 'is no range of versions, such as ^2.0.0 or "*"')
+const variable = z.string().regex(/^[A-Za-z_]\w*$/, 'is no name of a variable')
+const most = z.number().positive()
 
 const SCHEMA = z
   .strictObject({
@@ -168,6 +195,29 @@ const SCHEMA = z
         '"linked": node_modules links into an environment that checkouts share. "self-contained": everything is inside the checkout.',
       )
       .default('linked'),
+    builds: z
+      .strictObject({
+        allow: z
+          .record(packageName, versionRange)
+          .describe('Packages that may run their install scripts, in a sandbox, and in which versions: name: range.')
+          .default({}),
+        env: z
+          .record(packageName, z.record(variable, z.string()))
+          .describe('Variables for the scripts of a package. What they say is part of what is built.')
+          .default({}),
+        limits: z
+          .strictObject({
+            minutes: most.describe('Of one script.').optional(),
+            memoryMB: most.describe('Of all processes of a build together.').optional(),
+            processes: most.describe('Processes and threads of a build together.').optional(),
+            outputMB: most.describe('Of the log.').optional(),
+            diskMB: most.describe('Of the directory of the package, and of what is temporary.').optional(),
+          })
+          .describe('What one build may take before it is ended.')
+          .default({}),
+      })
+      .describe('Install scripts. None runs unless it is allowed here.')
+      .default({ allow: {}, env: {}, limits: {} }),
     index: z
       .strictObject({
         allowWeakIntegrity: z
@@ -245,7 +295,7 @@ export function parseConfig(text: string): Config {
       parsed.error.issues.flatMap((issue) => mistakes(issue, document)),
       lines,
     )
-  const { services, exclude, platforms, policy, layout, index } = parsed.data
+  const { services, exclude, platforms, policy, layout, builds, index } = parsed.data
   const { versions, pins, single, split, minimumReleaseAge, minimumReleaseAgeExclude, allow, deny } = policy
   return {
     services: services ?? null,
@@ -259,6 +309,7 @@ export function parseConfig(text: string): Config {
       deny: sortedUnique(deny),
     },
     layout,
+    builds: { allow: sortKeys(builds.allow), env: sortKeys(builds.env), limits: definedOnly(builds.limits) },
     index: {
       allowWeakIntegrity: sortedUnique(index.allowWeakIntegrity),
       private: sortedUnique(index.private),
@@ -279,6 +330,13 @@ function valueOf(document: Document): unknown {
     return document.toJS()
   } catch (cause) {
     throw new PolderError('CONFIG_INVALID', `${CONFIG_FILE}: ${(cause as Error).message}`, { path: CONFIG_FILE, cause })
+  }
+}
+
+/** Without the keys that were left out, which the schema gives as undefined. */
+function definedOnly<T extends object>(record: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
+  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as {
+    [Key in keyof T]?: Exclude<T[Key], undefined>
   }
 }
 

@@ -16,6 +16,7 @@ describe('polder.yaml', () => {
       platforms: ['linux-x64-glibc'],
       policy: { versions: 'fewest', pins: 'hard', single: [], split: {} },
       newPins: { minimumReleaseAge: 0, minimumReleaseAgeExclude: [], allow: [], deny: [] },
+      builds: { allow: {}, env: {}, limits: {} },
       layout: 'linked',
       index: { allowWeakIntegrity: [], private: [], signatures: 'verify', trustedRoot: null },
     })
@@ -33,6 +34,10 @@ policy:
   allow: ["*"]
   deny: ["@evil/*", "lodash@<4.17.21 || =5.0.0"]
 layout: self-contained
+builds:
+  allow: { sharp: ^0.34.0, esbuild: '*' }
+  env: { sharp: { SHARP_FORCE: '1' } }
+  limits: { minutes: 5 }
 index:
   allowWeakIntegrity: [zeta, "@scope/alpha"]
   private: ["acme-*", "@acme/*"]
@@ -51,6 +56,11 @@ index:
         deny: ['@evil/*', 'lodash@<4.17.21 || =5.0.0'],
       },
       layout: 'self-contained',
+      builds: {
+        allow: { esbuild: '*', sharp: '^0.34.0' },
+        env: { sharp: { SHARP_FORCE: '1' } },
+        limits: { minutes: 5 },
+      },
       index: {
         allowWeakIntegrity: ['@scope/alpha', 'zeta'],
         private: ['@acme/*', 'acme-*'],
@@ -96,7 +106,7 @@ index:
 
   test('a key that is near to none gets the list of keys', async () => {
     const error = await refusal(() => parseConfig('colour: blue\n'))
-    expect(error.details.hint).toBe('the keys here are exclude, index, layout, platforms, policy, services')
+    expect(error.details.hint).toBe('the keys here are builds, exclude, index, layout, platforms, policy, services')
   })
 
   test('all mistakes are reported, in the order of the file', async () => {

@@ -37,8 +37,18 @@ export interface LockedPolicy {
   readonly single?: readonly string[]
   /** Names kept apart on purpose, with the reason. */
   readonly split?: Readonly<Record<string, string>>
+  /** Absent where no scripts are allowed. */
+  readonly builds?: BuildPolicy
   /** As `platformName` writes them, sorted. */
   readonly platforms: readonly string[]
+}
+
+/** Which packages may run their install scripts, in a sandbox. */
+export interface BuildPolicy {
+  /** Name → range of versions. */
+  readonly allow: Readonly<Record<string, string>>
+  /** Name → variables for its scripts. */
+  readonly env?: Readonly<Record<string, Readonly<Record<string, string>>>>
 }
 
 export interface NpmLock {

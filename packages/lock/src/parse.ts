@@ -116,6 +116,9 @@ const LOCK = z.strictObject({
     pins: z.literal('soft').optional(),
     single: z.array(name).optional(),
     split: z.record(name, text).optional(),
+    builds: z
+      .strictObject({ allow: z.record(name, text), env: z.record(name, z.record(text, text)).optional() })
+      .optional(),
   }),
   inputs: z.record(relativePath, text),
   index: INDEX.optional(),

@@ -1,7 +1,16 @@
 import { sortKeys } from '@polder/spec'
 import { dump } from 'js-yaml'
 
-import type { Lock, LockedIndex, LockedInstance, LockedPackage, LockedService, NpmLock, Split } from './lock.ts'
+import type {
+  BuildPolicy,
+  Lock,
+  LockedIndex,
+  LockedInstance,
+  LockedPackage,
+  LockedService,
+  NpmLock,
+  Split,
+} from './lock.ts'
 
 /** Facts below this depth stand on one line: `express: { specifier: ^4.18.0, use: express@4.22.1 }`. */
 const FLOW_LEVEL = 5
@@ -18,6 +27,7 @@ export function serializeLock(lock: Lock): string {
       platforms: policy.platforms.toSorted(),
       ...pick(policy, ['versions', 'pins', 'single']),
       ...sortedRecords(policy, ['split']),
+      ...(policy.builds === undefined ? {} : { builds: builds(policy.builds) }),
     },
     inputs: sortKeys(lock.inputs),
     ...index(lock.index ?? {}),
@@ -41,6 +51,10 @@ function index({ keys, packages, files }: LockedIndex): object {
     ...(isEmpty(files) ? {} : { files: mapSorted(files, (value) => pick(value, ['integrity', 'bytes', 'for'])) }),
   }
   return isEmpty(parts) ? {} : { index: parts }
+}
+
+function builds({ allow, env }: BuildPolicy): object {
+  return { allow: sortKeys(allow), ...(isEmpty(env) ? {} : { env: mapSorted(env, sortKeys) }) }
 }
 
 function service(value: LockedService): object {

@@ -34,7 +34,7 @@ export async function realiseEnvironment(
   const wanted = [...(isThere ? [] : plan.environment), ...plan.checkout.packages]
   await unpackTrees(
     store,
-    wanted.map((planned) => wantedTree(store, planned, checkout)),
+    wanted.filter(({ built }) => built !== true).map((planned) => wantedTree(store, planned, checkout)),
     { onProgress: ({ done, total, label }) => onProgress?.({ phase: 'unpack', done, total, label }) },
   )
   if (!shared) return null

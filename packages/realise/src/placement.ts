@@ -1,6 +1,6 @@
 import type { InstanceId, LockedPackage, NpmLock, Target } from '@polder/lock'
 import { compareText, isPackageName, sortKeys, splitPackageId } from '@polder/spec'
-import { patchedTreeId, treeId } from '@polder/store'
+import { patchedTreeId, treeId, type TreeId } from '@polder/store'
 import { createHash } from 'node:crypto'
 
 import type { Layout, Place, PlannedLink, PlannedPackage } from './planned.ts'
@@ -45,16 +45,22 @@ export function placeInstances(npm: NpmLock, reached: ReadonlySet<InstanceId>, l
 }
 
 /** The instances as directories, by directory. */
-export function planPackages(npm: NpmLock, placement: Placement, place: Place): readonly PlannedPackage[] {
+export function planPackages(
+  npm: NpmLock,
+  placement: Placement,
+  place: Place,
+  builtTree: (instance: InstanceId) => TreeId | undefined,
+): readonly PlannedPackage[] {
   const packages: PlannedPackage[] = []
   for (const [id, spot] of placement.spots) {
     if (spot.place !== place) continue
     const { instance, pkg } = lookUp(npm, id)
+    const built = builtTree(id)
     packages.push({
       instance: id,
       package: instance.package,
       integrity: pkg.integrity,
-      ...treeOf(pkg),
+      ...(built === undefined ? treeOf(pkg) : { tree: built, built: true as const }),
       bin: sortKeys(pkg.bin ?? {}),
       directory: spot.directory,
       links: planLinks(id, spot, instance.links ?? {}, placement),

@@ -1,5 +1,6 @@
-import type { Lock } from '@polder/lock'
+import type { InstanceId, Lock } from '@polder/lock'
 import { compareText, parsePlatform, platformName, PolderError, type Platform } from '@polder/spec'
+import type { TreeId } from '@polder/store'
 import { createHash } from 'node:crypto'
 
 import { placeInstances, planPackages } from './placement.ts'
@@ -16,9 +17,15 @@ const FORMAT = 2
  *
  * The environment's id covers the format, the platform, and each package's tree, commands, place and links, and
  * nothing else, so locks that differ in their services only share an environment.
+ * @param builtTree the tree of an instance whose install scripts run; undefined for all others
  * @throws PolderError `PLATFORM_NOT_LOCKED`, `PLATFORM_EXCLUDED` (all of them, in `details.others`), `LOCK_INVALID`
  */
-export function planEnvironment(lock: Lock, platform: Platform, layout: Layout): Plan {
+export function planEnvironment(
+  lock: Lock,
+  platform: Platform,
+  layout: Layout,
+  builtTree: (instance: InstanceId) => TreeId | undefined = () => undefined,
+): Plan {
   const name = platformName(platform)
   const locked = lock.policy.platforms.map((text) => parsePlatform(text)).filter((one) => one !== undefined)
   if (!locked.some((one) => platformName(one) === name)) {
@@ -32,10 +39,13 @@ export function planEnvironment(lock: Lock, platform: Platform, layout: Layout):
   const { npm } = lock
   const reached = reachableInstances(npm, platform)
   const placement = placeInstances(npm, reached, layout)
-  const environment = planPackages(npm, placement, 'environment')
-  const packages = planPackages(npm, placement, 'checkout')
-  const found = [...reached].map((id) => lookUp(npm, id))
-  const notBuilt = new Set(found.filter(({ pkg }) => pkg.needsBuild === true).map(({ instance }) => instance.package))
+  const environment = planPackages(npm, placement, 'environment', builtTree)
+  const packages = planPackages(npm, placement, 'checkout', builtTree)
+  const built = new Set(
+    [...environment, ...packages].filter((planned) => planned.built).map(({ instance }) => instance),
+  )
+  const unbuilt = [...reached].filter((id) => lookUp(npm, id).pkg.needsBuild === true && !built.has(id))
+  const notBuilt = new Set(unbuilt.map((id) => lookUp(npm, id).instance.package))
   return {
     layout,
     platform: name,

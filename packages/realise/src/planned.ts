@@ -44,6 +44,8 @@ export interface PlannedPackage {
   /** What its files are linked from: the artifact's tree, unless something was done to it. */
   readonly tree: TreeId
   /** A file of the repository, with the hash that it has to have, by which the artifact is changed. */
+  /** Its tree is what its install scripts made, which no artifact can be unpacked to. */
+  readonly built?: true
   readonly patch?: { readonly path: string; readonly hash: string }
   readonly bin: Readonly<Record<string, string>>
   readonly directory: string

@@ -53,6 +53,7 @@ export type ErrorCode =
   // builds
   | 'SANDBOX_UNAVAILABLE'
   | 'SANDBOX_FAILED'
+  | 'BUILD_FAILED'
   // realise
   | 'NODE_MODULES_FOREIGN'
   | 'CHECKOUT_BUSY'

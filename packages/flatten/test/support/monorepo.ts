@@ -111,6 +111,7 @@ export function monorepo(
         policy: { versions: 'fewest', pins: 'hard', single: [], split: {}, ...policy },
         layout: 'linked',
         newPins: { minimumReleaseAge: 0, minimumReleaseAgeExclude: [], allow: [], deny: [] },
+        builds: { allow: {}, env: {}, limits: {} },
         index: { allowWeakIntegrity: [], private: [], signatures: 'verify', trustedRoot: null },
       },
       services: gatheredServices,

@@ -1,0 +1,85 @@
+import { lstatSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs'
+import { join, sep } from 'node:path'
+
+import type { ArchivedFile } from './archive.ts'
+import { type Store, type TreeId, treePath } from './content-path.ts'
+import { publish, temporaryPath } from './publish.ts'
+import { writeFailure } from './write-failure.ts'
+import { writeTree } from './write-tree.ts'
+
+/** What became a tree, and what did not: links out of the directory, devices, sockets. Sorted. */
+export interface PublishedTree {
+  readonly files: number
+  readonly bytes: number
+  readonly leftOut: readonly string[]
+}
+
+/**
+ * Makes a tree of a directory, such as a build left it: read-only copies of its files, complete under their name or not
+ * at all. A link that stays inside the directory becomes a copy of what it leads to, since trees hold files only. If the
+ * tree is there already, that one stays.
+ * @param bin the manifest's commands, as when an artifact is unpacked
+ * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
+ */
+export function publishTree(
+  store: Store,
+  id: TreeId,
+  directory: string,
+  bin: Readonly<Record<string, string>>,
+): PublishedTree {
+  const found = readDirectory(directory)
+  const batch = temporaryPath(store, 'built')
+  try {
+    mkdirSync(batch)
+    const bytes = writeTree(join(batch, id), { ...found, skipped: [] }, bin)
+    publish(store, [{ from: join(batch, id), to: treePath(store, id) }], 'files.json')
+    return { files: found.files.size, bytes, leftOut: found.leftOut.sort() }
+  } catch (error) {
+    throw writeFailure(error, `keeping what was built in ${directory}`, store.home)
+  } finally {
+    rmSync(batch, { recursive: true, force: true })
+  }
+}
+
+function readDirectory(root: string): {
+  readonly directories: string[]
+  readonly files: Map<string, ArchivedFile>
+  readonly leftOut: string[]
+} {
+  const directories: string[] = []
+  const files = new Map<string, ArchivedFile>()
+  const leftOut: string[] = []
+  const inside = `${realpathSync(root)}${sep}`
+  const visit = (path: string): void => {
+    for (const name of readdirSync(join(root, path)).sort()) {
+      const below = path === '' ? name : `${path}/${name}`
+      const absolute = join(root, below)
+      let state = lstatSync(absolute)
+      if (state.isSymbolicLink()) {
+        const target = leadsTo(absolute)
+        // A link to a directory would be a copy of all of it, or of itself.
+        if (target === undefined || !target.startsWith(inside) || !lstatSync(target).isFile()) {
+          leftOut.push(below)
+          continue
+        }
+        state = lstatSync(target)
+      }
+      if (state.isDirectory()) {
+        directories.push(below)
+        visit(below)
+      } else if (state.isFile()) {
+        files.set(below, { bytes: readFileSync(absolute), executable: (state.mode & 0o111) !== 0 })
+      } else leftOut.push(below)
+    }
+  }
+  visit('')
+  return { directories, files, leftOut }
+}
+
+function leadsTo(link: string): string | undefined {
+  try {
+    return realpathSync(link)
+  } catch {
+    return undefined
+  }
+}
