@@ -14,6 +14,8 @@ export class Counters {
   bytes = 0
   damaged = 0
   connections = 0
+  /** Requests so far, answered or not. */
+  requests = 0
 
   /** @param bytes of the body */
   count(kind: RequestKind, status: number, bytes: number): void {

@@ -81,12 +81,16 @@ export class PinnedIndex {
     const described: DescribedVersion[] = []
     for (const pin of view.versions.get(name)?.values() ?? [])
       described.push(await describeVersion(this.store, pin, this.#shasums))
-    const ranges = this.#ranges
-    const isServed = (wanted: string, range: string): boolean => {
-      const versions = view.versions.get(wanted)?.keys() ?? []
-      return [...versions].some((version) => ranges.satisfies(version, range))
-    }
-    return npmDocument(name, described, { origin, base, ranges, isServed })
+    const isServed = (wanted: string, range: string): boolean => this.serves(view, wanted, range)
+    return npmDocument(name, described, { origin, base, ranges: this.#ranges, isServed })
+  }
+
+  /** True if a version in this range is pinned; of what is no range (a tag) if any is. */
+  serves(view: View, name: string, range: string): boolean {
+    const versions = [...(view.versions.get(name)?.keys() ?? [])]
+    return this.#ranges.isRange(range)
+      ? versions.some((version) => this.#ranges.satisfies(version, range))
+      : versions.length > 0
   }
 }
 
@@ -129,7 +133,7 @@ export class Site {
     let document = this.#documents.get(path)
     if (document === undefined) {
       const make = (): Promise<NpmDocument> => this.index.document(view, name, this.baseUrl, this.#baseOf(view))
-      document = new ServedDocument(make, this.index.memory)
+      document = new ServedDocument(name, make, this.index.memory)
       this.#documents.set(path, document)
     }
     return document
@@ -160,14 +164,15 @@ export class Site {
     if (ways.some((way) => url === `${prefix}${way}`)) this.byUrl.set(url, resource)
   }
 
-  /** Makes the documents that are not in memory, as long as there is room for them. `stopped` ends it. */
-  async prepare(stopped: () => boolean): Promise<void> {
+  /**
+   * Makes the documents that are not in memory, as long as there is room for them.
+   * @param turn settles when it may go on with the next one; false ends it
+   */
+  async prepare(turn: () => Promise<boolean>): Promise<void> {
     const { all, memory } = this.index
     for (const name of all.versions.keys()) {
-      if (stopped() || memory.used > memory.limit / 2) return
+      if (memory.used > memory.limit / 2 || !(await turn())) return
       await this.document(all, name)?.prepare()
-      // Requests come first.
-      await new Promise((resolve) => setImmediate(resolve))
     }
   }
 }

@@ -1,13 +1,16 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 
-import { filePath } from './files.ts'
+import { splitPackageId } from '@polder/spec'
+
 import { readConditions } from './conditions.ts'
+import { filePath } from './files.ts'
 import type { Counters, MetricsSample } from './metrics.ts'
 import { tarballPath } from './npm-documents.ts'
 import type { Site, View } from './pinned-index.ts'
 import { type Refusal, refusalOf } from './refusal.ts'
 import { parseTarget, type RequestTarget } from './request-target.ts'
 import { answerFailure, answerJson, type Exchange, failureOf } from './resource.ts'
+import { ServedDocument } from './served-document.ts'
 import { answerService, takesPost } from './service-routes.ts'
 
 /** What answering needs besides the request. */
@@ -30,12 +33,16 @@ export interface RouterContext {
 export function createRouter(context: RouterContext): (request: IncomingMessage, response: ServerResponse) => void {
   const { counters, hosts, onError } = context
   return (request, response) => {
+    counters.requests += 1
     const conditions = readConditions(request.rawHeaders)
     const exchange = { request, response, conditions, counters }
     if (hosts !== null && !hosts.has(conditions.host ?? '')) return refuseHost(exchange)
     const site = context.site()
-    const resource = request.method === 'GET' ? site.byUrl.get(request.url ?? '') : undefined
-    const answering = resource === undefined ? route(exchange, site, context) : resource.answer(exchange)
+    const known = request.method === 'GET' ? site.byUrl.get(request.url ?? '') : undefined
+    const answering =
+      known === undefined || (conditions.wanted !== undefined && known instanceof ServedDocument)
+        ? route(exchange, site, context)
+        : known.answer(exchange)
     answering?.catch((error: unknown) => {
       onError(error)
       answerFailure(exchange, 'other', failureOf(error))
@@ -104,6 +111,7 @@ async function answerDocument(
   const resource = site.document(view, name)
   if (resource === undefined) return refuse(exchange, view, name, version, context)
   if (version === undefined) {
+    if (exchange.conditions.wanted !== undefined) noticeUnmet(exchange, exchange.conditions.wanted, view, site, context)
     site.remember(exchange.request.url ?? '', view, `/${name}`, resource)
     return resource.answer(exchange)
   }
@@ -131,9 +139,6 @@ async function answerFile(
   })
 }
 
-/** The versions that a message lists before it only counts them. */
-const LISTED = 8
-
 /** 404, with what is pinned instead. It is recorded. */
 function refuse(
   exchange: Exchange,
@@ -142,21 +147,50 @@ function refuse(
   version: string | undefined,
   { asker, socket, onRefused }: RouterContext,
 ): void {
-  const id = version === undefined ? name : `${name}@${version}`
-  const pinned = [...(view.versions.get(name)?.keys() ?? [])]
-  const others =
-    pinned.length === 0
-      ? version === undefined
-        ? ''
-        : ', and no other version of it'
-      : `; pinned ${pinned.length === 1 ? 'is' : 'are'} ${pinned.slice(0, LISTED).join(', ')}${pinned.length > LISTED ? ` and ${pinned.length - LISTED} others` : ''}`
-  const reason = `${id} is not pinned${others}. Add it to a service and run \`polder lock\``
-  onRefused(
-    refusalOf(exchange.request, { what: id, kind: version === undefined ? 'package' : 'version' }, { asker, socket }),
-  )
-  // npm shows this header. It may hold ASCII only, and names and versions come from the request.
-  const notice = reason.replace(/[^\x20-\x7E]/g, '?')
-  answerFailure(exchange, 'refused', { status: 404, code: 'NOT_PINNED', reason, headers: { 'npm-notice': notice } })
+  const kind = version === undefined ? 'package' : 'version'
+  const what = version === undefined ? name : `${name}@${version}`
+  const refusal = refusalOf(exchange.request, { what, kind }, { asker, socket })
+  onRefused(refusal)
+  const reason = reasonOf(what, name, view)
+  // A client that looks whether there is a newer one of itself has nothing to tell its user about.
+  const isItself = refusal.userAgent?.startsWith(`${name}/`) === true
+  const headers = isItself ? {} : { 'npm-notice': printableAscii(reason) }
+  answerFailure(exchange, 'refused', { status: 404, code: 'NOT_PINNED', reason, headers })
+}
+
+/**
+ * npm says which requirement it asks for a document for. Whether a version meets it, it will see for itself, but not why
+ * there is none: that is what the notice is for, and the record, which would not hear of it otherwise.
+ */
+function noticeUnmet(
+  { request, response }: Exchange,
+  wanted: string,
+  view: View,
+  { index }: Site,
+  { asker, socket, onRefused }: RouterContext,
+): void {
+  const what = wanted.replace(/^registry:/, '')
+  const { name, reference } = splitPackageId(what)
+  if (!view.versions.has(name) || index.serves(view, name, reference)) return
+  onRefused(refusalOf(request, { what, kind: 'version' }, { asker, socket }))
+  response.setHeader('npm-notice', printableAscii(reasonOf(what, name, view)))
+}
+
+/** The versions that a message lists before it only counts them. */
+const LISTED = 8
+
+/** `left-pad@1.3.0 is not pinned; pinned is 1.2.0. Add it to a service and run …` */
+function reasonOf(what: string, name: string, view: View): string {
+  const versions = [...(view.versions.get(name)?.keys() ?? [])]
+  const rest = versions.length > LISTED ? ` and ${versions.length - LISTED} others` : ''
+  const list = `${versions.slice(0, LISTED).join(', ')}${rest}`
+  const others = versions.length === 0 ? '' : versions.length === 1 ? `; pinned is ${list}` : `; pinned are ${list}`
+  return `${what} is not pinned${others}. Add it to a service and run \`polder lock\``
+}
+
+/** What a header may hold; names and versions come from the request. */
+function printableAscii(text: string): string {
+  return text.replace(/[^\x20-\x7E]/g, '?')
 }
 
 function refuseMethod(exchange: Exchange, allowed = 'GET, HEAD'): void {

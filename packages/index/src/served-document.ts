@@ -14,8 +14,11 @@ export class ServedDocument implements Resource {
   readonly #full: Representation
   readonly #abbreviated: Representation
 
+  readonly name: string
+
   /** @param make the document, whenever its body is not in memory */
-  constructor(make: () => Promise<NpmDocument>, memory: BodyMemory) {
+  constructor(name: string, make: () => Promise<NpmDocument>, memory: BodyMemory) {
+    this.name = name
     this.#full = new Representation(
       'application/json',
       async () => {

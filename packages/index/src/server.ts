@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 
 import { listen, type ListenAddress, type Listening } from './listen-address.ts'
 import { Counters, type MetricsSample } from './metrics.ts'
@@ -72,6 +73,8 @@ const MAX_CONNECTIONS = 4096
 /** Without a byte in either direction. */
 const IDLE_MS = 120_000
 const GRACE_MS = 10_000
+/** Without a request, before documents are made that nobody asked for. */
+const QUIET_MS = 100
 
 /**
  * Serves an index over HTTP, read-only, on loopback or a unix socket (mode 0600).
@@ -113,7 +116,17 @@ export async function startIndexServer(index: PinnedIndex, options: ServerOption
     },
     prepare: async () => {
       const prepared = site
-      await prepared.prepare(() => site !== prepared || !server.listening)
+      const isOver = (): boolean => site !== prepared || !server.listening
+      let seen = counters.requests
+      await prepared.prepare(async () => {
+        await setImmediate()
+        // Requests come first, and soon after one there is mostly another.
+        while (seen !== counters.requests && !isOver()) {
+          seen = counters.requests
+          await sleep(QUIET_MS, undefined, { ref: false })
+        }
+        return !isOver()
+      })
     },
     sample,
     close: (graceMs = GRACE_MS) => close(server, listening, graceMs),
