@@ -19,13 +19,6 @@ export function filePath(url: string): string {
   return canonical(`${PREFIX}${parsed.host}${parsed.pathname}${parsed.search}`)
 }
 
-/** The URL of the file that a request's target (path and query) asks for; undefined if no such file is pinned. */
-export function fileAt(files: PinnedFiles, target: string): string | undefined {
-  if (!target.startsWith(PREFIX)) return undefined
-  const wanted = canonical(target)
-  return Object.keys(files).find((url) => filePath(url) === wanted)
-}
-
 /**
  * The environment variables that make known tools ask an index for the pinned files instead of the host that they
  * would ask. If the files of one tool have several bases, which one variable cannot say, the first in order counts.

@@ -4,6 +4,7 @@ import type { CheckReport, ReleaseReport } from '@polder/index/trust'
 import { PolderError } from '@polder/spec'
 import type { Store } from '@polder/store'
 
+import { bringAdditions } from '../added-pins.ts'
 import { readLockText } from '../lock-file.ts'
 import { bytes, count, type Output } from '../output.ts'
 import { knownPins, pinnedManifests } from '../pinned-manifests.ts'
@@ -21,17 +22,19 @@ export async function indexSync(cwd: string, output: Output, check: boolean): Pr
   const keys = lockedKeys(readLockText(root))
   if (check) return checkIndex(gathered, keys, output)
   const { manifests, sync, store, pins } = await pinnedManifests(gathered, output, false)
+  const added = await bringAdditions(gathered, store, output, false)
   const report = await bringReleases(gathered, store, pins, output, { keys, acceptKeys: false, scope: 'all' })
-  const fetched = sync?.fetched ?? 0
+  const fetched = (sync?.fetched ?? 0) + added.fetched
+  const received = (sync?.bytes ?? 0) + added.bytes
   output.line(
-    `${count(manifests.size, 'pin')} in the index, ${fetched === 0 ? 'none' : `${fetched} (${bytes(sync?.bytes ?? 0)})`} fetched`,
+    `${count(manifests.size, 'pin')} in the index, ${fetched === 0 ? 'none' : `${fetched} (${bytes(received)})`} fetched`,
   )
   printReleases(output, report, keys)
   const { recorded, verified, unsigned, unverifiable, attestations, drift } = report
   output.result({
     pins: manifests.size,
     fetched,
-    bytes: sync?.bytes ?? 0,
+    bytes: received,
     releases: { recorded, verified, unsigned, unverifiable, attestations },
     drift,
   })

@@ -5,8 +5,9 @@ import { findRoot, gather, readConfig, type Gathered } from '@polder/gather'
 import type { SigningKeys, SyncReport } from '@polder/index'
 import { diffLocks, parseLock, serializeLock, type Lock, type LockDiff } from '@polder/lock'
 import { PolderError } from '@polder/spec'
-import { atomicWrite, openStore, storeHome } from '@polder/store'
+import { atomicWrite } from '@polder/store'
 
+import { bringAdditions, withAdditions } from '../added-pins.ts'
 import { findService } from '../checkout.ts'
 import { LOCK_FILE, outOfDate, readLockText } from '../lock-file.ts'
 import { bytes, count, duration, type Output } from '../output.ts'
@@ -39,8 +40,9 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
   const { offline, acceptKeys } = options
   const known = { store, pins, existing, fetched: sync !== null, offline, acceptKeys }
   const keys = await verifyReleases(gathered, known, output)
+  const added = await bringAdditions(gathered, store, output, offline)
   const flattened = flatten(gathered, manifests)
-  const locked = withKeys(flattened.lock, keys)
+  const locked = withAdditions(withKeys(flattened.lock, keys), gathered.additions)
   await holdToPolicy(gathered, locked, known, output)
   for (const { owner, uses, unpatchedIn } of flattened.report.sharedPatches)
     output.note(
@@ -52,7 +54,7 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
   if (changed && !options.dryRun) {
     atomicWrite(join(root, LOCK_FILE), text)
     const { keepServedLock } = await import('../served-lock.ts')
-    keepServedLock(openStore(storeHome(process.env)), text, flattened.lock)
+    keepServedLock(store, text, locked)
   }
   printSummary(output, flattened.report, locked, {
     written: options.dryRun ? 'not written (a dry run)' : changed ? 'written' : 'unchanged',
@@ -64,8 +66,8 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
     changed,
     ...flattened.report,
     splits: flattened.lock.npm.splits,
-    fetched: sync?.fetched ?? 0,
-    bytes: sync?.bytes ?? 0,
+    fetched: (sync?.fetched ?? 0) + added.fetched,
+    bytes: (sync?.bytes ?? 0) + added.bytes,
     diff,
   })
   return 0
@@ -80,7 +82,8 @@ async function check(gathered: Gathered, existing: string | null, output: Output
   let compared: 'bytes' | 'inputs' = 'bytes'
   try {
     const { manifests } = await pinnedManifests(gathered, output, true)
-    if (serializeLock(withKeys(flatten(gathered, manifests).lock, lockedKeys(existing))) !== existing)
+    const again = withKeys(flatten(gathered, manifests).lock, lockedKeys(existing))
+    if (serializeLock(withAdditions(again, gathered.additions)) !== existing)
       throw outOfDate('it would be written differently', [])
   } catch (error) {
     if (!(error instanceof PolderError && error.code === 'ARTIFACT_MISSING')) throw error
