@@ -166,9 +166,20 @@ describe('lock', () => {
   test('index sync has nothing to do where everything is there', async () => {
     expect(await printed('index sync', sample)).toMatchInlineSnapshot(`
       "6 pins in the index, none fetched
+        6 releases recorded
       "
     `)
-    expect(await json('index sync', sample)).toEqual({ pins: 6, fetched: 0, bytes: 0 })
+    expect(await printed('index sync', sample)).toMatchInlineSnapshot(`
+      "6 pins in the index, none fetched
+      "
+    `)
+    expect(await json('index sync', sample)).toMatchObject({
+      pins: 6,
+      fetched: 0,
+      bytes: 0,
+      releases: { recorded: 0, verified: 0 },
+      drift: [],
+    })
   })
 })
 

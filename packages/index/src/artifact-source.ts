@@ -63,13 +63,19 @@ export async function fromRegistry<T>(
   }
 }
 
-/** A tarball that the lockfile names by URL. It gets the credentials that the user has for that URL, if any. */
+/**
+ * A tarball that the lockfile names by URL. It gets the credentials that the user has for that URL, if any.
+ * @throws PolderError `FETCH_FAILED`; `PRIVATE_NAME` if the URL leads a private name to the host of the public registry
+ */
 export async function fromUrl<T>(
-  { upstream }: Network,
+  { config, upstream }: Network,
+  name: string,
   url: string,
   maxBytes: number,
   consume: Consumer<T>,
 ): Promise<T> {
+  // Throws for a private name without a registry of its own.
+  if (URL.parse(url)?.host === new URL(config.registry).host) registryOf(config, name)
   return upstream.download({ url, maxBytes }, (body) => consume(body, redactUrl(url)))
 }
 

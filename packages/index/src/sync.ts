@@ -205,7 +205,7 @@ class Sync {
         source.kind === 'file'
           ? await fromFile(root, source.path, consume)
           : source.kind === 'tarball'
-            ? await fromUrl(await this.#open(), source.url, maxBytes, consume)
+            ? await fromUrl(await this.#open(), pin.name, source.url, maxBytes, consume)
             : await fromRegistry(await this.#open(), pin, expected, maxBytes, consume)
     } catch (error) {
       throw error instanceof PolderError ? attributed(error, pin, origin) : error
