@@ -30,15 +30,17 @@ export interface OpenSlot {
   readonly slot: number
   /** How many of the slot's candidates are selected anyway. */
   readonly base: number
-  /** At least so many of the open candidates are selected in every solution: the slot has so many disjoint roots. */
-  readonly least: number
+  /** True if some root is on it: every solution selects one of the open candidates. */
+  readonly isNeeded: boolean
+  /** Level 1 counts its extra copies. */
+  readonly isSingle: boolean
   /** The open candidates are `from … to - 1`. */
   readonly from: number
   readonly to: number
 }
 
 /** Ascending by size, then by their first slot. */
-export function openComponents(network: Network, closure: Closure): Component[] {
+export function openComponents(network: Network, closure: Closure, singles: ReadonlySet<number>): Component[] {
   const open = openPart(network, closure)
   const parts = new Map<number, number[]>()
   for (const candidate of open.candidates) {
@@ -55,7 +57,7 @@ export function openComponents(network: Network, closure: Closure): Component[] 
     else roots.push(members)
   }
   return [...parts]
-    .map(([root, candidates]) => componentOf(network, closure, open, candidates, rootsOf.get(root) ?? []))
+    .map(([root, candidates]) => componentOf(network, closure, open, candidates, rootsOf.get(root) ?? [], singles))
     .sort(
       (a, b) => a.candidates.length - b.candidates.length || (a.candidates[0] as number) - (b.candidates[0] as number),
     )
@@ -120,6 +122,7 @@ function componentOf(
   open: OpenPart,
   candidates: readonly number[],
   roots: readonly (readonly number[])[],
+  singles: ReadonlySet<number>,
 ): Component {
   const local = new Map(candidates.map((candidate, i) => [candidate, i]))
   const localised = (members: readonly number[]): number[] => members.map((member) => local.get(member) as number)
@@ -142,10 +145,8 @@ function componentOf(
     if (last?.slot === slot) slots[slots.length - 1] = { ...last, to: i + 1 }
     else {
       const base = must.subarray(network.first[slot], network.first[slot + 1]).reduce((sum, bit) => sum + bit, 0)
-      const least = disjointCount(
-        (forced[slot] ?? []).filter((members) => !members.some((member) => must[member] === 1)),
-      )
-      slots.push({ slot, base, least, from: i, to: i + 1 })
+      const isNeeded = forced[slot]?.some((members) => !members.some((member) => must[member] === 1)) === true
+      slots.push({ slot, base, isNeeded, isSingle: singles.has(slot), from: i, to: i + 1 })
     }
     slotOf.push(slots.length - 1)
   })
@@ -175,16 +176,68 @@ function componentOf(
   }
 }
 
-/** How many pairwise disjoint sets are found when the narrowest are taken first. */
-export function disjointCount(sets: readonly (readonly number[])[]): number {
-  const taken = new Set<number>()
-  let count = 0
-  for (const members of [...sets].sort((a, b) => a.length - b.length)) {
-    if (members.some((member) => taken.has(member))) continue
-    for (const member of members) taken.add(member)
-    count++
+/** What a part of a component has to take into account of the rest. */
+interface Surroundings {
+  /** Per slot of the whole how many of its candidates are selected outside the part. */
+  readonly base: readonly number[]
+  /** Per candidate of the whole what comes on top of level 4. */
+  readonly keep: ReadonlyMap<number, number>
+  readonly stray: ReadonlyMap<number, number>
+}
+
+/**
+ * The component of just these candidates, ascending; a choice keeps those of its members that are among them.
+ * @param whole with just the roots that are wanted of the part, and the needs that are wanted of its candidates
+ */
+export function partOf(
+  whole: Component,
+  candidates: readonly number[],
+  { base, keep, stray }: Surroundings,
+): Component {
+  const local = new Map(candidates.map((candidate, i) => [candidate, i]))
+  const choices: number[][] = []
+  const numbers = new Map<number, number>()
+  const choiceOf = (id: number): number => {
+    let number = numbers.get(id)
+    if (number === undefined) {
+      const members = whole.choices[id] as readonly number[]
+      number = choices.push(members.flatMap((member) => local.get(member) ?? [])) - 1
+      numbers.set(id, number)
+    }
+    return number
   }
-  return count
+  const roots = whole.roots.map(choiceOf)
+  const slots: OpenSlot[] = []
+  const slotOf: number[] = []
+  candidates.forEach((candidate, i) => {
+    const at = whole.slotOf[candidate] as number
+    const slot = whole.slots[at] as OpenSlot
+    const last = slots.at(-1)
+    if (last?.slot === slot.slot) slots[slots.length - 1] = { ...last, to: i + 1 }
+    else slots.push({ ...slot, base: base[at] as number, from: i, to: i + 1 })
+    slotOf.push(slots.length - 1)
+  })
+  for (const id of roots) {
+    const at = slotOf[choices[id]?.[0] as number] as number
+    slots[at] = { ...(slots[at] as OpenSlot), isNeeded: true }
+  }
+  return {
+    slots,
+    candidates: candidates.map((candidate) => whole.candidates[candidate] as number),
+    slotOf,
+    choices,
+    roots,
+    needs: candidates.map((candidate) => (whole.needs[candidate] as readonly number[]).map(choiceOf)),
+    keep: candidates.map((candidate) => (whole.keep[candidate] as number) + (keep.get(candidate) ?? 0)),
+    stray: candidates.map((candidate) => (whole.stray[candidate] as number) + (stray.get(candidate) ?? 0)),
+    locked: whole.locked.flatMap(({ owner, candidate, count }) => {
+      const [localOwner, localCandidate] = [local.get(owner), local.get(candidate)]
+      return localOwner === undefined || localCandidate === undefined
+        ? []
+        : [{ owner: localOwner, candidate: localCandidate, count }]
+    }),
+    behind: candidates.map((candidate) => whole.behind[candidate] as number),
+  }
 }
 
 function find(parent: Int32Array, slot: number): number {

@@ -31,15 +31,13 @@ export function solveFewest(problem: Problem, options: FewestOptions = {}): Solu
   const network = networkOf(problem)
   const closure = forcedClosure(network)
   const on = closure.must.slice()
-  const isSingle = new Set(options.singles)
   const least = closureBounds(network, closure)
   let optimal = true
   let stepsLeft = options.maxSteps ?? MAX_STEPS
-  for (const component of openComponents(network, closure)) {
-    const singles = component.slots.map(({ slot }) => isSingle.has(slot))
-    const found = optimumOf(component, singles, stepsLeft)
+  for (const component of openComponents(network, closure, new Set(options.singles))) {
+    const found = optimumOf(component, stepsLeft)
     stepsLeft -= found.steps
-    optimal &&= found.optimal
+    optimal &&= found.levels === 6
     least.extraCopies += found.extraCopies
     least.names += found.moreNames
     found.selection.forEach((bit, i) => {

@@ -1,13 +1,7 @@
-import { disjointCount, type Component, type OpenSlot } from './components.ts'
+import { partOf, type Component, type OpenSlot } from './components.ts'
 import { pruned, type Selection } from './first-selection.ts'
+import { searchLevels } from './levels.ts'
 import { compareCosts, costOf } from './objective.ts'
-
-/** The best selection of a small component, found in so many steps. */
-export type Solve = (
-  component: Component,
-  isSingle: readonly boolean[],
-  maxSteps: number,
-) => { readonly selection: Selection; readonly steps: number }
 
 const NEIGHBOURHOOD = 80
 const STEPS_PER_NEIGHBOURHOOD = 10_000
@@ -16,16 +10,10 @@ const STEPS_PER_NEIGHBOURHOOD = 10_000
  * A better selection where the search for the best was given up: for one split slot after the other, the slots around
  * it are chosen anew while everything else stays; again from the start until nothing gets better or the steps are used.
  */
-export function improve(
-  component: Component,
-  isSingle: readonly boolean[],
-  from: Selection,
-  maxSteps: number,
-  solve: Solve,
-): Selection {
+export function improve(component: Component, from: Selection, maxSteps: number): Selection {
   const near = neighbours(component)
   let best = from
-  let bestCost = costOf(component, best, isSingle)
+  let bestCost = costOf(component, best)
   let stepsLeft = maxSteps
   for (let improved = true; improved;) {
     improved = false
@@ -33,11 +21,7 @@ export function improve(
       if (stepsLeft <= 0) return best
       if (base + best.subarray(first, to).reduce((sum, bit) => sum + bit, 0) < 2) continue
       const part = restricted(component, best, around(component, near, slot))
-      const found = solve(
-        part.component,
-        part.slots.map((each) => isSingle[each] === true),
-        Math.min(stepsLeft, STEPS_PER_NEIGHBOURHOOD),
-      )
+      const found = searchLevels(part.component, Math.min(stepsLeft, STEPS_PER_NEIGHBOURHOOD))
       // Making the part costs time too.
       stepsLeft -= found.steps + part.component.candidates.length + component.candidates.length / 2
       const candidate = best.slice()
@@ -45,9 +29,9 @@ export function improve(
       found.selection.forEach((bit, i) => {
         if (bit === 1) candidate[part.candidates[i] as number] = 1
       })
-      if (compareCosts(costOf(component, candidate, isSingle), bestCost) >= 0) continue
+      if (compareCosts(costOf(component, candidate), bestCost) >= 0) continue
       best = pruned(component, candidate)
-      bestCost = costOf(component, best, isSingle)
+      bestCost = costOf(component, best)
       improved = true
     }
   }
@@ -128,60 +112,18 @@ function restricted(whole: Component, on: Selection, slots: readonly number[]): 
       lost.set(owner, (lost.get(owner) ?? 0) + count)
   }
 
-  const candidates: number[] = []
-  const local = new Map<number, number>()
-  const slotOf: number[] = []
-  const ranges = slots.map((slot, at) => {
-    const start = candidates.length
+  const candidates = slots.flatMap((slot) => {
     const { from, to } = whole.slots[slot] as OpenSlot
-    for (let candidate = from; candidate < to; candidate++) {
-      if (allowed[candidate] !== 1) continue
-      local.set(candidate, candidates.length)
-      candidates.push(candidate)
-      slotOf.push(at)
-    }
-    return { start, end: candidates.length }
+    return Array.from({ length: to - from }, (_, i) => from + i).filter((candidate) => allowed[candidate] === 1)
   })
-  const choices: number[][] = []
-  const numbers = new Map<number, number>()
-  const choiceOf = (id: number): number => {
-    let number = numbers.get(id)
-    if (number === undefined) {
-      number = choices.push(members(id).flatMap((member) => local.get(member) ?? [])) - 1
-      numbers.set(id, number)
-    }
-    return number
-  }
-  const roots = [...demanded].sort((a, b) => a - b).map(choiceOf)
-  const rootsIn: number[][][] = slots.map(() => [])
-  for (const id of roots) rootsIn[slotOf[choices[id]?.[0] as number] as number]?.push(choices[id] as number[])
-  const component: Component = {
-    slots: slots.map((slot, at) => {
-      const { slot: number, base } = whole.slots[slot] as OpenSlot
-      return {
-        slot: number,
-        base,
-        least: disjointCount(rootsIn[at] ?? []),
-        from: ranges[at]?.start ?? 0,
-        to: ranges[at]?.end ?? 0,
-      }
-    }),
-    candidates: candidates.map((candidate) => whole.candidates[candidate] as number),
-    slotOf,
-    roots,
-    needs: candidates.map((candidate) =>
-      (whole.needs[candidate] ?? []).filter((id) => isInside(members(id)[0] as number)).map(choiceOf),
-    ),
-    choices,
-    keep: candidates.map((candidate) => (whole.keep[candidate] as number) + (kept.get(candidate) ?? 0)),
-    stray: candidates.map((candidate) => (whole.stray[candidate] as number) + (lost.get(candidate) ?? 0)),
-    locked: whole.locked.flatMap(({ owner, candidate, count }) => {
-      const [localOwner, localCandidate] = [local.get(owner), local.get(candidate)]
-      return localOwner === undefined || localCandidate === undefined
-        ? []
-        : [{ owner: localOwner, candidate: localCandidate, count }]
-    }),
-    behind: candidates.map((candidate) => whole.behind[candidate] as number),
-  }
+  const needs = [...whole.needs]
+  for (const candidate of candidates)
+    needs[candidate] = (whole.needs[candidate] as readonly number[]).filter((id) => isInside(members(id)[0] as number))
+  const roots = [...demanded].sort((a, b) => a - b)
+  const component = partOf({ ...whole, roots, needs }, candidates, {
+    base: whole.slots.map(({ base }) => base),
+    keep: kept,
+    stray: lost,
+  })
   return { component, slots, candidates }
 }

@@ -1,4 +1,4 @@
-import type { Literal, Sat, Verdict } from './sat.ts'
+import type { Literal, Sat } from './sat.ts'
 
 /** A literal that should hold, and what it costs if it doesn't; weights are positive integers. */
 export type SoftLiterals = Map<Literal, number>
@@ -10,8 +10,10 @@ export interface Minimum {
   readonly reached: boolean
 }
 
-/** Cores above this are not made smaller literal by literal: that takes as many attempts as they have literals. */
-const TRIMMED_CORE = 24
+/** How often a core is looked for anew among its own literals, as long as that makes it smaller. */
+const TRIMS = 4
+/** How far a limit may be exceeded for a last model. */
+const SETTLING_SHARE = 0.1
 
 /**
  * The least cost at which `soft` can be broken, from below: assume all of them; where a few contradict each other (a
@@ -23,54 +25,82 @@ const TRIMMED_CORE = 24
  */
 export function minimise(sat: Sat, soft: SoftLiterals, limit: number, onModel: () => void): Minimum {
   let cost = 0
-  const pay = (core: readonly Literal[]): void => {
+  let threshold = nextThreshold(soft, Infinity)
+  const assume = (literal: Literal, weight: number): void => {
+    if (weight >= threshold) sat.assume(literal)
+  }
+  soft.forEach((weight, literal) => assume(literal, weight))
+  for (;;) {
+    const verdict = sat.search(limit)
+    if (verdict === 'satisfiable') {
+      onModel()
+      const last = threshold
+      threshold = nextThreshold(soft, last)
+      if (threshold === 0) break
+      for (const [literal, weight] of soft) if (weight < last) assume(literal, weight)
+      continue
+    }
+    if (verdict === 'limit') {
+      if (settle(sat, limit)) onModel()
+      sat.retract([...soft.keys()])
+      return { cost, reached: false }
+    }
+    const core = trimmed(sat)
+    if (core.length === 0) throw new Error('the clauses contradict each other')
     const least = core.reduce((weight, literal) => Math.min(weight, soft.get(literal) as number), Infinity)
     cost += least
+    sat.addClause(core.map((literal) => literal ^ 1))
     for (const literal of core) {
       const rest = (soft.get(literal) as number) - least
       if (rest === 0) soft.delete(literal)
-      else soft.set(literal, rest)
+      else {
+        soft.set(literal, rest)
+        assume(literal, rest)
+      }
     }
-    relax(sat, core, least, soft)
+    // One of the core is paid for; each further broken one costs the same again.
+    for (const surplus of surplusOf(
+      sat,
+      core.map((literal) => literal ^ 1),
+    )) {
+      soft.set(surplus ^ 1, least)
+      assume(surplus ^ 1, least)
+    }
   }
-
-  for (const literal of [...soft.keys()]) if (sat.fixed(literal) === -1) pay([literal])
-  let threshold = nextThreshold(soft, Infinity)
-  for (;;) {
-    const { cores, verdict } = disjointCores(sat, soft, threshold, limit)
-    if (verdict === 'satisfiable') onModel()
-    for (const core of cores) pay(trimmed(sat, core, limit))
-    if (verdict === 'limit') return { cost, reached: false }
-    if (cores.length > 0) continue
-    threshold = nextThreshold(soft, threshold)
-    if (threshold === 0) break
-  }
+  sat.retract([...soft.keys()])
   for (const literal of soft.keys()) sat.addClause([literal])
   return { cost, reached: true }
 }
 
-/** Cores without a common literal among those that one pass over the assumptions finds, small ones first. */
-function disjointCores(
-  sat: Sat,
-  soft: SoftLiterals,
-  threshold: number,
-  limit: number,
-): { readonly cores: readonly (readonly Literal[])[]; readonly verdict: Verdict } {
-  const assumed = [...soft].flatMap(([literal, weight]) =>
-    weight >= threshold && sat.fixed(literal) !== 1 ? [literal] : [],
-  )
-  const found: Literal[][] = []
-  const verdict = sat.solveMost(assumed, limit, found)
-  if (verdict === 'unsatisfiable') throw new Error('the clauses contradict each other')
-  const taken = new Set<Literal>()
-  const cores = found
-    .sort((a, b) => a.length - b.length)
-    .filter((core) => {
-      if (core.some((literal) => taken.has(literal))) return false
-      for (const literal of core) taken.add(literal)
-      return true
-    })
-  return { cores, verdict }
+/**
+ * Literals of which as many become true as the literals given that are, less one: with "later" d(i) = l(i+1) or … or
+ * l(n), one for each l(i) and d(i).
+ */
+export function surplusOf(sat: Sat, literals: readonly Literal[]): Literal[] {
+  const surplus: Literal[] = []
+  let later = literals.at(-1)
+  for (let i = literals.length - 2; i >= 0 && later !== undefined; i--) {
+    const literal = literals[i] as Literal
+    const both = 2 * sat.newVariable()
+    sat.addClause([literal ^ 1, later ^ 1, both])
+    surplus.push(both)
+    if (i === 0) break
+    const either = 2 * sat.newVariable()
+    sat.addClause([literal ^ 1, either])
+    sat.addClause([later ^ 1, either])
+    later = either
+  }
+  return surplus
+}
+
+/** A model that keeps most of what is assumed: cores are given up instead of paid for. */
+function settle(sat: Sat, limit: number): boolean {
+  const extended = limit * (1 + SETTLING_SHARE)
+  for (;;) {
+    const verdict = sat.search(extended)
+    if (verdict !== 'unsatisfiable') return verdict === 'satisfiable'
+    sat.retract(sat.core)
+  }
 }
 
 /** The heaviest weight below the last threshold, or half of it: few rounds even where all weights differ. */
@@ -80,39 +110,24 @@ function nextThreshold(soft: SoftLiterals, last: number): number {
   return heaviest <= 1 ? heaviest : Math.ceil(heaviest / 2)
 }
 
-/** A smaller core, if mere propagation finds one. */
-function trimmed(sat: Sat, core: readonly Literal[], limit: number): readonly Literal[] {
-  if (core.length < 2 || core.length > TRIMMED_CORE) return core
-  let best = core
-  for (const literal of core) {
-    if (!best.includes(literal) || best.length === 1) continue
-    const without = best.filter((other) => other !== literal)
-    if (sat.refutes(without, limit)) best = sat.core
+/**
+ * The core just found, or a smaller one that mere propagation finds when the core's literals are assumed one by one,
+ * the last one first. It is retracted; everything else stays assumed.
+ */
+function trimmed(sat: Sat): readonly Literal[] {
+  let best: readonly Literal[] = sat.core
+  sat.retract(best)
+  for (let trims = 0; trims < TRIMS && best.length > 1; trims++) {
+    const order = best.toReversed()
+    const last = order.findIndex((literal) => {
+      sat.assume(literal)
+      return sat.isRefuted()
+    })
+    const found = last < 0 ? best : sat.core
+    sat.retract(found)
+    for (const literal of order.slice(last + 1)) if (!found.includes(literal)) sat.assume(literal)
+    if (found.length >= best.length) return found
+    best = found
   }
   return best
-}
-
-/**
- * One of the core is paid for; each further broken one costs `weight` again. With b the broken literals and
- * "later" d(i) = b(i+1) or … or b(n), that is one payment for each b(i) and d(i): their count is one less than
- * the number of broken literals.
- */
-function relax(sat: Sat, core: readonly Literal[], weight: number, soft: SoftLiterals): void {
-  sat.addClause(core.map((literal) => literal ^ 1))
-  let later: Literal | undefined
-  for (let i = core.length - 1; i >= 0; i--) {
-    const broken = (core[i] as Literal) ^ 1
-    if (later === undefined) {
-      later = broken
-      continue
-    }
-    const again = 2 * sat.newVariable()
-    sat.addClause([broken ^ 1, later ^ 1, again])
-    soft.set(again ^ 1, weight)
-    if (i === 0) break
-    const either = 2 * sat.newVariable()
-    sat.addClause([broken ^ 1, either])
-    sat.addClause([later ^ 1, either])
-    later = either
-  }
 }

@@ -4,10 +4,10 @@ import type { Selection } from './first-selection.ts'
 /** Levels 1 to 5 of what a selection costs within its component, most important first. */
 export type Cost = readonly [singles: number, extraCopies: number, names: number, moves: number, ages: number]
 
-export function costOf(component: Component, on: Selection, isSingle: readonly boolean[]): Cost {
+export function costOf(component: Component, on: Selection): Cost {
   const { slots, behind, keep, stray, locked } = component
   let [singles, extraCopies, names, moves, ages] = [0, 0, 0, 0, 0]
-  slots.forEach(({ base, least, from, to }, slot) => {
+  slots.forEach(({ base, isNeeded, isSingle, from, to }) => {
     let copies = base
     for (let candidate = from; candidate < to; candidate++) {
       if (on[candidate] === 1) {
@@ -18,8 +18,8 @@ export function costOf(component: Component, on: Selection, isSingle: readonly b
     }
     const extra = Math.max(0, copies - 1)
     extraCopies += extra
-    if (isSingle[slot] === true) singles += extra
-    if (copies > 0 && base === 0 && least === 0) names++
+    if (isSingle) singles += extra
+    if (copies > 0 && base === 0 && !isNeeded) names++
   })
   for (const { owner, candidate, count } of locked) if (on[owner] === 1 && on[candidate] !== 1) moves += count
   return [singles, extraCopies, names, moves, ages]

@@ -1,20 +1,19 @@
 import { ActivityQueue } from './activity-queue.ts'
+import { Clauses, LITERALS, NO_CLAUSE, type Clause, type Literal } from './clauses.ts'
+import { enlarged, Trail } from './trail.ts'
 
-/**
- * A literal: `2 v` says that variable v is true, `2 v + 1` that it is false; `lit ^ 1` is its negation.
- */
-export type Literal = number
+export type { Literal } from './clauses.ts'
 
 export type Verdict = 'satisfiable' | 'unsatisfiable' | 'limit'
 
-const NO_REASON = -1
 const RESTART_INTERVAL = 64
 
 /**
  * A small satisfiability solver with assumptions (conflict-driven clause learning: Marques-Silva and Sakallah 1999,
  * watched literals and activities as in MiniSat, Eén and Sörensson 2003). Clauses only ever get added, and what was
- * learnt stays, so that a series of similar questions gets cheaper. It has no randomness: the same calls give the
- * same answers.
+ * learnt stays, so that a series of similar questions gets cheaper. Assumptions stand together on one level and are
+ * taken back one by one: only what followed from them is undone, so that a core costs work near it and not everywhere.
+ * It has no randomness: the same calls give the same answers.
  */
 export class Sat {
   /** After `satisfiable`: per variable 1 or 0. */
@@ -26,309 +25,352 @@ export class Sat {
   variables = 0
 
   #consistent = true
-  /** Each clause: its length, then its literals; the two watched ones first. */
-  #arena = new Int32Array(1024)
-  #arenaEnd = 0
-  readonly #watches: number[][] = []
-  /** Per literal: 1 true, -1 false, 0 open. */
-  #values = new Int8Array(128)
-  #levels = new Int32Array(64)
-  #reasons = new Int32Array(64)
-  #phases = new Uint8Array(64)
-  #seen = new Uint8Array(64)
-  readonly #trail: Literal[] = []
-  readonly #levelStarts: number[] = []
+  readonly #clauses: Clauses = new Clauses()
+  readonly #trail: Trail = new Trail()
+  /** What stands before this place of the trail has had its consequences drawn, but for … */
   #propagated = 0
-  /** True if the last learnt literal was assigned later than it could be. */
-  #stayed = false
+  /** … false literals whose clauses have to be looked at once more. */
+  #again: Literal[] = []
+  /** Per literal 1 if it is assumed, whether it has been assigned or not. */
+  #assumed: Uint8Array = new Uint8Array(128)
+  /** Assumptions not assigned yet. */
+  #waiting: Literal[] = []
   /** Learnt while something was assumed. */
   #units: Literal[] = []
-  /** The assumptions of the last call; level i + 1 is the i-th of them. */
-  #assumed: readonly Literal[] = []
+  #phases: Uint8Array = new Uint8Array(64)
+  #seen: Uint8Array = new Uint8Array(64)
   readonly #queue: ActivityQueue = new ActivityQueue()
+  readonly #reopen = (literal: Literal): void => {
+    this.#phases[literal >> 1] = (literal & 1) ^ 1
+    this.#queue.add(literal >> 1)
+  }
 
   /** @param phase the value to try first */
   newVariable(phase: 0 | 1 = 0): number {
     const variable = this.variables++
-    if (variable === this.#levels.length) this.#grow()
+    this.#trail.addVariable(variable)
+    this.#clauses.addLiterals(2 * this.variables)
+    if (variable === this.#phases.length) {
+      this.#phases = enlarged(this.#phases, new Uint8Array(2 * variable))
+      this.#seen = enlarged(this.#seen, new Uint8Array(2 * variable))
+      this.#assumed = enlarged(this.#assumed, new Uint8Array(4 * variable))
+    }
     this.#phases[variable] = phase
-    this.#watches.push([], [])
     this.#queue.add(variable)
     return variable
   }
 
   /** What is known whatever is assumed: 1 true, -1 false, 0 open. */
   fixed(literal: Literal): number {
-    return this.#levels[literal >> 1] === 0 ? this.#value(literal) : 0
+    return this.#trail.levels[literal >> 1] === 0 ? this.#trail.value(literal) : 0
   }
 
   addClause(literals: readonly Literal[]): void {
-    this.#backtrack(0)
-    if (this.#propagate() >= 0) this.#consistent = false
-    if (!this.#consistent || literals.some((literal) => this.#value(literal) === 1)) return
-    const open = [...new Set(literals)].filter((literal) => this.#value(literal) === 0)
-    if (open.length === 0) this.#consistent = false
-    else if (open.length === 1) {
-      this.#assign(open[0] as Literal, NO_REASON)
-      this.#consistent = this.#propagate() < 0
-    } else this.#attach(open)
+    this.#backtrack(1)
+    if (!this.#consistent || literals.some((literal) => this.fixed(literal) === 1)) return
+    const open = [...new Set(literals)].filter((literal) => this.fixed(literal) === 0)
+    // Literals that are not false come first, so that they are watched.
+    const rank = (literal: Literal): number => (this.#trail.value(literal) < 0 ? 1 : 0)
+    open.sort((a, b) => rank(a) - rank(b))
+    const isRefuted = open.every((literal) => rank(literal) === 1)
+    if (isRefuted) this.#backtrack(0)
+    const [first, second] = open
+    if (first === undefined) this.#consistent = false
+    else if (second === undefined) this.#learnUnit(first)
+    else {
+      const clause = this.#clauses.add(open)
+      if (this.#trail.value(first) === 0 && rank(second) === 1) this.#trail.assign(first, clause)
+    }
   }
 
-  /** @param limit of `steps` in all, not for this call */
-  solve(assumptions: readonly Literal[], limit: number): Verdict {
-    return this.#search(assumptions, limit, 'to a model')
+  assume(literal: Literal): void {
+    this.#assumed[literal] = 1
+    this.#waiting.push(literal)
+  }
+
+  /** Takes assumptions back, and whatever followed from them. */
+  retract(literals: readonly Literal[]): void {
+    for (const literal of literals) this.#assumed[literal] = 0
+    this.#waiting = this.#waiting.filter((literal) => this.#assumed[literal] === 1)
+    this.#backtrack(1)
+    if (this.#trail.starts.length === 0) return
+    const { levels, reasons } = this.#trail
+    const baseless = literals.filter(
+      (literal) =>
+        this.#trail.value(literal) === 1 && reasons[literal >> 1] === NO_CLAUSE && levels[literal >> 1] === 1,
+    )
+    if (baseless.length === 0) return
+    const { arena, heads } = this.#clauses
+    const opened: Literal[] = []
+    this.#propagated = this.#trail.retract(baseless, arena, this.#propagated, (literal) => opened.push(literal))
+    for (const literal of opened) {
+      this.#reopen(literal)
+      if (this.#assumed[literal] === 1) this.#waiting.push(literal)
+    }
+    // A clause may have watched a false literal for no other reason than that its other one was true.
+    for (const literal of opened) {
+      for (let clause = heads[literal] as Clause; clause !== NO_CLAUSE;) {
+        const side = arena[clause + LITERALS] === literal ? 0 : 1
+        const other = arena[clause + LITERALS + 1 - side] as Literal
+        if (this.#trail.value(other) === -1) this.#again.push(other)
+        clause = arena[clause + side] as Clause
+      }
+    }
   }
 
   /**
-   * As `solve`, but an assumption that the ones before it refute is left out, and why is added to `cores`: one pass
-   * finds many cores, and ends with a model that keeps most of the assumptions.
+   * Whether the clauses can be satisfied while the assumptions stand. After `unsatisfiable` the `core` has to be
+   * retracted, in part at least, before another answer is possible.
+   * @param limit of `steps` in all, not for this call
    */
-  solveMost(assumptions: readonly Literal[], limit: number, cores: Literal[][]): Verdict {
-    return this.#search(assumptions, limit, 'to a model', cores)
-  }
-
-  /** True if the assumptions contradict each other in a way that needs no search; `core` is then set. */
-  refutes(assumptions: readonly Literal[], limit: number): boolean {
-    return this.#search(assumptions, limit, 'propagation only') === 'unsatisfiable'
-  }
-
-  #search(
-    assumptions: readonly Literal[],
-    limit: number,
-    how: 'to a model' | 'propagation only',
-    cores?: Literal[][],
-  ): Verdict {
-    this.#keepCommon(assumptions)
-    this.core = []
-    if (!this.#consistent) return 'unsatisfiable'
-    const leftOut = new Set<Literal>()
+  search(limit: number): Verdict {
     let restarts = 0
     let untilRestart = RESTART_INTERVAL
     for (;;) {
-      const conflict = this.#propagate()
-      if (conflict >= 0) {
-        if (this.#levelStarts.length === 0) {
-          this.#consistent = false
-          return 'unsatisfiable'
-        }
-        this.#learn(conflict)
-        untilRestart--
-        continue
-      }
+      if (!this.#stand()) return 'unsatisfiable'
       if (this.steps > limit) return 'limit'
-      if (untilRestart <= 0) {
-        untilRestart = RESTART_INTERVAL * luby(++restarts)
-        this.#backtrack(assumptions.length)
-        continue
-      }
-      const level = this.#levelStarts.length
-      if (level < assumptions.length) {
-        const assumed = assumptions[level] as Literal
-        if (this.#value(assumed) === -1 && !leftOut.has(assumed)) {
-          this.core = this.#assumptionsBehind(assumed)
-          if (cores === undefined) return 'unsatisfiable'
-          cores.push(this.core)
-          leftOut.add(assumed)
-        }
-        this.#stayed = false
-        this.#levelStarts.push(this.#trail.length)
-        if (this.#value(assumed) === 0 && !leftOut.has(assumed)) this.#assign(assumed, NO_REASON)
-        continue
-      }
-      if (how === 'propagation only') return 'limit'
       const variable = this.#nextOpen()
       if (variable < 0) {
-        this.model = Uint8Array.from({ length: this.variables }, (_, v) => (this.#values[2 * v] === 1 ? 1 : 0))
+        const { values } = this.#trail
+        this.model = Uint8Array.from({ length: this.variables }, (_, v) => (values[2 * v] === 1 ? 1 : 0))
         return 'satisfiable'
       }
-      this.#stayed = false
-      this.#levelStarts.push(this.#trail.length)
-      this.#assign(2 * variable + (this.#phases[variable] === 1 ? 0 : 1), NO_REASON)
-    }
-  }
-
-  /** Goes back to the last level that this call and the previous one have in common. */
-  #keepCommon(assumptions: readonly Literal[]): void {
-    const most = Math.min(this.#levelStarts.length, this.#assumed.length, assumptions.length)
-    let common = 0
-    while (common < most && this.#assumed[common] === assumptions[common]) common++
-    this.#backtrack(common)
-    this.#assumed = assumptions
-  }
-
-  #value(literal: Literal): number {
-    return this.#values[literal] as number
-  }
-
-  #assign(literal: Literal, reason: number): void {
-    this.#values[literal] = 1
-    this.#values[literal ^ 1] = -1
-    this.#levels[literal >> 1] = this.#levelStarts.length
-    this.#reasons[literal >> 1] = reason
-    this.#trail.push(literal)
-  }
-
-  #attach(literals: readonly Literal[]): number {
-    const clause = this.#arenaEnd
-    if (clause + literals.length + 1 > this.#arena.length) {
-      const larger = new Int32Array(Math.max(2 * this.#arena.length, clause + literals.length + 1))
-      larger.set(this.#arena)
-      this.#arena = larger
-    }
-    this.#arena[clause] = literals.length
-    this.#arena.set(literals, clause + 1)
-    this.#arenaEnd += literals.length + 1
-    // A clause of one literal is only a reason; it holds for good from the next time that nothing is assumed.
-    if (literals.length > 1) for (let i = 0; i < 2; i++) this.#watches[literals[i] as Literal]?.push(clause)
-    return clause
-  }
-
-  /** Draws all conclusions from the trail; gives the clause that failed, or -1. */
-  #propagate(): number {
-    const values = this.#values
-    const arena = this.#arena
-    while (this.#propagated < this.#trail.length) {
-      const falsified = (this.#trail[this.#propagated++] as Literal) ^ 1
-      const watching = this.#watches[falsified] as number[]
-      let kept = 0
-      for (let i = 0; i < watching.length; i++) {
-        const clause = watching[i] as number
-        this.steps++
-        if (arena[clause + 1] === falsified) {
-          arena[clause + 1] = arena[clause + 2] as number
-          arena[clause + 2] = falsified
-        }
-        const other = arena[clause + 1] as Literal
-        if (values[other] !== 1) {
-          const end = clause + 1 + (arena[clause] as number)
-          let at = clause + 3
-          while (at < end && values[arena[at] as Literal] === -1) at++
-          if (at < end) {
-            const replacement = arena[at] as Literal
-            arena[clause + 2] = replacement
-            arena[at] = falsified
-            this.#watches[replacement]?.push(clause)
-            continue
-          }
-          if (values[other] === -1) {
-            while (i < watching.length) watching[kept++] = watching[i++] as number
-            watching.length = kept
-            this.#propagated = this.#trail.length
-            return clause
-          }
-          this.#assign(other, clause)
-        }
-        watching[kept++] = clause
+      this.#trail.starts.push(this.#trail.length)
+      this.#trail.assign(2 * variable + (this.#phases[variable] === 1 ? 0 : 1), NO_CLAUSE)
+      for (let conflict = this.#propagate(); conflict !== NO_CLAUSE; conflict = this.#propagate()) {
+        if (this.#trail.starts.length === 1) break
+        this.#learn(conflict)
+        untilRestart--
       }
-      watching.length = kept
+      if (untilRestart <= 0) {
+        untilRestart = RESTART_INTERVAL * luby(++restarts)
+        this.#backtrack(1)
+      }
     }
-    return -1
+  }
+
+  /** True if the assumptions contradict each other in a way that needs no search; `core` is then set. */
+  isRefuted(): boolean {
+    this.#backtrack(1)
+    return !this.#stand()
+  }
+
+  /** As `search`, with these assumptions and no others. */
+  solve(assumptions: readonly Literal[], limit: number): Verdict {
+    this.#backtrack(0)
+    this.#assumed.fill(0)
+    this.#waiting = []
+    for (const literal of assumptions) this.assume(literal)
+    return this.search(limit)
+  }
+
+  /** Assigns all assumptions and what follows from them; false, and a core, if something is against that. */
+  #stand(): boolean {
+    this.core = []
+    if (this.#waiting.length > 0) this.#backtrack(1)
+    while (this.#consistent) {
+      const conflict = this.#propagate()
+      if (conflict !== NO_CLAUSE) {
+        this.core = this.#assumptionsBehind(conflict + LITERALS, this.#clauses.end(conflict))
+        this.#consistent = this.core.length > 0
+        // What is retracted need not be what it watches.
+        for (let i = 0; i < 2; i++) this.#again.push(this.#clauses.arena[conflict + LITERALS + i] as Literal)
+        return false
+      }
+      if (this.#trail.starts.length === 0) this.#trail.starts.push(this.#trail.length)
+      if (this.#waiting.length === 0) return true
+      const refuted = this.#waiting.findIndex((literal) => {
+        if (this.#trail.value(literal) === 0) this.#trail.assign(literal, NO_CLAUSE)
+        return this.#trail.value(literal) === -1
+      })
+      this.#waiting = refuted < 0 ? [] : this.#waiting.slice(refuted)
+      const [literal] = this.#waiting
+      if (literal !== undefined) {
+        const reason = this.#trail.reasons[literal >> 1] as Clause
+        const isFact = this.fixed(literal) !== 0
+        this.core = [
+          literal,
+          ...(isFact
+            ? []
+            : reason === NO_CLAUSE
+              ? [literal ^ 1]
+              : this.#assumptionsBehind(reason + LITERALS, this.#clauses.end(reason))),
+        ]
+        return false
+      }
+    }
+    return false
+  }
+
+  /** Draws all conclusions from the trail; gives the clause that failed. */
+  #propagate(): Clause {
+    const { order } = this.#trail
+    for (;;) {
+      const literal = this.#again.at(-1)
+      if (literal !== undefined) {
+        const conflict = this.#trail.value(literal) === -1 ? this.#visit(literal) : NO_CLAUSE
+        if (conflict !== NO_CLAUSE) return conflict
+        this.#again.pop()
+      } else if (this.#propagated < this.#trail.length) {
+        const conflict = this.#visit((order[this.#propagated] as Literal) ^ 1)
+        if (conflict !== NO_CLAUSE) return conflict
+        this.#propagated++
+      } else return NO_CLAUSE
+    }
+  }
+
+  /** Looks at the clauses that watch a false literal. */
+  #visit(falsified: Literal): Clause {
+    const { arena, heads } = this.#clauses
+    const { values } = this.#trail
+    let before = NO_CLAUSE
+    let clause = heads[falsified] as Clause
+    while (clause !== NO_CLAUSE) {
+      this.steps++
+      const first = clause + LITERALS
+      let next = arena[clause + 1] as Clause
+      if (arena[first] === falsified) {
+        arena[clause + 1] = arena[clause] as Clause
+        arena[clause] = next
+        next = arena[clause + 1] as Clause
+        arena[first] = arena[first + 1] as Literal
+        arena[first + 1] = falsified
+      }
+      const other = arena[first] as Literal
+      if (values[other] !== 1) {
+        const end = first + (arena[clause + 2] as number)
+        let at = first + 2
+        while (at < end && values[arena[at] as Literal] === -1) at++
+        if (at < end) {
+          const replacement = arena[at] as Literal
+          arena[first + 1] = replacement
+          arena[at] = falsified
+          arena[clause + 1] = heads[replacement] as Clause
+          heads[replacement] = clause
+          if (before === NO_CLAUSE) heads[falsified] = next
+          else arena[before + 1] = next
+          clause = next
+          continue
+        }
+        if (values[other] === -1) return clause
+        this.#trail.assign(other, clause)
+      }
+      before = clause
+      clause = next
+    }
+    return NO_CLAUSE
   }
 
   /** Learns the first unique implication point's clause, and goes back to where it says something new. */
-  #learn(conflict: number): void {
+  #learn(conflict: Clause): void {
     const seen = this.#seen
-    const level = this.#levelStarts.length
+    const { arena } = this.#clauses
+    const { levels, reasons, order, starts } = this.#trail
+    const level = starts.length
     const learnt: Literal[] = [0]
     let open = 0
     let at = this.#trail.length - 1
     let clause = conflict
     let pivot: Literal
     do {
-      const end = clause + 1 + (this.#arena[clause] as number)
-      for (let i = clause + 1; i < end; i++) {
-        const literal = this.#arena[i] as Literal
+      const end = this.#clauses.end(clause)
+      for (let i = clause + LITERALS; i < end; i++) {
+        const literal = arena[i] as Literal
         const variable = literal >> 1
-        if (seen[variable] === 1 || this.#levels[variable] === 0 || this.#value(literal) === 1) continue
+        if (seen[variable] === 1 || levels[variable] === 0 || this.#trail.value(literal) === 1) continue
         seen[variable] = 1
         this.#queue.bump(variable)
-        if (this.#levels[variable] === level) open++
+        if (levels[variable] === level) open++
         else learnt.push(literal)
       }
-      while (seen[(this.#trail[at] as Literal) >> 1] !== 1) at--
-      pivot = this.#trail[at--] as Literal
-      clause = this.#reasons[pivot >> 1] as number
+      while (seen[(order[at] as Literal) >> 1] !== 1) at--
+      pivot = order[at--] as Literal
+      clause = reasons[pivot >> 1] as Clause
       seen[pivot >> 1] = 0
       open--
     } while (open > 0)
     learnt[0] = pivot ^ 1
     this.#queue.age()
 
-    const marked = learnt.slice(1)
     const short = learnt.filter((literal, i) => i === 0 || !this.#isImplied(literal))
-    for (const literal of marked) seen[literal >> 1] = 0
-    let back = 0
+    for (const literal of learnt) seen[literal >> 1] = 0
+    let back = 1
     for (let i = 1; i < short.length; i++) {
       const literal = short[i] as Literal
-      const literalLevel = this.#levels[literal >> 1] as number
-      if (literalLevel <= back) continue
+      const literalLevel = levels[literal >> 1] as number
+      if (i > 1 && literalLevel <= back) continue
       back = literalLevel
       short[i] = short[1] as Literal
       short[1] = literal
     }
-    // Going back to where the clause could first have been used would undo thousands of assumptions for nothing. The
-    // literal is assigned later than it could be, which delays conclusions but falsifies none.
-    // If that leads to the next conflict right away, something is wrong further back, and the long way pays.
-    const near = Math.min(level - 1, this.#assumed.length)
-    this.#backtrack(this.#stayed ? back : Math.max(back, near))
-    this.#stayed = !this.#stayed && near > back
-    this.#assign(short[0] as Literal, this.#levelStarts.length === 0 ? NO_REASON : this.#attach(short))
-    if (short.length === 1) this.#units.push(short[0] as Literal)
+    this.#backtrack(back)
+    if (short.length === 1) this.#learnUnit(pivot ^ 1)
+    else this.#trail.assign(pivot ^ 1, this.#clauses.add(short))
   }
 
   /** True if the other literals of the learnt clause already say it. */
   #isImplied(literal: Literal): boolean {
-    const reason = this.#reasons[literal >> 1] as number
-    if (reason === NO_REASON) return false
-    const end = reason + 1 + (this.#arena[reason] as number)
-    for (let i = reason + 1; i < end; i++) {
-      const variable = (this.#arena[i] as Literal) >> 1
-      if (variable !== literal >> 1 && this.#seen[variable] !== 1 && this.#levels[variable] !== 0) return false
+    const reason = this.#trail.reasons[literal >> 1] as Clause
+    if (reason === NO_CLAUSE) return false
+    const end = this.#clauses.end(reason)
+    for (let i = reason + LITERALS; i < end; i++) {
+      const variable = (this.#clauses.arena[i] as Literal) >> 1
+      if (variable !== literal >> 1 && this.#seen[variable] !== 1 && this.#trail.levels[variable] !== 0) return false
     }
     return true
   }
 
-  /** `failed` with the assumptions that make it false. */
-  #assumptionsBehind(failed: Literal): Literal[] {
-    const core = [failed]
-    if (this.#levels[failed >> 1] === 0) return core
+  #learnUnit(literal: Literal): void {
+    if (this.#trail.value(literal) === -1) this.#backtrack(0)
+    if (this.#trail.value(literal) === -1) this.#consistent = false
+    else if (this.#trail.value(literal) === 0) this.#trail.assign(literal, NO_CLAUSE, 0)
+    else {
+      this.#trail.levels[literal >> 1] = 0
+      this.#trail.reasons[literal >> 1] = NO_CLAUSE
+    }
+    if (this.#trail.starts.length > 0) this.#units.push(literal)
+  }
+
+  /** The assumptions from which the literals at these places of the arena follow, or their negations. */
+  #assumptionsBehind(from: number, to: number): Literal[] {
     const seen = this.#seen
-    this.steps += (this.#trail.length - (this.#levelStarts[0] as number)) >> 3
-    seen[failed >> 1] = 1
-    for (let at = this.#trail.length - 1; at >= (this.#levelStarts[0] as number); at--) {
-      const literal = this.#trail[at] as Literal
-      if (seen[literal >> 1] !== 1) continue
-      seen[literal >> 1] = 0
-      const reason = this.#reasons[literal >> 1] as number
-      if (reason === NO_REASON) core.push(literal)
-      else {
-        const end = reason + 1 + (this.#arena[reason] as number)
-        for (let i = reason + 1; i < end; i++) {
-          const variable = (this.#arena[i] as Literal) >> 1
-          if (variable !== literal >> 1 && (this.#levels[variable] as number) > 0) seen[variable] = 1
-        }
+    const { arena } = this.#clauses
+    const { levels, reasons, values } = this.#trail
+    const core: Literal[] = []
+    const variables: number[] = []
+    const enter = (start: number, end: number): void => {
+      for (let i = start; i < end; i++) {
+        const variable = (arena[i] as Literal) >> 1
+        if (seen[variable] === 1 || levels[variable] === 0) continue
+        seen[variable] = 1
+        variables.push(variable)
       }
     }
+    enter(from, to)
+    for (let next = 0; next < variables.length; next++) {
+      const variable = variables[next] as number
+      const reason = reasons[variable] as Clause
+      if (reason === NO_CLAUSE) core.push(values[2 * variable] === 1 ? 2 * variable : 2 * variable + 1)
+      else enter(reason + LITERALS, this.#clauses.end(reason))
+    }
+    for (const variable of variables) seen[variable] = 0
+    this.steps += variables.length
     return core
   }
 
   #backtrack(level: number): void {
-    if (this.#levelStarts.length <= level) return
-    const start = this.#levelStarts[level] as number
-    for (let at = this.#trail.length - 1; at >= start; at--) {
-      const literal = this.#trail[at] as Literal
-      this.#values[literal] = 0
-      this.#values[literal ^ 1] = 0
-      this.#phases[literal >> 1] = (literal & 1) ^ 1
-      this.#queue.add(literal >> 1)
-    }
-    this.#trail.length = start
-    this.#levelStarts.length = level
-    this.#propagated = start
+    if (this.#trail.starts.length <= level) return
+    const opened: Literal[] = []
+    this.#trail.backtrack(level, level > 0 ? this.#reopen : (literal) => opened.push(literal))
+    this.#propagated = Math.min(this.#propagated, this.#trail.length)
     if (level > 0) return
+    for (const literal of opened.reverse()) {
+      this.#reopen(literal)
+      if (this.#assumed[literal] === 1) this.#waiting.push(literal)
+    }
     for (const unit of this.#units) {
-      if (this.#value(unit) === 0) this.#assign(unit, NO_REASON)
-      else if (this.#value(unit) === -1) this.#consistent = false
+      if (this.#trail.value(unit) === 0) this.#trail.assign(unit, NO_CLAUSE)
+      else if (this.#trail.value(unit) === -1) this.#consistent = false
     }
     this.#units = []
   }
@@ -336,23 +378,9 @@ export class Sat {
   #nextOpen(): number {
     for (;;) {
       const variable = this.#queue.take()
-      if (variable < 0 || this.#values[2 * variable] === 0) return variable
+      if (variable < 0 || this.#trail.values[2 * variable] === 0) return variable
     }
   }
-
-  #grow(): void {
-    const capacity = 2 * this.#levels.length
-    this.#values = enlarged(this.#values, new Int8Array(2 * capacity))
-    this.#levels = enlarged(this.#levels, new Int32Array(capacity))
-    this.#reasons = enlarged(this.#reasons, new Int32Array(capacity))
-    this.#phases = enlarged(this.#phases, new Uint8Array(capacity))
-    this.#seen = enlarged(this.#seen, new Uint8Array(capacity))
-  }
-}
-
-function enlarged<T extends Int8Array | Uint8Array | Int32Array>(from: T, to: T): T {
-  to.set(from)
-  return to
 }
 
 /** 1 1 2 1 1 2 4 …: short runs mostly, long ones now and then (Luby, Sinclair and Zuckerman 1993). */
