@@ -1,12 +1,14 @@
-import { type ErrorCode, type Integrity, type PackageId, PolderError } from '@polder/spec'
+import { Readable } from 'node:stream'
+
+import { type ErrorCode, type Integrity, type Manifest, type PackageId, PolderError } from '@polder/spec'
 import { installScripts } from '@polder/spec/manifest'
-import { hasArtifact, readArtifact, type Store, writeArtifact } from '@polder/store'
-import { readArchiveManifest } from '@polder/store/archive'
+import { hasArtifact, type Intake, openIntake, readArtifact, type Store } from '@polder/store'
+import { archiveManifest, openArchive } from '@polder/store/archive'
 
 import { type Consumer, fromFile, fromRegistry, fromUrl, hashFromDocument, type Network } from './artifact-source.ts'
 import { type Clock, systemClock } from './backoff.ts'
 import { writeManifest } from './manifests.ts'
-import type { NpmConfig } from './npm-config.ts'
+import { type NpmConfig, redactUrl } from './npm-config.ts'
 import { attributed, type PinnedPackage, type PinRequest } from './pin.ts'
 import { readPinned } from './pinned.ts'
 import { recordedHash, recordHash } from './recorded-hashes.ts'
@@ -21,6 +23,8 @@ export interface SyncOptions {
   readonly allowWeakIntegrity?: readonly string[]
   /** The largest artifact that is accepted, 1 GiB unless told. */
   readonly maxBytes?: number
+  /** Whether what comes is to be unpacked at once, for an installation on this machine. */
+  readonly unpack?: (manifest: Manifest) => boolean
   readonly onProgress?: (progress: SyncProgress) => void
   readonly clock?: Clock
 }
@@ -45,8 +49,10 @@ export interface SyncReport {
   readonly warnings: readonly string[]
 }
 
-// More than npm's 15 connections to a host: they stay busy while other artifacts are being fsynced.
+// More than npm's 15 connections to a host: they stay busy while other artifacts are being unpacked.
 const CONCURRENCY = 24
+// Archives are inflated by the four threads that Node has for such work.
+const UNPACKING = 4
 const MAX_ARTIFACT_BYTES = 1024 ** 3
 // What every other pin would fail with too.
 const FATAL: readonly ErrorCode[] = ['NPMRC_INVALID', 'DISK_FULL', 'STORE_UNWRITABLE']
@@ -64,11 +70,14 @@ export async function syncPins(store: Store, pins: readonly PinRequest[], option
   const workers = Array.from({ length: Math.min(CONCURRENCY, missing.length) }, () => sync.work(queue))
   try {
     await Promise.all(workers)
-  } finally {
-    await sync.close()
-    // If one ended it all, nothing may be writing any more when the caller hears of it.
+  } catch (error) {
+    // If one ended it all, nothing may be writing any more when the caller hears of it; what came is kept if it can be.
+    await sync.disconnect()
     await Promise.allSettled(workers)
+    await sync.settle().catch(() => undefined)
+    throw error
   }
+  await Promise.all([sync.disconnect(), sync.settle()])
   return sync.report()
 }
 
@@ -80,6 +89,8 @@ class Sync {
   readonly #options: SyncOptions
   readonly #total: number
   readonly #pinned: Map<PackageId, PinnedPackage>
+  readonly #intake: Intake
+  readonly #unpacking = turns(UNPACKING)
   readonly #failures: { readonly id: PackageId; readonly error: PolderError }[] = []
   readonly #warnings = new Set<string>()
   #fetched = 0
@@ -93,13 +104,14 @@ class Sync {
     this.#options = options
     this.#total = total
     this.#pinned = pinned
+    this.#intake = openIntake(store)
   }
 
   /** Takes pins until there are none left, or until something ended the whole sync. */
   async work(queue: Iterator<PinRequest>): Promise<void> {
     for (let next = queue.next(); next.done !== true && !this.#stopped; next = queue.next()) {
       try {
-        await this.#settle(next.value)
+        await this.#pin(next.value)
       } catch (error) {
         this.#stopped = true
         throw error
@@ -124,13 +136,18 @@ class Sync {
     }
   }
 
-  async close(): Promise<void> {
+  /** Gives what came its name, durably. */
+  async settle(): Promise<void> {
+    await this.#intake.close()
+  }
+
+  async disconnect(): Promise<void> {
     // Whoever needed the network has seen why it could not be opened.
     const network = await this.#network?.catch(() => undefined)
     await network?.upstream.close()
   }
 
-  async #settle(pin: PinRequest): Promise<void> {
+  async #pin(pin: PinRequest): Promise<void> {
     try {
       this.#pinned.set(pin.id, await this.#bring(pin))
     } catch (error) {
@@ -148,16 +165,16 @@ class Sync {
       this.reused += 1
       return stored
     }
-    const integrity = await this.#fetch(pin, known ?? pin.integrity)
+    const { integrity, contents } = await this.#fetch(pin, known ?? pin.integrity)
     this.#fetched += 1
-    return this.#describe(pin, integrity)
+    return this.#describe(pin, integrity, contents)
   }
 
   /** An artifact that is there without its manifest: written by another version, or the last run was killed in between. */
   async #fromStore(pin: PinRequest, known: Integrity): Promise<PinnedPackage | undefined> {
     if (!hasArtifact(this.#store, known)) return undefined
     try {
-      return await this.#describe(pin, known)
+      return await this.#describe(pin, known, () => readArtifact(this.#store, known, pin.id))
     } catch (error) {
       // It is in quarantine now; fetch it again.
       if (error instanceof PolderError && error.code === 'ARTIFACT_CORRUPT') return undefined
@@ -165,23 +182,13 @@ class Sync {
     }
   }
 
-  async #fetch(pin: PinRequest, known: Integrity | null): Promise<Integrity> {
+  async #fetch(pin: PinRequest, known: Integrity | null): Promise<Received> {
     const { root, maxBytes = MAX_ARTIFACT_BYTES, allowWeakIntegrity = [] } = this.#options
     const { source } = pin
-    if (source.kind === 'git') {
-      throw attributed(
-        new PolderError(
-          'SOURCE_UNSUPPORTED',
-          `${pin.id} comes from a git repository (commit ${source.commit}), which cannot be pinned yet`,
-          {
-            hint: 'depend on a tarball of it instead, or on a published version',
-          },
-        ),
-        pin,
-      )
-    }
     const expected = known ?? (await this.#fromRegistrysDocument(pin))
-    if (expected === null && source.kind !== 'file' && !allowWeakIntegrity.includes(pin.name)) {
+    // A commit is its own hash, and a tarball in the repository is what the repository has.
+    const isPinned = expected !== null || source.kind === 'file' || source.kind === 'git'
+    if (!isPinned && !allowWeakIntegrity.includes(pin.name)) {
       throw attributed(
         new PolderError(
           'INTEGRITY_MISSING',
@@ -194,25 +201,38 @@ class Sync {
       )
     }
     let origin = ''
-    const consume: Consumer<Integrity> = async (body, from) => {
+    const consume: Consumer<Received> = async (body, from) => {
       origin = from
-      const { integrity } = await writeArtifact(this.#store, this.#counted(body), { expected, maxBytes, label: pin.id })
-      return integrity
+      return this.#intake.receive(this.#counted(body), { expected, maxBytes, label: pin.id })
     }
-    let integrity: Integrity
+    let received: Received
     try {
-      integrity =
+      received =
         source.kind === 'file'
           ? await fromFile(root, source.path, consume)
-          : source.kind === 'tarball'
-            ? await fromUrl(await this.#open(), pin.name, source.url, maxBytes, consume)
-            : await fromRegistry(await this.#open(), pin, expected, maxBytes, consume)
+          : source.kind === 'git'
+            ? await this.#fromGit(pin, source, maxBytes, consume)
+            : source.kind === 'tarball'
+              ? await fromUrl(await this.#open(), pin.name, source.url, maxBytes, consume)
+              : await fromRegistry(await this.#open(), pin, expected, maxBytes, consume)
     } catch (error) {
       throw error instanceof PolderError ? attributed(error, pin, origin) : error
     }
-    recordHash(this.#store, pin, integrity)
+    recordHash(this.#store, pin, received.integrity)
     if (known === null && expected !== null) this.#trusted += 1
-    return integrity
+    return received
+  }
+
+  async #fromGit(
+    { id }: PinRequest,
+    { url, commit }: { readonly url: string; readonly commit: string },
+    maxBytes: number,
+    consume: Consumer<Received>,
+  ): Promise<Received> {
+    const { fromGit } = await import('./git-source.ts')
+    const { tarball, warnings } = await fromGit(url, commit, maxBytes)
+    for (const warning of warnings) this.#warnings.add(`${id} ${warning}`)
+    return consume(Readable.from([tarball]), `${redactUrl(url)}#${commit}`)
   }
 
   /** What the registry says of a pin whose lockfile cannot say it; null for every other pin. */
@@ -225,9 +245,22 @@ class Sync {
     }
   }
 
-  /** Reads the manifest out of the stored artifact and records it. */
-  async #describe(pin: PinRequest, integrity: Integrity): Promise<PinnedPackage> {
-    const { manifest, hasBindingGyp } = await readArchiveManifest(readArtifact(this.#store, integrity, pin.id), pin.id)
+  /** Reads the manifest out of the artifact and records it, and unpacks the rest while it is at it. */
+  async #describe(pin: PinRequest, integrity: Integrity, contents: () => Buffer): Promise<PinnedPackage> {
+    return this.#unpacking(async () => {
+      const archive = await openArchive(contents(), pin.id)
+      const { manifest, hasBindingGyp } = archiveManifest(archive, pin.id)
+      this.#check(pin, manifest)
+      if (this.#options.unpack?.(manifest) === true) this.#intake.unpack(integrity, archive, manifest.bin, pin.id)
+      const needsBuild =
+        installScripts(manifest, hasBindingGyp).length > 0 || (pin.source.kind === 'git' && isPreparedFromGit(manifest))
+      const described = { integrity, manifest, needsBuild }
+      writeManifest(this.#store, described)
+      return described
+    })
+  }
+
+  #check(pin: PinRequest, manifest: Manifest): void {
     if (manifest.name !== undefined && manifest.name !== pin.name) {
       const problem = `the tarball of ${pin.id} is another package: its package.json says ${manifest.name}@${manifest.version ?? '?'}`
       if (pin.source.kind === 'registry') {
@@ -245,9 +278,6 @@ class Sync {
     if (pin.source.kind === 'registry' && plainVersion(manifest.version ?? '') !== plainVersion(pin.reference)) {
       this.#warnings.add(`the package.json of ${pin.id} has the version ${manifest.version ?? 'left out'}`)
     }
-    const described = { integrity, manifest, needsBuild: installScripts(manifest, hasBindingGyp).length > 0 }
-    writeManifest(this.#store, described)
-    return described
   }
 
   async #open(): Promise<Network> {
@@ -274,6 +304,30 @@ class Sync {
   #tell(): void {
     this.#options.onProgress?.({ done: this.done, total: this.#total, bytes: this.#bytes })
   }
+}
+
+type Received = Awaited<ReturnType<Intake['receive']>>
+
+/** Runs what it is given, so many at a time. */
+function turns(width: number): <T>(work: () => Promise<T>) => Promise<T> {
+  const waiting: (() => void)[] = []
+  let free = width
+  return async (work) => {
+    if (free > 0) free -= 1
+    else await new Promise<void>((resolve) => waiting.push(resolve))
+    try {
+      return await work()
+    } finally {
+      const next = waiting.shift()
+      if (next === undefined) free += 1
+      else next()
+    }
+  }
+}
+
+/** What npm and pnpm run before they pack a commit; the registry's packages were packed after it. */
+function isPreparedFromGit({ scripts }: Manifest): boolean {
+  return ['prepare', 'prepack', 'prepublish'].some((script) => Object.hasOwn(scripts, script))
 }
 
 /** Without the `v` in front and the build metadata behind, which registries drop. */

@@ -32,27 +32,40 @@ export function readArchive(bytes: Buffer, label: string): Archive {
   return readTar(inflated(bytes, label), label)
 }
 
-/** As {@link readArchive}, of what {@link inflateArchive} gave. */
-export function readTar(tar: Buffer, label: string): Archive {
+function readTar(tar: Buffer, label: string): Archive {
   const reading = new Reading(label)
   parseTar(tar, label, (entry) => reading.add(entry))
   return { directories: reading.paths.directories, files: reading.files, skipped: reading.skipped }
 }
 
 /**
- * The manifest in a package's archive, and whether npm would run `node-gyp` for it.
+ * As {@link readArchive}, while other threads inflate.
+ * @throws PolderError `ARCHIVE_REFUSED`
+ */
+export async function openArchive(bytes: Buffer, label: string): Promise<Archive> {
+  return readTar(await inflateArchive(bytes, label), label)
+}
+
+/** A package's manifest, and whether npm would run `node-gyp` for it. */
+export interface ArchiveManifest {
+  readonly manifest: Manifest
+  readonly hasBindingGyp: boolean
+}
+
+/**
+ * The manifest in a package's archive.
  * @param label the package, for messages
  * @param patch applied first
  * @throws PolderError `ARCHIVE_REFUSED`, `MANIFEST_INVALID`, `PATCH_FAILED`
  */
-export async function readArchiveManifest(
-  bytes: Buffer,
-  label: string,
-  patch?: Patch,
-): Promise<{ readonly manifest: Manifest; readonly hasBindingGyp: boolean }> {
-  const archive = readTar(await inflateArchive(bytes, label), label)
-  const { files } =
-    patch === undefined ? archive : (await import('./patch.ts')).applyPackagePatch(archive, patch, label)
+export async function readArchiveManifest(bytes: Buffer, label: string, patch?: Patch): Promise<ArchiveManifest> {
+  const archive = await openArchive(bytes, label)
+  if (patch === undefined) return archiveManifest(archive, label)
+  return archiveManifest((await import('./patch.ts')).applyPackagePatch(archive, patch, label), label)
+}
+
+/** As {@link readArchiveManifest}, of an archive that has been read. */
+export function archiveManifest({ files }: Archive, label: string): ArchiveManifest {
   const file = files.get('package.json')
   if (file === undefined) throw refusal(label, 'it holds no package.json')
   return {
@@ -168,11 +181,7 @@ function parseTar(tar: Buffer, label: string, onEntry: (entry: ReadEntry) => voi
 
 const gunzipInPool = promisify<Buffer, ZlibOptions, Buffer>(gunzip)
 
-/**
- * The archive without its compression, for {@link readTar}. Another thread does the work.
- * @throws PolderError `ARCHIVE_REFUSED`
- */
-export async function inflateArchive(bytes: Buffer, label: string): Promise<Buffer> {
+async function inflateArchive(bytes: Buffer, label: string): Promise<Buffer> {
   if (!isGzipped(bytes)) return inflated(bytes, label)
   try {
     return await gunzipInPool(bytes, inflation(bytes))
@@ -198,11 +207,12 @@ function isGzipped(bytes: Buffer): boolean {
 }
 
 function inflation(bytes: Buffer): ZlibOptions {
-  // The last four bytes are the unpacked size, where the archive is honest: then one buffer of that size does.
+  // The last four bytes are the unpacked size, where the archive is honest: then one buffer of that size does, and
+  // nothing is copied. Memory that is not written to costs nothing.
   const announced = bytes.length >= 18 ? bytes.readUInt32LE(bytes.length - 4) : 0
   return {
     maxOutputLength: inflationLimit(bytes),
-    chunkSize: Math.min(Math.max(announced + 64, 16 * 1024), 4 * 1024 * 1024),
+    chunkSize: Math.min(Math.max(announced + 64, 16 * 1024), 64 * 1024 * 1024),
   }
 }
 

@@ -1,7 +1,7 @@
 import { isErrno } from '@polder/spec'
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { existsSync, renameSync } from 'node:fs'
+import { closeSync, existsSync, fsyncSync, openSync, renameSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 import { syncDirectory } from './atomic-write.ts'
@@ -27,20 +27,57 @@ export interface Publication {
  * @param lastFile the file in each of them that was written last; a directory without it is a ruin and is replaced
  */
 export function publish(store: Store, publications: readonly Publication[], lastFile: string): void {
+  if (publications.length === 0) return
+  syncFileSystem(store)
+  placeAll(store, publications, lastFile)
+}
+
+/** As {@link publish}, of what is on the disk already. */
+export function placeAll(store: Store, publications: readonly Publication[], lastFile: string): void {
   const [first] = publications
   if (first === undefined) return
-  syncFileSystem(store)
   for (const { from, to } of publications) place(store, from, to, lastFile)
   syncDirectory(dirname(first.to))
 }
 
 /**
  * coreutils' `sync -f` (syncfs(2)): one call for a batch costs a fraction of one fsync a file. Where there is no such
- * command the renames are still atomic for whoever is running; only a power cut could then leave a directory with
- * empty files, which `verify` finds.
+ * command, trees and environments are renamed all the same, which is atomic for whoever is running; only a power cut
+ * could then leave a directory with empty files, which `verify` finds.
+ * @returns whether all that was written so far is on the disk
  */
-export function syncFileSystem(store: Store): void {
-  spawnSync('sync', ['-f', join(store.home, 'tmp')], { stdio: 'ignore' })
+export function syncFileSystem(store: Store): boolean {
+  const [command, parameters, options] = syncCommand(store)
+  return isSynced(spawnSync(command, parameters, options).status)
+}
+
+/** As {@link syncFileSystem}, while this process goes on. */
+export function syncFileSystemMeanwhile(store: Store): Promise<boolean> {
+  return new Promise((resolve) => {
+    const [command, parameters, options] = syncCommand(store)
+    const child = spawn(command, parameters, options)
+    child.on('error', () => resolve(false))
+    child.on('exit', (status) => resolve(isSynced(status)))
+  })
+}
+
+function syncCommand(store: Store): [string, string[], { stdio: 'ignore' }] {
+  return ['sync', ['-f', join(store.home, 'tmp')], { stdio: 'ignore' }]
+}
+
+/** Other systems have a `sync` that ignores `-f`, or that does not wait for the disk. */
+function isSynced(status: number | null): boolean {
+  return status === 0 && process.platform === 'linux'
+}
+
+/** Makes one file durable, though not its name. */
+export function syncFile(path: string): void {
+  const file = openSync(path, 'r')
+  try {
+    fsyncSync(file)
+  } finally {
+    closeSync(file)
+  }
 }
 
 function place(store: Store, from: string, to: string, lastFile: string): void {

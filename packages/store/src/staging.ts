@@ -1,10 +1,8 @@
-import { mkdirSync, renameSync, rmSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { rmSync } from 'node:fs'
 
-import { syncDirectory } from './atomic-write.ts'
-import { artifactPath, type Store } from './content-path.ts'
-import { syncFileSystem } from './publish.ts'
-import { type ArtifactExpectation, receiveArtifact, type StagedArtifact } from './write.ts'
+import type { Store } from './content-path.ts'
+import { syncFile, syncFileSystem } from './publish.ts'
+import { type ArtifactExpectation, placeArtifacts, receiveArtifact, type StagedArtifact } from './write.ts'
 import { writeFailure } from './write-failure.ts'
 
 /**
@@ -17,7 +15,7 @@ export async function stageArtifact(
   chunks: AsyncIterable<Uint8Array>,
   expectation: ArtifactExpectation,
 ): Promise<StagedArtifact> {
-  return receiveArtifact(store, chunks, expectation, false)
+  return (await receiveArtifact(store, chunks, expectation)).staged
 }
 
 /**
@@ -28,19 +26,12 @@ export async function stageArtifact(
  */
 export function publishStaged(store: Store, staged: readonly StagedArtifact[]): void {
   if (staged.length === 0) return
-  syncFileSystem(store)
-  const directories = new Set<string>()
-  for (const { path: from, integrity } of staged) {
-    const path = artifactPath(store, integrity)
-    try {
-      if (!directories.has(dirname(path))) mkdirSync(dirname(path), { recursive: true })
-      renameSync(from, path)
-    } catch (error) {
-      throw writeFailure(error, 'placing an artifact', path)
-    }
-    directories.add(dirname(path))
+  try {
+    if (!syncFileSystem(store)) for (const { path } of staged) syncFile(path)
+    placeArtifacts(store, staged)
+  } catch (error) {
+    throw writeFailure(error, 'placing artifacts', store.home)
   }
-  for (const directory of directories) syncDirectory(directory)
 }
 
 /** Removes what was staged and is not published. */

@@ -8,7 +8,7 @@ import type { Patch } from './patch.ts'
 import { publish, temporaryPath, type Publication } from './publish.ts'
 import { artifactMissing, hasArtifact, readArtifact } from './read.ts'
 import { writeFailure } from './write-failure.ts'
-import { writeTree } from './write-tree.ts'
+import { TREE_LIST, writeTree } from './write-tree.ts'
 
 /** An unpacked package. Its files are read-only and have one fixed, old modification time: link them, never write. */
 export interface Tree {
@@ -44,9 +44,6 @@ export interface Progress {
   readonly label: string
 }
 
-/** What realising reads of a tree; written last, so where it is, the tree is complete. */
-const LIST = 'files.json'
-
 /** How many archives are opened before their turn: enough for the other cores, little to hold in memory. */
 const AHEAD = 3
 
@@ -55,7 +52,7 @@ const BATCH_BYTES = 256 * 1024 * 1024
 
 /** True if the tree is there: one `stat`. */
 export function hasTree(store: Store, id: TreeId): boolean {
-  return existsSync(join(treePath(store, id), LIST))
+  return existsSync(join(treePath(store, id), TREE_LIST))
 }
 
 /**
@@ -66,7 +63,7 @@ export function readTree(store: Store, id: TreeId): Tree {
   const directory = treePath(store, id)
   let text: string
   try {
-    text = readFileSync(join(directory, LIST), 'utf8')
+    text = readFileSync(join(directory, TREE_LIST), 'utf8')
   } catch (error) {
     if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw error
     throw new PolderError('ARTIFACT_MISSING', `the tree ${id} is not in the store`, {
@@ -134,7 +131,7 @@ async function unpackBatch(
       // Archives are inflated in other threads while this one writes.
       for (let ahead = next; ahead < Math.min(next + AHEAD, missing.length); ahead++) {
         if (archives.has(ahead)) continue
-        const opening = openArchive(store, missing[ahead] as WantedTree)
+        const opening = open(store, missing[ahead] as WantedTree)
         // Whose turn never comes has nobody to fail.
         opening.catch(() => undefined)
         archives.set(ahead, opening)
@@ -143,24 +140,25 @@ async function unpackBatch(
       archives.delete(next)
       if (archive instanceof PolderError) failures.push(archive)
       else if (archive !== undefined) {
-        bytes += writing(store, wanted.label, () => writeTree(join(batch, wanted.id), archive, wanted.bin))
+        const hashes = wanted.patch !== undefined
+        bytes += writing(store, wanted.label, () => writeTree(join(batch, wanted.id), archive, wanted.bin, { hashes }))
         publications.push({ from: join(batch, wanted.id), to: treePath(store, wanted.id) })
       }
       onProgress?.({ done: next + 1, total: missing.length, label: wanted.label })
       await breathe()
     }
-    writing(store, 'packages', () => publish(store, publications, LIST))
+    writing(store, 'packages', () => publish(store, publications, TREE_LIST))
   } finally {
     rmSync(batch, { recursive: true, force: true })
   }
   return next
 }
 
-async function openArchive(store: Store, { integrity, label, patch }: WantedTree): Promise<Archive | PolderError> {
+async function open(store: Store, { integrity, label, patch }: WantedTree): Promise<Archive | PolderError> {
   // Only now: an installation with nothing to unpack does not load what reads archives.
-  const { inflateArchive, readTar } = await import('./archive.ts')
+  const { openArchive } = await import('./archive.ts')
   try {
-    const archive = readTar(await inflateArchive(readArtifact(store, integrity, label), label), label)
+    const archive = await openArchive(readArtifact(store, integrity, label), label)
     return patch === undefined ? archive : (await import('./patch.ts')).applyPackagePatch(archive, patch, label)
   } catch (error) {
     if (error instanceof PolderError) return error

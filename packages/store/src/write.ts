@@ -1,10 +1,11 @@
 import { algorithmOf, integrityFromHash, PolderError, type Integrity } from '@polder/spec'
 import { createHash } from 'node:crypto'
-import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises'
+import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 
+import { syncDirectory } from './atomic-write.ts'
 import { artifactPath, type Store } from './content-path.ts'
-import { temporaryPath } from './publish.ts'
+import { syncFile, temporaryPath } from './publish.ts'
 import { writeFailure } from './write-failure.ts'
 
 /** What an artifact must be for {@link writeArtifact} to keep it. */
@@ -29,14 +30,13 @@ export async function writeArtifact(
   chunks: AsyncIterable<Uint8Array>,
   expectation: ArtifactExpectation,
 ): Promise<{ readonly integrity: Integrity; readonly bytes: number }> {
-  const { label } = expectation
-  const staged = await receiveArtifact(store, chunks, expectation, true)
-  const path = artifactPath(store, staged.integrity)
+  const { staged } = await receiveArtifact(store, chunks, expectation)
   try {
-    await writing(place(staged.path, path), label, path)
+    syncFile(staged.path)
+    placeArtifacts(store, [staged])
   } catch (error) {
-    await rm(staged.path, { force: true })
-    throw error
+    rmSync(staged.path, { force: true })
+    throw writeFailure(error, `writing ${expectation.label}`, staged.path)
   }
   return { integrity: staged.integrity, bytes: staged.bytes }
 }
@@ -49,70 +49,115 @@ export interface StagedArtifact {
 }
 
 /**
- * As {@link writeArtifact}, up to where it would become visible. Whoever calls it removes the file or publishes it.
- * @param durable whether it is on the disk when this returns
+ * As {@link writeArtifact}, up to where it would become visible, and not on the disk yet. Whoever calls it removes the
+ * file or places it.
+ * @returns also its contents, unless they are too large to be held in memory
  */
 export async function receiveArtifact(
   store: Store,
   chunks: AsyncIterable<Uint8Array>,
   expectation: ArtifactExpectation,
-  durable: boolean,
-): Promise<StagedArtifact> {
-  const { label } = expectation
-  const path = temporaryPath(store, 'artifact')
+): Promise<{ readonly staged: StagedArtifact; readonly contents: () => Buffer | undefined }> {
+  const { expected, maxBytes, label } = expectation
+  const arrival = new Arrival(temporaryPath(store, 'artifact'), label)
+  const sha512 = createHash('sha512')
+  const other = expected === null || algorithmOf(expected) === 'sha512' ? undefined : createHash(algorithmOf(expected))
   try {
-    const file = await writing(open(path, 'wx', 0o444), label, path)
-    try {
-      const received = await receive(file, chunks, expectation, path)
-      checkHash(received, expectation)
-      if (durable) await writing(file.sync(), label, path)
-      return { path, integrity: received.integrity, bytes: received.bytes }
-    } finally {
-      await file.close()
+    for await (const chunk of chunks) {
+      if (arrival.bytes + chunk.length > maxBytes) {
+        throw new PolderError('FETCH_FAILED', `${label} is larger than the limit of ${maxBytes} bytes`, {
+          spec: label,
+          wanted: `at most ${maxBytes} bytes`,
+        })
+      }
+      sha512.update(chunk)
+      other?.update(chunk)
+      arrival.take(chunk)
     }
+    const { bytes } = arrival
+    if (bytes === 0)
+      throw new PolderError('FETCH_FAILED', `${label} is empty: the upstream sent 0 bytes`, { spec: label })
+    const integrity = integrityFromHash('sha512', sha512)
+    const comparable =
+      other === undefined || expected === null ? integrity : integrityFromHash(algorithmOf(expected), other)
+    checkHash({ comparable, bytes }, expectation)
+    return { staged: { path: arrival.path, integrity, bytes }, contents: arrival.finish() }
   } catch (error) {
-    await rm(path, { force: true })
+    arrival.discard()
     throw error
   }
 }
 
-interface Received {
-  readonly integrity: Integrity
-  /** In the algorithm of the expected hash. */
-  readonly comparable: Integrity
-  readonly bytes: number
-}
-
-async function receive(
-  file: FileHandle,
-  chunks: AsyncIterable<Uint8Array>,
-  { expected, maxBytes, label }: ArtifactExpectation,
-  path: string,
-): Promise<Received> {
-  const sha512 = createHash('sha512')
-  const other = expected === null || algorithmOf(expected) === 'sha512' ? undefined : createHash(algorithmOf(expected))
-  let bytes = 0
-  for await (const chunk of chunks) {
-    bytes += chunk.length
-    if (bytes > maxBytes) {
-      throw new PolderError('FETCH_FAILED', `${label} is larger than the limit of ${maxBytes} bytes`, {
-        spec: label,
-        wanted: `at most ${maxBytes} bytes`,
-      })
-    }
-    sha512.update(chunk)
-    other?.update(chunk)
-    await writing(writeAll(file, chunk), label, path)
+/** Gives staged artifacts, which are on the disk, their names, durably. One that is there already is replaced by the same bytes. */
+export function placeArtifacts(store: Store, staged: readonly StagedArtifact[]): void {
+  const directories = new Set<string>()
+  for (const { path: from, integrity } of staged) {
+    const path = artifactPath(store, integrity)
+    const directory = dirname(path)
+    if (!directories.has(directory)) mkdirSync(directory, { recursive: true })
+    directories.add(directory)
+    renameSync(from, path)
   }
-  if (bytes === 0)
-    throw new PolderError('FETCH_FAILED', `${label} is empty: the upstream sent 0 bytes`, { spec: label })
-  const integrity = integrityFromHash('sha512', sha512)
-  const comparable =
-    other === undefined || expected === null ? integrity : integrityFromHash(algorithmOf(expected), other)
-  return { integrity, comparable, bytes }
+  for (const directory of directories) syncDirectory(directory)
 }
 
-function checkHash({ comparable, bytes }: Received, { expected, label }: ArtifactExpectation): void {
+/** How much of an artifact is held in memory while it arrives; most are smaller, and are written in one go. */
+const HELD_BYTES = 4 * 1024 * 1024
+
+/** The file of an artifact that is arriving. Only our own writes fail as such: an upstream's EACCES is no unwritable store. */
+class Arrival {
+  bytes = 0
+  readonly path: string
+  readonly #label: string
+  #held: Uint8Array[] = []
+  #file: number | undefined
+
+  constructor(path: string, label: string) {
+    this.path = path
+    this.#label = label
+  }
+
+  take(chunk: Uint8Array): void {
+    this.#held.push(chunk)
+    this.bytes += chunk.length
+    if (this.#file !== undefined || this.bytes > HELD_BYTES) this.#write()
+  }
+
+  /** @returns what is still in memory, if all of it is */
+  finish(): () => Buffer | undefined {
+    const held = this.#file === undefined ? this.#held : undefined
+    this.#write()
+    this.#close()
+    return () => held && Buffer.concat(held)
+  }
+
+  discard(): void {
+    this.#close()
+    rmSync(this.path, { force: true })
+  }
+
+  #write(): void {
+    const chunks = this.#held
+    this.#held = []
+    try {
+      this.#file ??= openSync(this.path, 'wx', 0o444)
+      for (const chunk of chunks)
+        for (let offset = 0; offset < chunk.length;) offset += writeSync(this.#file, chunk, offset)
+    } catch (error) {
+      throw writeFailure(error, `writing ${this.#label}`, this.path)
+    }
+  }
+
+  #close(): void {
+    if (this.#file !== undefined) closeSync(this.#file)
+    this.#file = undefined
+  }
+}
+
+function checkHash(
+  { comparable, bytes }: { readonly comparable: Integrity; readonly bytes: number },
+  { expected, label }: ArtifactExpectation,
+): void {
   if (expected === null || comparable === expected) return
   throw new PolderError(
     'INTEGRITY_MISMATCH',
@@ -124,28 +169,4 @@ function checkHash({ comparable, bytes }: Received, { expected, label }: Artifac
       hint: 'the upstream serves other bytes than when it was locked; nothing was kept. Find out why before you change the lock',
     },
   )
-}
-
-async function writeAll(file: FileHandle, chunk: Uint8Array): Promise<void> {
-  for (let offset = 0; offset < chunk.length;) offset += (await file.write(chunk, offset)).bytesWritten
-}
-
-async function place(temporary: string, path: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true })
-  await rename(temporary, path)
-  const directory = await open(dirname(path), 'r')
-  try {
-    await directory.sync()
-  } finally {
-    await directory.close()
-  }
-}
-
-/** Only our own writes: an upstream that fails with EACCES is not an unwritable store. */
-async function writing<T>(operation: Promise<T>, label: string, path: string): Promise<T> {
-  try {
-    return await operation
-  } catch (error) {
-    throw writeFailure(error, `writing ${label}`, path)
-  }
 }

@@ -10,11 +10,12 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 
 import { integrityOf } from '@polder/spec'
-import { treePath } from '../src/content-path.ts'
+import { artifactPath, treePath } from '../src/content-path.ts'
 import { hasTree, readTree, readTreeHashes, treeId, unpackTrees, verifyTree } from '../src/index.ts'
 import { tgz } from './support/tar-writer.ts'
 import { put, putPackage, temporaryStore } from './support/temporary-store.ts'
@@ -186,13 +187,29 @@ describe('verifying', () => {
     ])
   })
 
-  test('the recorded hashes are sha256 of the files as unpacked', async () => {
+  test('what must be in the files is what the artifact has, commands without their carriage return', async () => {
     const store = temporaryStore()
-    const integrity = await putPackage(store, { a: 'hello world' })
-    await unpackTrees(store, [{ id: treeId(integrity), integrity, label, bin: {} }])
-    expect([...readTreeHashes(store, treeId(integrity))]).toEqual([
+    const integrity = await putPackage(store, { a: 'hello world', run: '#!/usr/bin/env node\r\n' })
+    await unpackTrees(store, [{ id: treeId(integrity), integrity, label, bin: { run: 'run' } }])
+    const hashes = await readTreeHashes(store, treeId(integrity))
+    expect([...hashes]).toEqual([
       ['a', 'b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9'],
+      ['run', createHash('sha256').update('#!/usr/bin/env node\n').digest('hex')],
     ])
-    expect(existsSync(join(treePath(store, treeId(integrity)), 'hashes.json'))).toBe(true)
+    expect(await verifyTree(store, treeId(integrity))).toEqual([])
+  })
+
+  test('without its artifact, the kinds and sizes of a tree’s files are still compared', async () => {
+    const store = temporaryStore()
+    const integrity = await putPackage(store, { a: 'hello world', b: 'hello world' })
+    await unpackTrees(store, [{ id: treeId(integrity), integrity, label, bin: {} }])
+    writeFileSync(artifactPath(store, integrity), 'damaged')
+    expect(await readTreeHashes(store, treeId(integrity))).toEqual(new Map())
+    const { path } = readTree(store, treeId(integrity))
+    writeFileSync(join(path, 'a'), 'hello w0rld')
+    writeFileSync(join(path, 'b'), 'hello')
+    expect(await verifyTree(store, treeId(integrity))).toEqual([{ path: 'b', kind: 'differs' }])
+    // Nothing was moved away: that is for whoever reads the artifact.
+    expect(existsSync(artifactPath(store, integrity))).toBe(true)
   })
 })
