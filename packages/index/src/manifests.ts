@@ -1,9 +1,8 @@
-import { randomBytes } from 'node:crypto'
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { dirname, join } from 'node:path'
 
 import { hexDigest, type Integrity, isErrno, type Manifest } from '@polder/spec'
-import { type Store, writeFailure } from '@polder/store'
+import { type Store, temporaryPath, writeFailure } from '@polder/store'
 
 import type { PinnedPackage } from './pin.ts'
 
@@ -29,20 +28,29 @@ export function readManifest(store: Store, integrity: Integrity): PinnedPackage 
 
 /**
  * Not fsynced, unlike the artifact: a file that a power cut left empty is no JSON, and is made again. The rename keeps
- * other processes from seeing half of it.
+ * other processes from seeing half of it; what a killed one leaves is in the store's `tmp/`.
  * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
  */
 export function writeManifest(store: Store, { integrity, manifest, needsBuild }: PinnedPackage): void {
   const path = manifestPath(store, integrity)
-  const text = JSON.stringify({ format: FORMAT, needsBuild, manifest })
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-${randomBytes(6).toString('hex')}.tmp`)
+  const temporary = temporaryPath(store, 'manifest')
   try {
-    mkdirSync(dirname(path), { recursive: true })
-    writeFileSync(temporary, text)
-    renameSync(temporary, path)
+    writeFileSync(temporary, JSON.stringify({ format: FORMAT, needsBuild, manifest }))
+    place(temporary, path)
   } catch (error) {
     rmSync(temporary, { force: true })
     throw writeFailure(error, 'writing a manifest', path)
+  }
+}
+
+/** Most often the directory is there: 256 of them hold everything. */
+function place(temporary: string, path: string): void {
+  try {
+    renameSync(temporary, path)
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) throw error
+    mkdirSync(dirname(path), { recursive: true })
+    renameSync(temporary, path)
   }
 }
 
