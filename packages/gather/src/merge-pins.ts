@@ -106,8 +106,9 @@ function conditionOf({ os, cpu, libc }: PlatformCondition): PlatformCondition {
   }
 }
 
-function addIntegrity(draft: Draft, { id, integrity }: ReadPin, lockfile: string): void {
-  if (integrity === null) return
+function addIntegrity(draft: Draft, { id, integrity, source }: ReadPin, lockfile: string): void {
+  // What a client packed of a commit has the client's own hash; the commit says which it is.
+  if (integrity === null || source.kind === 'git') return
   const known = draft.integrity
   if (known === null) {
     draft.integrity = { value: integrity, lockfile }

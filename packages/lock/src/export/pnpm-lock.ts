@@ -131,10 +131,7 @@ function packages(locked: Lock['npm']['packages'], instances: Lock['npm']['insta
         return [
           withoutPnpmPatch(id),
           {
-            resolution: {
-              integrity: entry.integrity,
-              ...(entry.tarball === undefined ? {} : { tarball: entry.tarball }),
-            },
+            resolution: resolution(entry),
             ...(entry.version === undefined ? {} : { version: entry.version }),
             ...(entry.engines === undefined ? {} : { engines: entry.engines }),
             ...(entry.cpu === undefined ? {} : { cpu: entry.cpu }),
@@ -151,6 +148,13 @@ function packages(locked: Lock['npm']['packages'], instances: Lock['npm']['insta
         ]
       }),
   )
+}
+
+/** Of a commit pnpm packs its own tarball, which has no hash in the lockfile. */
+function resolution({ integrity, tarball, git }: LockedPackage): object {
+  if (git === undefined) return { integrity, ...(tarball === undefined ? {} : { tarball }) }
+  const [repo = '', commit = ''] = git.split('#')
+  return { commit, repo: repo.replace(/^git\+/, ''), type: 'git' }
 }
 
 function snapshots(instances: Lock['npm']['instances'], packages_: Lock['npm']['packages']): Record<string, object> {
