@@ -1,6 +1,9 @@
 import { PolderError } from '@polder/spec'
 import { Command, CommanderError, Option } from 'commander'
 
+import type { AddFlags } from './commands/index-add.ts'
+import type { ExportFlags } from './commands/index-export.ts'
+import type { ImportFlags } from './commands/index-import.ts'
 import type { ServeFlags } from './commands/index-serve.ts'
 import { createOutput, endWithThePipe, type Output, type OutputFlags } from './output.ts'
 import { printError } from './print-error.ts'
@@ -105,8 +108,24 @@ function commandLine(perform: Perform): Command {
       ]),
     )
     .option('--force', 'replace a node_modules that another tool made', false)
-    .action((flags: OutputFlags & { layout?: 'linked' | 'self-contained'; force: boolean }) =>
+    .option('--require-sandbox', 'refuse to run install scripts that cannot be confined (the default in CI)')
+    .option('--no-require-sandbox', 'run them unconfined, and say so, where this machine has no sandbox')
+    .action((flags: OutputFlags & { layout?: 'linked' | 'self-contained'; force: boolean; requireSandbox?: boolean }) =>
       perform(flags, async (output) => (await import('./commands/install.ts')).install(cwd, output, flags)),
+    )
+
+  command(program, 'builds', 'list the builds of the lock: what ran, how long, and what it tried to reach')
+    .argument('[names...]', 'only these packages, with everything that is known of them')
+    .option('--learn', 'build them again and propose the pins for what they tried to fetch', false)
+    .action((names: string[], flags: OutputFlags & { learn: boolean }) =>
+      perform(flags, async (output) => (await import('./commands/builds.ts')).builds(cwd, output, names, flags)),
+    )
+
+  command(program, 'approve', 'show the install scripts of packages that are not built, and allow them in polder.yaml')
+    .argument('[names...]', 'only these packages')
+    .option('-y, --yes', 'allow them without asking', false)
+    .action((names: string[], flags: OutputFlags & { yes: boolean }) =>
+      perform(flags, async (output) => (await import('./commands/approve.ts')).approve(cwd, output, names, flags)),
     )
 
   command(program, 'exec', "run a command with the environment's commands on the path: polder exec -- CMD")
@@ -193,6 +212,42 @@ function commandLine(perform: Perform): Command {
       perform(flags, async (output) => (await import('./commands/index-sync.ts')).indexSync(cwd, output, flags.check)),
     )
 
+  command(index, 'add', 'pin what no lockfile has: a tarball, a workspace package, a file by its URL')
+    .argument('[what...]', 'tarballs and URLs; with --workspace names of workspace packages')
+    .option('--workspace', 'pack workspace packages, all that have a name and a version unless some are named', false)
+    .option('--private', 'never ask a public upstream for these names', false)
+    .option('--sha512 <hash>', 'what the file at the URL has to be: hex, or sha512-<base64>')
+    .option('--as <url>', 'pin the file at hand as the one at this URL')
+    .option('--for <tool>', 'who asks for it: a tool, a package with prebuilt binaries, or VARIABLE=BASE')
+    .option('--trust-first', 'pin what the URL gives now, whatever it is', false)
+    .action((what: string[], flags: OutputFlags & AddFlags) =>
+      perform(flags, async (output) => (await import('./commands/index-add.ts')).indexAdd(cwd, output, what, flags)),
+    )
+  command(index, 'list', 'what is pinned, and what of it the store has').action((flags: OutputFlags) =>
+    perform(flags, async (output) => (await import('./commands/index-list.ts')).indexList(cwd, output)),
+  )
+  command(index, 'env', 'the variables that point clients and tools at a served index, for a shell to read')
+    .option('--url <url>', 'where the index is served', 'http://127.0.0.1:4873/')
+    .action((flags: OutputFlags & { url: string }) =>
+      perform(flags, async (output) => (await import('./commands/index-env.ts')).indexEnv(cwd, output, flags.url)),
+    )
+  command(index, 'export', 'everything that the lock pins, in one file to carry elsewhere')
+    .argument('<file>')
+    .option('--service <service>', 'only what this service needs (may be given several times)', append, [])
+    .option('--since <lock>', 'only what this older lock does not have')
+    .action((file: string, flags: OutputFlags & ExportFlags) =>
+      perform(flags, async (output) =>
+        (await import('./commands/index-export.ts')).indexExport(cwd, output, file, flags),
+      ),
+    )
+  command(index, 'import', 'bring what export wrote into the store: all of it verified, or nothing')
+    .argument('<file>')
+    .option('--write-lock', 'write its polder.lock into this repository', false)
+    .action((file: string, flags: OutputFlags & ImportFlags) =>
+      perform(flags, async (output) =>
+        (await import('./commands/index-import.ts')).indexImport(cwd, output, file, flags),
+      ),
+    )
   command(index, 'serve', 'serve what is pinned, and nothing else, to npm, pnpm, yarn and bun; never asks an upstream')
     .option(
       '--lock <file>',

@@ -16,6 +16,7 @@ import { installScripts } from '@polder/spec/manifest'
 import {
   discardStaged,
   hasArtifact,
+  openArtifact,
   publishStaged,
   readArtifact,
   stageArtifact,
@@ -96,6 +97,8 @@ export async function addFile(
 ): Promise<{ readonly integrity: Integrity; readonly bytes: number }> {
   const expectation = { expected, maxBytes: MAX_FILE_BYTES, label: redactUrl(url) }
   if ('path' in origin) return writeArtifact(store, fileChunks(origin.path), expectation)
+  const bytes = expected === null ? undefined : await storedBytes(store, expected, expectation.label)
+  if (expected !== null && bytes !== undefined) return { integrity: expected, bytes }
   const upstream = await openUpstream(await origin.npm(), systemClock)
   try {
     return await upstream.download({ url, maxBytes: MAX_FILE_BYTES }, (body) =>
@@ -103,6 +106,20 @@ export async function addFile(
     )
   } finally {
     await upstream.close()
+  }
+}
+
+/** The size of an artifact that is in the store and sound. */
+async function storedBytes(store: Store, integrity: Integrity, label: string): Promise<number | undefined> {
+  if (!hasArtifact(store, integrity)) return undefined
+  try {
+    const { file, state } = await openArtifact(store, integrity, label)
+    await file.close()
+    return state.size
+  } catch (error) {
+    // It is in quarantine now.
+    if (error instanceof PolderError && error.code === 'ARTIFACT_CORRUPT') return undefined
+    throw error
   }
 }
 

@@ -7,7 +7,7 @@ import type { Output } from '../output.ts'
 
 /** `polder diff OLD NEW`: what changes for whom between two locks. Exit code 0 either way. */
 export function diff(oldPath: string, newPath: string, output: Output): number {
-  const changes = diffLocks(readLock(oldPath), readLock(newPath))
+  const changes = diffLocks(readLockAt(oldPath).lock, readLockAt(newPath).lock)
   if (isEmptyDiff(changes)) output.line('Both locks install the same')
   else printDiff(output, changes)
   output.result(changes)
@@ -43,9 +43,14 @@ export function versionIn(id: string | null, name: string): string {
   return id.startsWith(`${name}@`) ? id.slice(name.length + 1) : id
 }
 
-function readLock(path: string): Lock {
+/**
+ * Any `polder.lock`, as a value and as it stands in the file.
+ * @throws PolderError `LOCK_NOT_FOUND`, `LOCK_INVALID`
+ */
+export function readLockAt(path: string): { readonly lock: Lock; readonly text: string } {
   try {
-    return parseLock(readFileSync(path, 'utf8'), path)
+    const text = readFileSync(path, 'utf8')
+    return { lock: parseLock(text, path), text }
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'EISDIR'))
       throw new PolderError('LOCK_NOT_FOUND', `there is no lock at ${path}`, {

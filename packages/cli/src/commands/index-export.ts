@@ -1,0 +1,65 @@
+import { resolve } from 'node:path'
+
+import { openStore, storeHome, withLease } from '@polder/store'
+
+import { findService, openCheckout } from '../checkout.ts'
+import { bytes, count, type Output } from '../output.ts'
+import { startProgress } from '../progress.ts'
+import { readLockAt } from './diff.ts'
+
+export interface ExportFlags {
+  /** Only what these need, by path or package name; everything if it is empty. */
+  readonly service: readonly string[]
+  /** The path of an older lock: what it has is left out. */
+  readonly since?: string
+}
+
+/**
+ * `polder index export FILE`: everything that polder.lock pins, in one file.
+ * @throws PolderError `SERVICE_UNKNOWN`, `LOCK_NOT_FOUND`, `LOCK_INVALID`, `ARTIFACT_MISSING`, `ARTIFACT_CORRUPT`
+ */
+export async function indexExport(cwd: string, output: Output, file: string, flags: ExportFlags): Promise<number> {
+  const { lock, lockText } = openCheckout(cwd)
+  const services = flags.service.map((wanted) => findService(lock.npm.services, wanted))
+  const since = flags.since === undefined ? undefined : readLockAt(resolve(cwd, flags.since))
+  const path = resolve(cwd, file)
+  const store = openStore(storeHome(process.env))
+  const { exportBundle } = await import('@polder/index/bundle')
+  const progress = startProgress(output, 'Exporting')
+  const report = await withLease(store, () =>
+    exportBundle(store, path, {
+      lock,
+      lockText,
+      ...(services.length === 0 ? {} : { services: [...new Set(services)] }),
+      ...(since === undefined ? {} : { since }),
+      onProgress: ({ done, total }) => {
+        progress.update(done, total, bytes(done))
+      },
+    }),
+  ).finally(() => {
+    progress.end()
+  })
+  const { withoutRelease } = report
+  if (withoutRelease.length > 0) {
+    output.note(
+      `polder: of ${count(withoutRelease.length, 'package')} there is no record of what the registry says; a bundle that is made where \`polder index sync\` recorded it differs`,
+    )
+  }
+  output.line(`${file} (${bytes(report.bytes)}) has ${contentsLine(report)}`)
+  output.result({ file: path, ...report })
+  return 0
+}
+
+/** `92 artifacts, 3 files, 92 release records`. */
+export function contentsLine(held: {
+  readonly artifacts: number
+  readonly files: number
+  readonly releases: number
+}): string {
+  const parts = [
+    count(held.artifacts, 'artifact'),
+    ...(held.files === 0 ? [] : [count(held.files, 'file')]),
+    ...(held.releases === 0 ? [] : [count(held.releases, 'release record')]),
+  ]
+  return parts.join(', ')
+}
