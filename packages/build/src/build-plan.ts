@@ -59,9 +59,9 @@ export interface PackageScripts {
 
 /** Builds of one lock with one toolchain, planned as they are asked for. */
 export interface BuildPlan {
-  /** The tree of an instance: a built one if the policy allows its scripts, otherwise the one it starts from. */
-  readonly treeOf: (instance: InstanceId) => TreeId
-  /** Those whose trees were asked for, and what these need; in an order in which each comes after what it needs. */
+  /** The tree that an instance is built to; undefined if it is not built: it has no scripts, or they are not allowed. */
+  readonly builtTree: (instance: InstanceId) => TreeId | undefined
+  /** Those whose trees were asked for, and what these need. */
   readonly builds: () => readonly PlannedBuild[]
 }
 
@@ -77,15 +77,13 @@ export function planBuilds(lock: Lock, toolchain: Toolchain, scriptsOf: ScriptsO
   const packages = new AllowedPackages(lock, scriptsOf)
   const planned = new Map<InstanceId, PlannedBuild>()
 
-  const treeOf = (instance: InstanceId): TreeId =>
-    packages.scripts(instance) === undefined ? packages.source(instance).tree : plan(instance).id
   const plan = (instance: InstanceId): PlannedBuild => {
     const before = planned.get(instance)
     if (before !== undefined) return before
     const { scripts = [] } = packages.scripts(instance) ?? {}
     const reached = [...packages.reachedFrom(instance)].sort(compareText)
     const closure = reached.map((other): ClosureEntry => {
-      const tree = packages.isBuiltBefore(other, instance) ? treeOf(other) : packages.source(other).tree
+      const tree = packages.isBuiltBefore(other, instance) ? plan(other).id : packages.source(other).tree
       const links = packages.links(other)
       return {
         instance: other,
@@ -120,7 +118,10 @@ export function planBuilds(lock: Lock, toolchain: Toolchain, scriptsOf: ScriptsO
     planned.set(instance, build)
     return build
   }
-  return { treeOf, builds: () => [...planned.values()] }
+  return {
+    builtTree: (instance) => (packages.scripts(instance) === undefined ? undefined : plan(instance).id),
+    builds: () => [...planned.values()],
+  }
 }
 
 /** What a lock says of its instances, and which of them its policy lets run their scripts. */

@@ -102,12 +102,11 @@ function describeActor(pid: number): Actor {
   const lines: string[] = []
   for (let at = pid; at > 1 && lines.length <= GENERATIONS;) {
     try {
-      const stat = readFileSync(`/proc/${at}/stat`, 'latin1')
-      const program = stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')'))
-      // What holds the sandbox up is not the build's.
-      if (program === 'bwrap' || program === 'unshare') break
+      const status = readFileSync(`/proc/${at}/status`, 'latin1')
+      // The first process of the namespace holds the sandbox up; it is not the build's.
+      if (/^NSpid:.*\t1$/m.test(status)) break
       lines.push(commandLine(at))
-      at = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
+      at = Number(/^PPid:\t(\d+)$/m.exec(status)?.[1] ?? 0)
     } catch {
       break
     }

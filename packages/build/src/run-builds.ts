@@ -36,6 +36,11 @@ export interface BuildOptions {
   readonly toolVariables: (indexUrl: string) => Readonly<Record<string, string>>
   readonly limits?: Partial<Limits>
   readonly onProgress?: (progress: { readonly done: number; readonly total: number; readonly label: string }) => void
+  /**
+   * Given, everything is built, whether it was or not, and nothing of it is kept: this looks at what each left in its
+   * directory instead.
+   */
+  readonly inspect?: (build: PlannedBuild, directory: string, record: BuildRecord) => void
   /** Milliseconds since the epoch. */
   readonly now?: () => number
   readonly signal?: AbortSignal
@@ -63,7 +68,7 @@ export async function runBuilds(
   builds: readonly PlannedBuild[],
   options: BuildOptions,
 ): Promise<BuildReport> {
-  const wanted = builds.filter(({ id }) => !hasTree(store, id))
+  const wanted = options.inspect === undefined ? builds.filter(({ id }) => !hasTree(store, id)) : builds
   const reused = builds.length - wanted.length
   if (wanted.length === 0) return { records: [], reused, shortcomings: [] }
   // Not in the store: the path of a unix socket must be short.
@@ -197,12 +202,13 @@ class Workshop {
         : { ...about, status: 'failed', failure: failureOf(failed) }
     writeBuildRecord(this.#store, record)
     copyFileSync(join(path, 'log'), record.log)
+    this.#options.inspect?.(build, room.directory.source, record)
     rmSync(path, { recursive: true, force: true })
     return failed === undefined ? { record } : { record, error: buildFailure(record) }
   }
 
   #keep(build: PlannedBuild, directory: string): Pick<BuildRecord, 'files' | 'bytes' | 'leftOut'> {
-    return publishTree(this.#store, build.id, directory, build.source.bin)
+    return this.#options.inspect === undefined ? publishTree(this.#store, build.id, directory, build.source.bin) : {}
   }
 }
 

@@ -22,24 +22,18 @@ interface Options {
  * nearly all mounts: a process each would take as long as many builds do.
  */
 export function unshareScript({ pieces, root, programs, cwd, command, env, ownNamespace }: Options): string {
-  const { directories, files, links, table, writable } = describe(pieces, root)
-  const inRoot = (paths: Iterable<string>): string => [...paths].map((path) => quote(root + path)).join(' ')
+  const { stages, writable } = describe(pieces, root)
   const variables = Object.entries(env).map(([name, value]) => quote(`${name}=${value}`))
   return `set -e
 umask 022
 mount=${quote(programs.mount)}
 "$mount" -n --make-rprivate /
 "$mount" -n -t tmpfs -o mode=755,size=16m,nosuid,nodev tmpfs ${quote(root)}
-mkdir -p ${inRoot([...directories, '/old'])}
-for file in ${inRoot(files)}; do : > "$file"; done
-${links.join('\n')}
-cat > ${quote(`${root}/old/fstab`)} <<'END-OF-FSTAB'
-${table.join('\n')}
-END-OF-FSTAB
-"$mount" -n --all --fstab ${quote(`${root}/old/fstab`)}
+mkdir ${quote(`${root}/old`)}
+${stages.map((stage, at) => stageScript(stage, root, `${root}/old/fstab-${at}`)).join('')}\
 # What is mounted below a read-only mount came along with it, writable.
 while read -r _ _ _ _ target options _; do
-  case "$target" in ${quote(root)}|${quote(root)}/old*) continue;; ${quote(root)}/*) ;; *) continue;; esac
+  case "$target" in ${quote(root)}/*) ;; *) continue;; esac
   case "$target" in ${writable.map((path) => quote(root + path)).join('|')}) continue;; esac
   case "$options" in rw,*|rw) "$mount" -n -o remount,bind,ro "$target";; esac
 done < /proc/self/mountinfo
@@ -59,38 +53,57 @@ export function quote(word: string): string {
   return `'${word.replaceAll("'", `'\\''`)}'`
 }
 
-interface Description {
+/** Mounts that are made at once, and what has to be there before, none of it on one of them. */
+interface Stage {
   readonly directories: Set<string>
   readonly files: Set<string>
   readonly links: string[]
   readonly table: string[]
+}
+
+function stageScript({ directories, files, links, table }: Stage, root: string, file: string): string {
+  const inRoot = (paths: Iterable<string>): string => [...paths].map((path) => quote(root + path)).join(' ')
+  return `mkdir -p ${inRoot(directories)}
+for file in ${inRoot(files)}; do : > "$file"; done
+${links.join('\n')}
+cat > ${quote(file)} <<'END-OF-FSTAB'
+${table.join('\n')}
+END-OF-FSTAB
+"$mount" -n --all --fstab ${quote(file)}
+`
+}
+
+interface Description {
+  readonly stages: readonly Stage[]
   /** Mounts that stay writable, or that nothing can be written into anyway. */
   readonly writable: string[]
 }
 
 function describe(pieces: readonly Piece[], root: string): Description {
-  const into: Description = {
-    directories: new Set(),
-    files: new Set(),
-    links: [],
-    table: [],
-    writable: [],
-  }
+  let stage: Stage = { directories: new Set(), files: new Set(), links: [], table: [] }
+  const stages = [stage]
+  const writable: string[] = []
   const mount = (source: string, target: string, type: string, options: string): void => {
-    into.table.push([source, root + target, type, options, '0', '0'].map(fstabWord).join(' '))
+    stage.table.push([source, root + target, type, options, '0', '0'].map(fstabWord).join(' '))
   }
   const link = (target: string, to: string): void => {
-    into.directories.add(posix.dirname(target))
-    into.links.push(`ln -s ${quote(to)} ${quote(root + target)}`)
+    stage.directories.add(posix.dirname(target))
+    stage.links.push(`ln -s ${quote(to)} ${quote(root + target)}`)
   }
   const place = (source: string, target: string): void => {
-    if (statSync(source).isDirectory()) into.directories.add(target)
+    if (statSync(source).isDirectory()) stage.directories.add(target)
     else {
-      into.directories.add(posix.dirname(target))
-      into.files.add(target)
+      stage.directories.add(posix.dirname(target))
+      stage.files.add(target)
     }
   }
+  let inMemory: string[] = []
   for (const piece of pieces) {
+    if (inMemory.some((target) => piece.target.startsWith(`${target}/`))) {
+      stage = { directories: new Set(), files: new Set(), links: [], table: [] }
+      stages.push(stage)
+      inMemory = []
+    }
     switch (piece.kind) {
       case 'read-only':
         place(piece.source, piece.target)
@@ -99,27 +112,28 @@ function describe(pieces: readonly Piece[], root: string): Description {
       case 'writable':
         place(piece.source, piece.target)
         mount(piece.source, piece.target, 'none', 'bind,nosuid,nodev')
-        into.writable.push(piece.target)
+        writable.push(piece.target)
         break
       case 'memory':
-        into.directories.add(piece.target)
+        stage.directories.add(piece.target)
+        inMemory.push(piece.target)
         mount('tmpfs', piece.target, 'tmpfs', `size=${piece.bytes},mode=${piece.mode},nosuid,nodev`)
-        into.writable.push(piece.target)
+        writable.push(piece.target)
         break
       case 'link':
         link(piece.target, piece.to)
         break
       case 'processes':
-        into.directories.add(piece.target)
+        stage.directories.add(piece.target)
         mount('proc', piece.target, 'proc', 'nosuid,nodev,noexec')
         mount('/proc/sys', `${piece.target}/sys`, 'none', 'bind,ro,nosuid,nodev,noexec')
-        into.writable.push(piece.target)
+        writable.push(piece.target)
         break
       case 'devices':
         for (const name of DEVICES) {
           place(`/dev/${name}`, `${piece.target}/${name}`)
           mount(`/dev/${name}`, `${piece.target}/${name}`, 'none', 'bind')
-          into.writable.push(`${piece.target}/${name}`)
+          writable.push(`${piece.target}/${name}`)
         }
         for (const [name, to] of DEVICE_LINKS) link(`${piece.target}/${name}`, to)
         break
@@ -128,7 +142,7 @@ function describe(pieces: readonly Piece[], root: string): Description {
         break
     }
   }
-  return into
+  return { stages, writable }
 }
 
 const DEVICES = ['null', 'zero', 'full', 'random', 'urandom', 'tty']
