@@ -248,6 +248,14 @@ function commandLine(perform: Perform): Command {
         (await import('./commands/index-import.ts')).indexImport(cwd, output, file, flags),
       ),
     )
+  command(index, 'verify', 'hash everything again that the lock pins; exit code 5 if something is damaged')
+    .option('--all', 'the whole store, and not only what the lock pins', false)
+    .option('--heal', 'bring what is damaged again from the upstreams', false)
+    .option('--from <file>', 'bring what is damaged again from a bundle')
+    .action((flags: OutputFlags & { all: boolean; heal: boolean; from?: string }) =>
+      perform(flags, async (output) => (await import('./commands/index-verify.ts')).indexVerify(cwd, output, flags)),
+    )
+
   command(index, 'serve', 'serve what is pinned, and nothing else, to npm, pnpm, yarn and bun; never asks an upstream')
     .option(
       '--lock <file>',

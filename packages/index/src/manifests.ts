@@ -54,6 +54,11 @@ function place(temporary: string, path: string): void {
   }
 }
 
+/** Takes a manifest away that is not what its artifact says, so that the next sync reads it again. */
+export function removeManifest(store: Store, integrity: Integrity): void {
+  rmSync(manifestPath(store, integrity), { force: true })
+}
+
 function manifestPath(store: Store, integrity: Integrity): string {
   const hex = hexDigest(integrity)
   return join(store.home, 'manifests/sha512', hex.slice(0, 2), `${hex.slice(2)}.json`)

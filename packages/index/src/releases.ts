@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { mkdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 import { type Integrity, isErrno, type PackageId } from '@polder/spec'
@@ -70,6 +70,17 @@ export function writeRelease(store: Store, id: PackageId, release: Release): voi
 /** As {@link writeRelease}. */
 export function writeAttestations(store: Store, id: PackageId, attestations: unknown): void {
   write(attestationsPath(store, id), { format: FORMAT, id, attestations })
+}
+
+/** Takes a record away that cannot be believed, so that the registry is asked again. */
+export function removeRelease(store: Store, id: PackageId): void {
+  rmSync(releasePath(store, id), { force: true })
+  rmSync(attestationsPath(store, id), { force: true })
+}
+
+/** True if there is a record, whether it can be read or not. */
+export function hasReleaseFile(store: Store, id: PackageId): boolean {
+  return existsSync(releasePath(store, id))
 }
 
 function write(path: string, record: object): void {

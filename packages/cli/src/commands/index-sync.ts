@@ -21,24 +21,46 @@ export async function indexSync(cwd: string, output: Output, check: boolean): Pr
   const gathered = await gather(root, readConfig(root))
   const keys = lockedKeys(readLockText(root))
   if (check) return checkIndex(gathered, keys, output)
-  const { manifests, sync, store, pins } = await pinnedManifests(gathered, output, false)
-  const added = await bringAdditions(gathered, store, output, false)
-  const report = await bringReleases(gathered, store, pins, output, { keys, acceptKeys: false, scope: 'all' })
-  const fetched = (sync?.fetched ?? 0) + added.fetched
-  const received = (sync?.bytes ?? 0) + added.bytes
+  const { pins, fetched, received, report } = await bringAll(gathered, keys, output)
   output.line(
-    `${count(manifests.size, 'pin')} in the index, ${fetched === 0 ? 'none' : `${fetched} (${bytes(received)})`} fetched`,
+    `${count(pins, 'pin')} in the index, ${fetched === 0 ? 'none' : `${fetched} (${bytes(received)})`} fetched`,
   )
   printReleases(output, report, keys)
   const { recorded, verified, unsigned, unverifiable, attestations, drift } = report
   output.result({
-    pins: manifests.size,
+    pins,
     fetched,
     bytes: received,
     releases: { recorded, verified, unsigned, unverifiable, attestations },
     drift,
   })
   return 0
+}
+
+/** What `index sync` does, without its result: for those who need everything to be there. */
+export async function syncIndex(cwd: string, output: Output): Promise<void> {
+  const root = findRoot(cwd)
+  await bringAll(await gather(root, readConfig(root)), lockedKeys(readLockText(root)), output)
+}
+
+interface Brought {
+  readonly pins: number
+  readonly fetched: number
+  /** Bytes. */
+  readonly received: number
+  readonly report: ReleaseReport
+}
+
+async function bringAll(gathered: Gathered, keys: SigningKeys, output: Output): Promise<Brought> {
+  const { manifests, sync, store, pins } = await pinnedManifests(gathered, output, false)
+  const added = await bringAdditions(gathered, store, output, false)
+  const report = await bringReleases(gathered, store, pins, output, { keys, acceptKeys: false, scope: 'all' })
+  return {
+    pins: manifests.size,
+    fetched: (sync?.fetched ?? 0) + added.fetched,
+    received: (sync?.bytes ?? 0) + added.bytes,
+    report,
+  }
 }
 
 function printReleases(output: Output, report: ReleaseReport, pinned: SigningKeys): void {
