@@ -86,6 +86,7 @@ export function flatten(gathered: Gathered, manifests: ReadonlyMap<PackageId, Pi
       versions: policy.versions,
       platforms: gathered.config.platforms.toSorted(compareText),
       ...(policy.pins === 'soft' ? { pins: policy.pins } : {}),
+      ...(policy.engines === 'strict' ? { engines: policy.engines } : {}),
       ...(policy.single.length === 0 ? {} : { single: policy.single }),
       ...(Object.keys(policy.split).length === 0 ? {} : { split: policy.split }),
       ...lockedBuilds(gathered.config.builds),

@@ -78,13 +78,18 @@ export interface Policy {
   readonly versions: 'fewest' | 'highest'
   /** Whether a version that a service writes exactly may move to a compatible one (`^`) that others have: `soft`. */
   readonly pins: 'hard' | 'soft'
+  /**
+   * Whether a required package has to be for the Node that runs (`engines.node`). Null for what the clients say:
+   * `gather` turns it into `strict` where npm's `engine-strict` or pnpm's `engineStrict` is set, and into `warn`.
+   */
+  readonly engines: 'warn' | 'strict' | null
   /** Names that must not be split, sorted. */
   readonly single: readonly string[]
   /** Names that keep what each lockfile has, with the reason. */
   readonly split: Readonly<Record<string, string>>
 }
 
-const DEFAULT_POLICY: Policy = { versions: 'fewest', pins: 'hard', single: [], split: {} }
+const DEFAULT_POLICY: Omit<Policy, 'engines'> = { versions: 'fewest', pins: 'hard', single: [], split: {} }
 
 // A constant and not this machine's platform: a lock must not depend on who makes it.
 const DEFAULT_PLATFORMS: readonly string[] = ['linux-x64-glibc']
@@ -154,6 +159,12 @@ const SCHEMA = z
           .enum(['hard', 'soft'])
           .describe('"soft": a version that a service writes exactly may move to a compatible one that others have.')
           .default('hard'),
+        engines: z
+          .enum(['warn', 'strict'])
+          .describe(
+            '"strict": installing fails where a required package is for another Node (engines.node). Without it, what .npmrc (engine-strict) and pnpm-workspace.yaml (engineStrict) say.',
+          )
+          .optional(),
         single: z.array(packageName).describe('Names that must not be split: locking fails and says why.').default([]),
         split: z
           .record(packageName, z.string().min(1))
@@ -296,12 +307,12 @@ export function parseConfig(text: string): Config {
       lines,
     )
   const { services, exclude, platforms, policy, layout, builds, index } = parsed.data
-  const { versions, pins, single, split, minimumReleaseAge, minimumReleaseAgeExclude, allow, deny } = policy
+  const { versions, pins, engines, single, split, minimumReleaseAge, minimumReleaseAgeExclude, allow, deny } = policy
   return {
     services: services ?? null,
     exclude,
     platforms: sortedUnique(platforms.map((name) => platformName(parsePlatform(name) ?? { os: name, cpu: '' }))),
-    policy: { versions, pins, single: sortedUnique(single), split: sortKeys(split) },
+    policy: { versions, pins, engines: engines ?? null, single: sortedUnique(single), split: sortKeys(split) },
     newPins: {
       minimumReleaseAge,
       minimumReleaseAgeExclude: sortedUnique(minimumReleaseAgeExclude),

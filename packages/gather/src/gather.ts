@@ -1,6 +1,6 @@
 import { compareText, type PackageId, PolderError } from '@polder/spec'
 import { RangeCache } from '@polder/spec/semver-ranges'
-import { readFileSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { readAdditions, refuseConflicts } from './additions.ts'
@@ -71,7 +71,7 @@ export async function gather(root: string, config: Config): Promise<Gathered> {
   if (additions !== undefined) refuseConflicts(additions, pins)
   return {
     root,
-    config,
+    config: { ...config, policy: { ...config.policy, engines: enginesOf(config, root, used) } },
     ...(additions === undefined ? {} : { additions }),
     services: [...services.values()].sort((a, b) => compareText(a.path, b.path)),
     pins,
@@ -274,4 +274,20 @@ function inputsOf(
   return [...digests]
     .flatMap(([path, digest]) => (digest === null ? [] : [{ path, digest }]))
     .sort((a, b) => compareText(a.path, b.path))
+}
+
+/** Whether a client of this repository refuses packages for another Node; by default none does but yarn 1. */
+function enginesOf({ policy }: Config, root: string, used: readonly Read[]): 'warn' | 'strict' {
+  if (policy.engines !== null) return policy.engines
+  const directories = new Set(['.', ...used.map(({ location }) => location.directory)])
+  const says = (directory: string, file: string, setting: RegExp): boolean => {
+    const path = join(root, directory, file)
+    return existsSync(path) && setting.test(readFileSync(path, 'utf8'))
+  }
+  const isStrict = [...directories].some(
+    (directory) =>
+      says(directory, '.npmrc', /^[ \t]*engine-strict[ \t]*=[ \t]*true[ \t]*\r?$/m) ||
+      says(directory, 'pnpm-workspace.yaml', /^engineStrict:[ \t]*true[ \t]*(?:#.*)?\r?$/m),
+  )
+  return isStrict ? 'strict' : 'warn'
 }

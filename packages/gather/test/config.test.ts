@@ -14,7 +14,7 @@ describe('polder.yaml', () => {
       services: null,
       exclude: [],
       platforms: ['linux-x64-glibc'],
-      policy: { versions: 'fewest', pins: 'hard', single: [], split: {} },
+      policy: { versions: 'fewest', pins: 'hard', engines: null, single: [], split: {} },
       newPins: { minimumReleaseAge: 0, minimumReleaseAgeExclude: [], allow: [], deny: [] },
       builds: { allow: {}, env: {}, limits: {} },
       layout: 'linked',
@@ -48,7 +48,7 @@ index:
       services: ['services/*', 'web'],
       exclude: ['**/fixtures'],
       platforms: ['darwin-arm64', 'linux-x64-glibc', 'linux-x64-musl'],
-      policy: { versions: 'fewest', pins: 'hard', single: [], split: {} },
+      policy: { versions: 'fewest', pins: 'hard', engines: null, single: [], split: {} },
       newPins: {
         minimumReleaseAge: 3 * 24 * 60,
         minimumReleaseAgeExclude: ['@acme/*', 'react@^19.0.0'],

@@ -265,3 +265,18 @@ async function plain(files: Files): Promise<string> {
     rmSync(join(root), { recursive: true, force: true })
   }
 }
+
+describe('engines', () => {
+  const engines = async (files: Files, config = ''): Promise<unknown> =>
+    (await gathered({ ...npm('web', { a: { version: '1.0.0' } }), ...files }, config)).config.policy.engines
+
+  test('are what the configuration says, or else what the files of the clients say', async () => {
+    expect(await engines({})).toBe('warn')
+    expect(await engines({ '.npmrc': 'registry=http://127.0.0.1/\nengine-strict = true\n' })).toBe('strict')
+    expect(await engines({ 'web/.npmrc': 'engine-strict=true' })).toBe('strict')
+    expect(await engines({ 'web/pnpm-workspace.yaml': 'packages: []\nengineStrict: true\n' })).toBe('strict')
+    expect(await engines({ 'other/.npmrc': 'engine-strict=true', '.npmrc': '; engine-strict=true\n' })).toBe('warn')
+    expect(await engines({ 'web/.npmrc': 'engine-strict=true' }, 'policy:\n  engines: warn\n')).toBe('warn')
+    expect(await engines({}, 'policy:\n  engines: strict\n')).toBe('strict')
+  })
+})

@@ -33,6 +33,8 @@ export interface LockedPolicy {
   readonly versions: 'fewest' | 'highest'
   /** Absent for `hard`. */
   readonly pins?: 'soft'
+  /** Absent for `warn`. */
+  readonly engines?: 'strict'
   /** Names that must not be split, sorted. */
   readonly single?: readonly string[]
   /** Names kept apart on purpose, with the reason. */

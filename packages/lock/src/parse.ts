@@ -114,6 +114,7 @@ const LOCK = z.strictObject({
     platforms: z.array(text),
     versions: z.enum(['fewest', 'highest']),
     pins: z.literal('soft').optional(),
+    engines: z.literal('strict').optional(),
     single: z.array(name).optional(),
     split: z.record(name, text).optional(),
     builds: z

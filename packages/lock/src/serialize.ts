@@ -25,7 +25,7 @@ export function serializeLock(lock: Lock): string {
     lockfileVersion: lock.lockfileVersion,
     policy: {
       platforms: policy.platforms.toSorted(),
-      ...pick(policy, ['versions', 'pins', 'single']),
+      ...pick(policy, ['versions', 'pins', 'engines', 'single']),
       ...sortedRecords(policy, ['split']),
       ...(policy.builds === undefined ? {} : { builds: builds(policy.builds) }),
     },

@@ -99,7 +99,7 @@ function replaceNodeModules({ store, checkout, plan, environmentPath, state, for
   writeState(checkout, {
     ...unfinished,
     ...state,
-    platform: `${process.platform}-${process.arch}`,
+    platform: `${process.platform}-${process.arch}-${process.version}`,
     environment: plan.id,
     environmentPath,
     services: plan.checkout.services,

@@ -12,13 +12,13 @@ import { planCheckoutLinks } from './service-links.ts'
 const FORMAT = 2
 
 /**
- * What stands where for a lock on one platform. Pure: the same lock, platform and layout give the same plan on every
- * machine and for every checkout.
+ * What stands where for a lock on one platform. Pure: the same lock, platform (with the same Node) and layout give the
+ * same plan on every machine and for every checkout.
  *
  * The environment's id covers the format, the platform, and each package's tree, commands, place and links, and
  * nothing else, so locks that differ in their services only share an environment.
  * @param builtTree the tree of an instance whose install scripts run; undefined for all others
- * @throws PolderError `PLATFORM_NOT_LOCKED`, `PLATFORM_EXCLUDED` (all of them, in `details.others`), `LOCK_INVALID`
+ * @throws PolderError `PLATFORM_NOT_LOCKED`; `PLATFORM_EXCLUDED`, `ENGINE_UNSUPPORTED` (all, in `details.others`); `LOCK_INVALID`
  */
 export function planEnvironment(
   lock: Lock,
@@ -37,7 +37,7 @@ export function planEnvironment(
     })
   }
   const { npm } = lock
-  const reached = reachableInstances(npm, platform)
+  const { instances: reached, unsupported } = reachableInstances(npm, platform, lock.policy.engines === 'strict')
   const placement = placeInstances(npm, reached, layout)
   const environment = planPackages(npm, placement, 'environment', builtTree)
   const packages = planPackages(npm, placement, 'checkout', builtTree)
@@ -53,6 +53,7 @@ export function planEnvironment(
     environment,
     checkout: { packages, ...planCheckoutLinks(npm, placement) },
     notBuilt: [...notBuilt].sort(compareText),
+    unsupported,
   }
 }
 

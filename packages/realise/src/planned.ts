@@ -25,6 +25,17 @@ export interface Plan {
   readonly checkout: CheckoutPlan
   /** The packages with install scripts, which are not run. */
   readonly notBuilt: readonly PackageId[]
+  /** By package; empty where no Node was given to plan for. */
+  readonly unsupported: readonly Unsupported[]
+}
+
+/** A required package that is, by its `engines`, for another Node than the one that runs. */
+export interface Unsupported {
+  readonly package: PackageId
+  /** The range of its `engines.node`. */
+  readonly node: string
+  /** A service's path, or an instance. */
+  readonly neededBy: string
 }
 
 export interface CheckoutPlan {

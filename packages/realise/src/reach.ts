@@ -1,16 +1,36 @@
 import type { InstanceId, LockedInstance, LockedPackage, NpmLock, Target } from '@polder/lock'
 import { requirementsOf } from '@polder/lock/requirements'
-import { compareText, matchesPlatform, platformName, PolderError, sortKeys, type Platform } from '@polder/spec'
+import {
+  compareText,
+  matchesEngines,
+  matchesPlatform,
+  platformName,
+  PolderError,
+  sortKeys,
+  type Platform,
+} from '@polder/spec'
+
+import type { Unsupported } from './planned.ts'
+
+/** What exists on a platform. */
+export interface Reachable {
+  /** Sorted: what services require and what those link to. */
+  readonly instances: ReadonlySet<InstanceId>
+  /** Those among them that are for another Node, by `engines`. */
+  readonly unsupported: readonly Unsupported[]
+}
 
 /**
- * The instances that exist on a platform, sorted: what services require and what those link to. An instance whose
- * platform condition does not hold is left out with everything that only it leads to, if it is optional.
- * @throws PolderError `PLATFORM_EXCLUDED` if something required does not run there; `LOCK_INVALID`
+ * An instance whose platform condition or `engines.node` does not hold is left out with everything that only it leads
+ * to, if it is optional, as npm and pnpm do. What is required has to run on the platform; for which Node it is, is only
+ * reported, unless `strict` says that it has to be for this one, also as npm and pnpm do.
+ * @throws PolderError `PLATFORM_EXCLUDED`, `ENGINE_UNSUPPORTED` if something required does not run there; `LOCK_INVALID`
  */
-export function reachableInstances(npm: NpmLock, platform: Platform): ReadonlySet<InstanceId> {
+export function reachableInstances(npm: NpmLock, platform: Platform, strict: boolean): Reachable {
   const neededBy = new Map<InstanceId, string>()
   const excluded = new Set<InstanceId>()
   const failures: PolderError[] = []
+  const unsupported: Unsupported[] = []
   const queue: InstanceId[] = []
   const visit = (target: Target, owner: string): void => {
     if (isWorkspace(target) || neededBy.has(target) || excluded.has(target)) return
@@ -19,6 +39,15 @@ export function reachableInstances(npm: NpmLock, platform: Platform): ReadonlySe
       excluded.add(target)
       if (instance.optional !== true) failures.push(platformExcluded(target, owner, pkg, platform))
       return
+    }
+    if (!matchesEngines(pkg, platform)) {
+      if (instance.optional === true) {
+        excluded.add(target)
+        return
+      }
+      const found = { package: instance.package, node: pkg.engines?.['node'] ?? '', neededBy: owner }
+      unsupported.push(found)
+      if (strict) failures.push(engineUnsupported(found, platform))
     }
     neededBy.set(target, owner)
     queue.push(target)
@@ -31,7 +60,10 @@ export function reachableInstances(npm: NpmLock, platform: Platform): ReadonlySe
   }
   const [first, ...others] = failures
   if (first !== undefined) throw new PolderError(first.code, first.message, { ...first.details, others })
-  return new Set([...neededBy.keys()].sort(compareText))
+  return {
+    instances: new Set([...neededBy.keys()].sort(compareText)),
+    unsupported: unsupported.sort((a, b) => compareText(a.package, b.package)),
+  }
 }
 
 /** True for `link:<path>`. */
@@ -55,6 +87,20 @@ export function lookUp(
 
 export function lockInvalid(message: string, spec: string): PolderError {
   return new PolderError('LOCK_INVALID', message, { spec, hint: 'run `polder lock` to make the lock anew' })
+}
+
+function engineUnsupported({ package: id, node, neededBy }: Unsupported, platform: Platform): PolderError {
+  const version = platform.node?.version ?? ''
+  return new PolderError(
+    'ENGINE_UNSUPPORTED',
+    `${id} is for Node ${node}, and this is ${version}; ${neededBy} needs it`,
+    {
+      spec: id,
+      found: version,
+      wanted: node,
+      hint: `use such a Node, make it an optional dependency of ${neededBy}, or take "policy.engines: strict" out of polder.yaml`,
+    },
+  )
 }
 
 function platformExcluded(id: InstanceId, owner: string, pkg: LockedPackage, platform: Platform): PolderError {

@@ -12,7 +12,7 @@ import type { Layout } from './planned.ts'
 export interface State {
   readonly format: 1
   readonly storeHome: string
-  /** `<process.platform>-<process.arch>`; empty while an installation is at work, or was killed. */
+  /** `<process.platform>-<process.arch>-<process.version>`, since another Node may take other packages; empty while an installation is at work, or was killed. */
   readonly platform: string
   readonly environment: string
   /** Absolute; null in the self-contained layout. */

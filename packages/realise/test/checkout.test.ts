@@ -120,7 +120,7 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
     expect(readState(checkout)).toEqual({
       format: 1,
       storeHome: world.store.home,
-      platform: `${process.platform}-${process.arch}`,
+      platform: `${process.platform}-${process.arch}-${process.version}`,
       environment: plan.id,
       environmentPath,
       layout,

@@ -1,5 +1,6 @@
 import type { Lock } from '@polder/lock'
 import { PolderError } from '@polder/spec'
+import { runningNode } from '@polder/spec/semver-ranges'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
 import { planEnvironment, type Plan } from '../src/index.ts'
@@ -67,6 +68,48 @@ describe('platforms', () => {
     )
     expect(error.code).toBe('PLATFORM_NOT_LOCKED')
     expect(error.message).toBe('the lock is for linux-x64-glibc, darwin-arm64, and this is linux-arm64-musl')
+  })
+})
+
+describe('engines', () => {
+  const spec: LockSpec = {
+    services: { 'services/a': { uses: { b: 'b@1.0.0', native: 'native@1.0.0' } } },
+    instances: {
+      'b@1.0.0': { engines: { node: '<20' }, links: { native: 'native@1.0.0' } },
+      'native@1.0.0': { engines: { node: '<20' }, optional: true, links: { helper: 'helper@1.0.0' } },
+      'helper@1.0.0': { optional: true },
+    },
+    root: ['b@1.0.0', 'native@1.0.0', 'helper@1.0.0'],
+  }
+  const on = async (version: string | null, engines?: 'strict'): Promise<Plan> => {
+    const lock = await world.lock(spec)
+    return planEnvironment(
+      { ...lock, policy: { ...lock.policy, ...(engines === undefined ? {} : { engines }) } },
+      version === null ? LINUX : { ...LINUX, node: runningNode(version) },
+      'linked',
+    )
+  }
+
+  test('leave an optional package out, with what only it leads to; a required one stays and is reported', async () => {
+    const { environment, unsupported } = await on('v26.10.0')
+    expect(environment.map(({ instance }) => instance)).toEqual(['b@1.0.0'])
+    expect(unsupported).toEqual([{ package: 'b@1.0.0', node: '<20', neededBy: 'services/a' }])
+  })
+
+  test('that hold, or that nobody asks about, change nothing', async () => {
+    const all = ['b@1.0.0', 'helper@1.0.0', 'native@1.0.0']
+    for (const version of ['v18.20.0', null]) {
+      const { environment, unsupported } = await on(version, 'strict')
+      expect(environment.map(({ instance }) => instance)).toEqual(all)
+      expect(unsupported).toEqual([])
+    }
+  })
+
+  test('of a required package are an error where the policy is strict', async () => {
+    const error = await failure(() => on('v26.10.0', 'strict'))
+    expect(error.code).toBe('ENGINE_UNSUPPORTED')
+    expect(error.message).toBe('b@1.0.0 is for Node <20, and this is 26.10.0; services/a needs it')
+    expect(error.details.others).toEqual([])
   })
 })
 

@@ -25,6 +25,7 @@ export interface InstanceSpec {
   readonly files?: Readonly<Record<string, FileContent>>
   readonly bin?: Readonly<Record<string, string>>
   readonly os?: readonly string[]
+  readonly engines?: Readonly<Record<string, string>>
   readonly needsBuild?: true
   readonly optional?: true
   readonly inCheckout?: true
@@ -62,6 +63,7 @@ export class World {
         integrity: await artifactOf(this.store, real, instance),
         ...(instance.bin === undefined ? {} : { bin: instance.bin }),
         ...(instance.os === undefined ? {} : { os: instance.os }),
+        ...(instance.engines === undefined ? {} : { engines: instance.engines }),
         ...(instance.needsBuild === undefined ? {} : { needsBuild: true }),
       }
       instances[id as InstanceId] = {

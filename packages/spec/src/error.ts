@@ -22,6 +22,7 @@ export type ErrorCode =
   | 'PLATFORM_NOT_LOCKED'
   | 'EXPORT_UNSUPPORTED'
   | 'PLATFORM_EXCLUDED'
+  | 'ENGINE_UNSUPPORTED'
   | 'SINGLE_SPLIT'
   // index and upstream
   | 'FETCH_FAILED'

@@ -23,6 +23,7 @@ export {
 } from './package-id.ts'
 export {
   currentPlatform,
+  matchesEngines,
   matchesPlatform,
   parsePlatform,
   platformName,

@@ -5,6 +5,15 @@ export interface Platform {
   readonly os: string
   readonly cpu: string
   readonly libc?: string
+  /** The Node that runs there, where `engines` are to be looked at. */
+  readonly node?: NodeRelease
+}
+
+/** A version of Node. */
+export interface NodeRelease {
+  readonly version: string
+  /** Whether it is in a range, as npm sees it. */
+  readonly satisfies: (range: string) => boolean
 }
 
 /** A package's `os`, `cpu` and `libc` fields: allowed values, or values refused with a leading `!`. */
@@ -22,6 +31,18 @@ export function matchesPlatform(condition: PlatformCondition, platform: Platform
     (platform.libc === undefined ? true : allows(condition.libc, platform.libc)) &&
     (condition.libc === undefined || platform.os === 'linux')
   )
+}
+
+/**
+ * npm's and pnpm's rule: `engines.node` must hold the Node that runs. Engines of package managers are not looked at, as
+ * none of those is here.
+ */
+export function matchesEngines(
+  { engines }: { readonly engines?: Readonly<Record<string, string>> },
+  { node }: Platform,
+): boolean {
+  const range = engines?.['node']
+  return node === undefined || range === undefined || node.satisfies(range)
 }
 
 /** `linux-x64-glibc`, `darwin-arm64`: as `polder.yaml` and `polder.lock` write it. */

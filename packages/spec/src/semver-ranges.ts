@@ -1,5 +1,14 @@
 import semver from 'semver'
 
+import type { NodeRelease } from './platform.ts'
+
+/** The Node of this process. What is built every night counts as the release that it leads to. */
+export function runningNode(version: string = process.version): NodeRelease {
+  const release = version.replace(/^v/, '').replace(/[-+].*$/, '')
+  const ranges = new RangeCache()
+  return { version: release, satisfies: (range) => ranges.satisfies(release, range) }
+}
+
 /** npm's ranges, each parsed once. One per run: `const ranges = new RangeCache()`. */
 export class RangeCache {
   readonly #ranges = new Map<string, semver.Range | null>()

@@ -1,10 +1,42 @@
 import { describe, expect, test } from 'vitest'
 
-import { currentPlatform, matchesPlatform, parsePlatform, platformName } from '../src/index.ts'
+import { currentPlatform, matchesEngines, matchesPlatform, parsePlatform, platformName } from '../src/index.ts'
+import type { NodeRelease } from '../src/platform.ts'
+import { runningNode } from '../src/semver-ranges.ts'
 
 const glibc = { os: 'linux', cpu: 'x64', libc: 'glibc' }
 const musl = { os: 'linux', cpu: 'x64', libc: 'musl' }
 const mac = { os: 'darwin', cpu: 'arm64' }
+
+describe('matchesEngines', () => {
+  const on = (version: string): typeof glibc & { node: NodeRelease } => ({ ...glibc, node: runningNode(version) })
+
+  test.each([
+    ['>=18', 'v26.10.0', true],
+    ['<20', 'v26.10.0', false],
+    ['^18.18.0 || >=20.9.0', 'v20.8.1', false],
+    ['18 || 20 || >=22', 'v20.8.1', true],
+    ['*', 'v26.10.0', true],
+    ['', 'v26.10.0', true],
+    ['>= 0.8.0 < 0.11', 'v26.10.0', false],
+    // A nightly is what it leads to.
+    ['>=27', 'v27.0.0-nightly20261101abcdef', true],
+    // npm cannot read it either.
+    ['node 18', 'v26.10.0', false],
+  ])('engines.node %j holds %s: %s', (range, version, holds) => {
+    expect(matchesEngines({ engines: { node: range } }, on(version))).toBe(holds)
+  })
+
+  test('engines of package managers count for nothing, nor does any where no Node is given', () => {
+    expect(matchesEngines({ engines: { npm: '<2', pnpm: '<2', yarn: '<1' } }, on('v26.10.0'))).toBe(true)
+    expect(matchesEngines({}, on('v26.10.0'))).toBe(true)
+    expect(matchesEngines({ engines: { node: '<1' } }, glibc)).toBe(true)
+  })
+
+  test('the Node of this process is the one that runs', () => {
+    expect(runningNode().version).toBe(process.version.slice(1))
+  })
+})
 
 describe('matchesPlatform', () => {
   test('a package without conditions runs everywhere', () => {

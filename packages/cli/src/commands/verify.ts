@@ -2,6 +2,7 @@ import { relative } from 'node:path'
 
 import { planEnvironment, readState, verifyCheckout, type Plan } from '@polder/realise'
 import { currentPlatform, PolderError } from '@polder/spec'
+import { runningNode } from '@polder/spec/semver-ranges'
 import {
   discard,
   environmentPath,
@@ -35,7 +36,7 @@ export async function verify(cwd: string, output: Output, repair: boolean): Prom
       hint: 'run `polder install`',
     })
   const store = openStore(storeHome(process.env))
-  const plan = planEnvironment(lock, currentPlatform(), state.layout)
+  const plan = planEnvironment(lock, { ...currentPlatform(), node: runningNode() }, state.layout)
   if (plan.id !== state.environment) {
     throw new PolderError('VERIFY_FAILED', 'what is installed is not what polder.lock says', {
       path: root,

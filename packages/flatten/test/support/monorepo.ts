@@ -108,7 +108,7 @@ export function monorepo(
         services: null,
         exclude: [],
         platforms: ['linux-x64-glibc'],
-        policy: { versions: 'fewest', pins: 'hard', single: [], split: {}, ...policy },
+        policy: { versions: 'fewest', pins: 'hard', engines: null, single: [], split: {}, ...policy },
         layout: 'linked',
         newPins: { minimumReleaseAge: 0, minimumReleaseAgeExclude: [], allow: [], deny: [] },
         builds: { allow: {}, env: {}, limits: {} },
