@@ -41,22 +41,36 @@ export function forcedClosure(network: Network): Closure {
 
 /** The unions of one demand of each member, over the slots that all of them demand. */
 function commonNeeds(network: Network, members: readonly number[]): (readonly number[])[] {
-  const [head, ...rest] = members
   const unions: (readonly number[])[] = []
-  for (const id of needsOf(network, head as number)) {
-    const slot = network.choices[id]?.slot
+  for (const id of needsOf(network, members[0] as number)) {
     let union: readonly number[] | undefined = membersOf(network, id)
-    for (const member of rest) {
-      const other = needsOf(network, member).find((need) => network.choices[need]?.slot === slot)
-      if (other === undefined) {
-        union = undefined
-        break
-      }
-      if (other !== id) union = [...new Set([...union, ...membersOf(network, other)])].sort((a, b) => a - b)
+    for (let i = 1; i < members.length && union !== undefined; i++) {
+      const other = needOn(network, members[i] as number, (network.choices[id] as Choice).slot)
+      if (other < 0) union = undefined
+      else if (other !== id) union = merged(union, membersOf(network, other))
     }
     if (union !== undefined) unions.push(union)
   }
   return unions
+}
+
+/** The first choice on the slot that the candidate demands, or -1. */
+function needOn(network: Network, candidate: number, slot: number): number {
+  for (const id of needsOf(network, candidate)) if (network.choices[id]?.slot === slot) return id
+  return -1
+}
+
+/** What is in either, ascending; both are ascending. */
+function merged(a: readonly number[], b: readonly number[]): readonly number[] {
+  if (isSubset(b, a)) return a
+  const union: number[] = []
+  for (let i = 0, j = 0; i < a.length || j < b.length;) {
+    const [left, right] = [a[i] ?? Infinity, b[j] ?? Infinity]
+    union.push(Math.min(left, right))
+    if (left <= right) i++
+    if (right <= left) j++
+  }
+  return union
 }
 
 function needsOf(network: Network, candidate: number): readonly number[] {

@@ -1,5 +1,6 @@
 import type { Component } from './components.ts'
 import { pruned, type Selection } from './first-selection.ts'
+import { exchanged } from './exchange.ts'
 import { improve } from './improvement.ts'
 import { searchLevels, type Found } from './levels.ts'
 import { costOf } from './objective.ts'
@@ -16,7 +17,12 @@ export function optimumOf(component: Component, maxSteps: number): Found {
   let found = component.candidates.length > LARGE ? undefined : searchLevels(component, limit / 2)
   if (found?.levels === 6) return found
   if (found === undefined || found.levels < 3) found = searchReduced(component, limit)
-  return { ...found, selection: improve(component, found.selection, maxSteps - found.steps), steps: maxSteps }
+  let { selection, steps } = found
+  if (found.levels < 3) {
+    selection = improve(component, selection, maxSteps - steps)
+    steps = maxSteps
+  }
+  return { ...found, selection: exchanged(component, selection), steps }
 }
 
 function searchReduced(whole: Component, maxSteps: number): Found {

@@ -42,35 +42,39 @@ export interface OpenSlot {
 /** Ascending by size, then by their first slot. */
 export function openComponents(network: Network, closure: Closure, singles: ReadonlySet<number>): Component[] {
   const open = openPart(network, closure)
-  const parts = new Map<number, number[]>()
-  for (const candidate of open.candidates) {
-    const root = find(open.parent, network.slotOf[candidate] as number)
-    const part = parts.get(root)
-    if (part === undefined) parts.set(root, [candidate])
-    else part.push(candidate)
+  const parts = new Map<number, Part>()
+  const partOn = (slot: number): Part => {
+    const root = find(open.parent, slot)
+    let part = parts.get(root)
+    if (part === undefined) parts.set(root, (part = { candidates: [], roots: [] }))
+    return part
   }
-  const rootsOf = new Map<number, (readonly number[])[]>()
-  for (const members of open.roots) {
-    const root = find(open.parent, network.slotOf[members[0] as number] as number)
-    const roots = rootsOf.get(root)
-    if (roots === undefined) rootsOf.set(root, [members])
-    else roots.push(members)
-  }
-  return [...parts]
-    .map(([root, candidates]) => componentOf(network, closure, open, candidates, rootsOf.get(root) ?? [], singles))
+  // Each candidate and each choice is in one component only, so these are enough for all.
+  const local = new Int32Array(open.isOpen.length)
+  const numbers = new Int32Array(network.choices.length).fill(-1)
+  open.isOpen.forEach((bit, candidate) => {
+    if (bit === 1) local[candidate] = partOn(network.slotOf[candidate] as number).candidates.push(candidate) - 1
+  })
+  for (const members of open.roots) partOn(network.slotOf[members[0] as number] as number).roots.push(members)
+  return [...parts.values()]
+    .map((part) => componentOf(network, closure, open, part, { local, numbers }, singles))
     .sort(
       (a, b) => a.candidates.length - b.candidates.length || (a.candidates[0] as number) - (b.candidates[0] as number),
     )
 }
 
+interface Part {
+  readonly candidates: number[]
+  readonly roots: (readonly number[])[]
+}
+
 interface OpenPart {
-  /** Candidates that some solution may need besides those that all select, ascending. */
-  readonly candidates: readonly number[]
+  /** Per candidate 1 if some solution may need it besides those that all select. */
   readonly isOpen: Uint8Array
   /** Sets of which every solution selects one, with none of those selected anyway. */
   readonly roots: readonly (readonly number[])[]
-  /** Per open candidate its demands that are not met anyway. */
-  readonly needs: ReadonlyMap<number, readonly number[]>
+  /** Per choice 1 if some member is selected anyway. */
+  readonly isMet: Uint8Array
   /** Union-find over slots. */
   readonly parent: Int32Array
   readonly keep: Float64Array
@@ -80,8 +84,8 @@ function openPart(network: Network, { must, forced }: Closure): OpenPart {
   const isOpen = new Uint8Array(must.length)
   const candidates: number[] = []
   const parent = Int32Array.from({ length: forced.length }, (_, slot) => slot)
-  const needs = new Map<number, readonly number[]>()
-  const isMet = (members: readonly number[]): boolean => members.some((member) => must[member] === 1)
+  const meets = (members: readonly number[]): boolean => members.some((member) => must[member] === 1)
+  const isMet = Uint8Array.from(network.choices, ({ members }) => (meets(members) ? 1 : 0))
   const enter = (members: readonly number[]): void => {
     for (const member of members) {
       if (isOpen[member] === 1) continue
@@ -89,19 +93,14 @@ function openPart(network: Network, { must, forced }: Closure): OpenPart {
       candidates.push(member)
     }
   }
-  const roots = forced.flat().filter((members) => !isMet(members))
+  const roots = forced.flatMap((sets) => sets.filter((members) => !meets(members)))
   roots.forEach(enter)
-  for (let next = 0; next < candidates.length; next++) {
-    const candidate = candidates[next] as number
-    const slot = network.slotOf[candidate] as number
-    const openNeeds = (network.needs[candidate] as readonly number[]).filter(
-      (id) => !isMet((network.choices[id] as Choice).members),
-    )
-    needs.set(candidate, openNeeds)
-    for (const id of openNeeds) {
-      const choice = network.choices[id] as Choice
-      enter(choice.members)
-      unite(parent, slot, choice.slot)
+  for (const candidate of candidates) {
+    for (const id of network.needs[candidate] as readonly number[]) {
+      if (isMet[id] === 1) continue
+      const { members, slot } = network.choices[id] as Choice
+      enter(members)
+      unite(parent, network.slotOf[candidate] as number, slot)
     }
   }
   const keep = network.keep.slice()
@@ -113,51 +112,40 @@ function openPart(network: Network, { must, forced }: Closure): OpenPart {
       }
     }
   })
-  return { candidates: candidates.sort((a, b) => a - b), isOpen, roots, needs, parent, keep }
+  return { isOpen, roots, isMet, parent, keep }
 }
 
 function componentOf(
   network: Network,
   { must, forced }: Closure,
   open: OpenPart,
-  candidates: readonly number[],
-  roots: readonly (readonly number[])[],
+  { candidates, roots }: Part,
+  { local, numbers }: { readonly local: Int32Array; readonly numbers: Int32Array },
   singles: ReadonlySet<number>,
 ): Component {
-  const local = new Map(candidates.map((candidate, i) => [candidate, i]))
-  const localised = (members: readonly number[]): number[] => members.map((member) => local.get(member) as number)
+  const localised = (members: readonly number[]): number[] => members.map((member) => local[member] as number)
   const choices = roots.map(localised)
-  const localChoices = new Map<number, number>()
   const choiceOf = (id: number): number => {
-    let choice = localChoices.get(id)
-    if (choice === undefined) {
-      choice = choices.length
-      localChoices.set(id, choice)
-      choices.push(localised((network.choices[id] as Choice).members))
-    }
-    return choice
+    if (numbers[id] === -1) numbers[id] = choices.push(localised((network.choices[id] as Choice).members)) - 1
+    return numbers[id] as number
   }
-  const slots: OpenSlot[] = []
-  const slotOf: number[] = []
-  candidates.forEach((candidate, i) => {
-    const slot = network.slotOf[candidate] as number
-    const last = slots.at(-1)
-    if (last?.slot === slot) slots[slots.length - 1] = { ...last, to: i + 1 }
-    else {
-      const base = must.subarray(network.first[slot], network.first[slot + 1]).reduce((sum, bit) => sum + bit, 0)
-      const isNeeded = forced[slot]?.some((members) => !members.some((member) => must[member] === 1)) === true
-      slots.push({ slot, base, isNeeded, isSingle: singles.has(slot), from: i, to: i + 1 })
-    }
-    slotOf.push(slots.length - 1)
-  })
+  const { slots, slotOf } = slotsOf(
+    candidates,
+    (candidate) => network.slotOf[candidate] as number,
+    (slot) => ({
+      slot,
+      base: must.subarray(network.first[slot], network.first[slot + 1]).reduce((sum, bit) => sum + bit, 0),
+      isNeeded: forced[slot]?.some((members) => !members.some((member) => must[member] === 1)) === true,
+      isSingle: singles.has(slot),
+    }),
+  )
   const stray = candidates.map(() => 0)
   const locked: { owner: number; candidate: number; count: number }[] = []
   candidates.forEach((global, owner) => {
     for (const { candidate, count } of network.locked[global] ?? []) {
       if (must[candidate] === 1) continue
-      const at = local.get(candidate)
-      if (at === undefined) stray[owner] = (stray[owner] as number) + count
-      else locked.push({ owner, candidate: at, count })
+      if (open.isOpen[candidate] === 1) locked.push({ owner, candidate: local[candidate] as number, count })
+      else stray[owner] = (stray[owner] as number) + count
     }
   })
   return {
@@ -165,7 +153,11 @@ function componentOf(
     candidates,
     slotOf,
     roots: roots.map((_, id) => id),
-    needs: candidates.map((candidate) => (open.needs.get(candidate) ?? []).map(choiceOf)),
+    needs: candidates.map((candidate) => {
+      const ids: number[] = []
+      for (const id of network.needs[candidate] as readonly number[]) if (open.isMet[id] === 0) ids.push(choiceOf(id))
+      return ids
+    }),
     choices,
     keep: candidates.map((candidate) => open.keep[candidate] as number),
     stray,
@@ -176,60 +168,78 @@ function componentOf(
   }
 }
 
-/** What a part of a component has to take into account of the rest. */
-interface Surroundings {
-  /** Per slot of the whole how many of its candidates are selected outside the part. */
-  readonly base: readonly number[]
-  /** Per candidate of the whole what comes on top of level 4. */
-  readonly keep: ReadonlyMap<number, number>
-  readonly stray: ReadonlyMap<number, number>
+/** The slots of these candidates, which are ascending, and per candidate the index of its own. */
+function slotsOf(
+  candidates: readonly number[],
+  slotAt: (candidate: number) => number,
+  describe: (slot: number) => Omit<OpenSlot, 'from' | 'to'>,
+): { slots: OpenSlot[]; slotOf: number[] } {
+  const slots: OpenSlot[] = []
+  const slotOf: number[] = []
+  for (let from = 0; from < candidates.length;) {
+    const slot = slotAt(candidates[from] as number)
+    let to = from
+    while (to < candidates.length && slotAt(candidates[to] as number) === slot) slotOf[to++] = slots.length
+    slots.push({ ...describe(slot), from, to })
+    from = to
+  }
+  return { slots, slotOf }
 }
 
-/**
- * The component of just these candidates, ascending; a choice keeps those of its members that are among them.
- * @param whole with just the roots that are wanted of the part, and the needs that are wanted of its candidates
- */
+/** What a part of a component has to take into account of the rest. */
+interface Surroundings {
+  /** The choices that are to be met, ascending. */
+  readonly roots: readonly number[]
+  /** What a candidate of the part needs of the part. */
+  readonly needsOf: (candidate: number) => readonly number[]
+  /** How many of a slot's candidates are selected outside the part. */
+  readonly baseOf: (slot: number) => number
+  /** What comes on top of level 4. */
+  readonly keepOf?: (candidate: number) => number
+  readonly strayOf?: (candidate: number) => number
+}
+
+/** The component of just these candidates, ascending; a choice keeps those of its members that are among them. */
 export function partOf(
   whole: Component,
   candidates: readonly number[],
-  { base, keep, stray }: Surroundings,
+  { roots: rootIds, needsOf, baseOf, keepOf = () => 0, strayOf = () => 0 }: Surroundings,
 ): Component {
-  const local = new Map(candidates.map((candidate, i) => [candidate, i]))
+  const local = new Map<number, number>()
+  candidates.forEach((candidate, i) => local.set(candidate, i))
   const choices: number[][] = []
   const numbers = new Map<number, number>()
   const choiceOf = (id: number): number => {
     let number = numbers.get(id)
     if (number === undefined) {
-      const members = whole.choices[id] as readonly number[]
-      number = choices.push(members.flatMap((member) => local.get(member) ?? [])) - 1
-      numbers.set(id, number)
+      const members: number[] = []
+      for (const member of whole.choices[id] as readonly number[]) {
+        const at = local.get(member)
+        if (at !== undefined) members.push(at)
+      }
+      numbers.set(id, (number = choices.push(members) - 1))
     }
     return number
   }
-  const roots = whole.roots.map(choiceOf)
-  const slots: OpenSlot[] = []
-  const slotOf: number[] = []
-  candidates.forEach((candidate, i) => {
-    const at = whole.slotOf[candidate] as number
-    const slot = whole.slots[at] as OpenSlot
-    const last = slots.at(-1)
-    if (last?.slot === slot.slot) slots[slots.length - 1] = { ...last, to: i + 1 }
-    else slots.push({ ...slot, base: base[at] as number, from: i, to: i + 1 })
-    slotOf.push(slots.length - 1)
-  })
-  for (const id of roots) {
-    const at = slotOf[choices[id]?.[0] as number] as number
-    slots[at] = { ...(slots[at] as OpenSlot), isNeeded: true }
-  }
+  const roots = rootIds.map(choiceOf)
+  const needed = new Set(rootIds.map((id) => whole.slotOf[whole.choices[id]?.[0] as number]))
+  const { slots, slotOf } = slotsOf(
+    candidates,
+    (candidate) => whole.slotOf[candidate] as number,
+    (slot) => {
+      const { isNeeded, ...rest } = whole.slots[slot] as OpenSlot
+      return { ...rest, isNeeded: isNeeded || needed.has(slot), base: baseOf(slot) }
+    },
+  )
   return {
     slots,
     candidates: candidates.map((candidate) => whole.candidates[candidate] as number),
     slotOf,
     choices,
     roots,
-    needs: candidates.map((candidate) => (whole.needs[candidate] as readonly number[]).map(choiceOf)),
-    keep: candidates.map((candidate) => (whole.keep[candidate] as number) + (keep.get(candidate) ?? 0)),
-    stray: candidates.map((candidate) => (whole.stray[candidate] as number) + (stray.get(candidate) ?? 0)),
+    needs: candidates.map((candidate) => needsOf(candidate).map(choiceOf)),
+    keep: candidates.map((candidate) => (whole.keep[candidate] as number) + keepOf(candidate)),
+    stray: candidates.map((candidate) => (whole.stray[candidate] as number) + strayOf(candidate)),
     locked: whole.locked.flatMap(({ owner, candidate, count }) => {
       const [localOwner, localCandidate] = [local.get(owner), local.get(candidate)]
       return localOwner === undefined || localCandidate === undefined

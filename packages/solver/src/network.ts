@@ -36,35 +36,27 @@ export interface LockedNeed {
 /** @throws RangeError if the problem breaks its own contract (an empty or foreign `allowed`). */
 export function networkOf(problem: Problem): Network {
   const { first, slotOf } = numberCandidates(problem)
-  const candidates = slotOf.length
   const found: Choice[] = []
-  const interned = problem.names.map(() => new Map<number | string, number>())
-  const choiceOf = (members: readonly number[]): number => {
-    const slot = slotOf[members[0] as number] as number
-    const known = interned[slot] as Map<number | string, number>
-    const key = keyOf(members, first[slot] as number, first[slot + 1] as number)
+  const interned: (Map<number | string, number> | undefined)[] = problem.names.map(() => undefined)
+  const choiceOf = (demand: Demand): number => {
+    const { slot, allowed } = demand
+    const key = keyOf(problem, demand)
+    const known = (interned[slot] ??= new Map<number | string, number>())
     let id = known.get(key)
     if (id === undefined) {
       id = found.length
       known.set(key, id)
-      found.push({ slot, members })
+      const from = first[slot] as number
+      found.push({ slot, members: allowed.map((candidate) => from + candidate) })
     }
     return id
   }
-  const choicesOf = (demands: readonly Demand[]): number[] =>
-    demands.map((demand) => choiceOf(membersOf(problem, first, demand)))
-  const foundRoots = choicesOf(problem.roots)
-  const foundNeeds = problem.demands.flatMap((slot) => slot.map(choicesOf))
+  const foundRoots = problem.roots.map(choiceOf)
+  const foundNeeds = problem.demands.flatMap((slot) => slot.map((demands) => demands.map(choiceOf)))
 
   // Choices are numbered by content, so that nothing depends on the order in which demands were given.
-  const order = found.map((_, id) => id).sort((a, b) => compareChoices(found[a] as Choice, found[b] as Choice))
-  const rank = new Int32Array(order.length)
-  order.forEach((id, place) => (rank[id] = place))
-  const choices = order.map((id) => found[id] as Choice)
-  const ranked = (ids: readonly number[]): number[] =>
-    [...new Set(ids)].map((id) => rank[id] as number).sort((a, b) => a - b)
-
-  const keep = new Float64Array(candidates)
+  const { choices, rank } = inOrder(found, interned)
+  const keep = new Float64Array(slotOf.length)
   problem.lockedCount.forEach((counts, slot) =>
     counts.forEach((count, i) => (keep[(first[slot] as number) + i] = count)),
   )
@@ -75,11 +67,36 @@ export function networkOf(problem: Problem): Network {
     first,
     slotOf,
     choices,
-    roots: ranked(foundRoots),
-    needs: foundNeeds.map(ranked),
+    roots: ranked(foundRoots, rank),
+    needs: foundNeeds.map((ids) => ranked(ids, rank)),
     keep,
     locked: problem.demands.flatMap((slot) => slot.map((demands) => lockedNeeds(demands, first))),
   }
+}
+
+/** The choices by slot, then by members; `rank` has for each the place it got. */
+function inOrder(
+  found: readonly Choice[],
+  interned: readonly (ReadonlyMap<number | string, number> | undefined)[],
+): { readonly choices: readonly Choice[]; readonly rank: Int32Array } {
+  const rank = new Int32Array(found.length)
+  const choices: Choice[] = []
+  for (const ids of interned) {
+    if (ids === undefined) continue
+    for (const id of [...ids.values()].sort((a, b) => compareMembers(found[a] as Choice, found[b] as Choice)))
+      rank[id] = choices.push(found[id] as Choice) - 1
+  }
+  return { choices, rank }
+}
+
+/** The places of these choices, ascending, each once; in the same array. */
+function ranked(ids: number[], rank: Int32Array): number[] {
+  for (let i = 0; i < ids.length; i++) ids[i] = rank[ids[i] as number] as number
+  ids.sort((a, b) => a - b)
+  let kept = 0
+  for (let i = 0; i < ids.length; i++) if (i === 0 || ids[i] !== ids[i - 1]) ids[kept++] = ids[i] as number
+  ids.length = kept
+  return ids
 }
 
 /** True if every member of `a` is one of `b`; both ascending. */
@@ -92,23 +109,6 @@ export function isSubset(a: readonly number[], b: readonly number[]): boolean {
   return true
 }
 
-function membersOf(problem: Problem, first: Int32Array, { slot, allowed }: Demand): number[] {
-  const from = first[slot]
-  const to = first[slot + 1]
-  if (from === undefined || to === undefined)
-    throw new RangeError(`a demand names slot ${slot} of ${problem.names.length}`)
-  const members = allowed.map((candidate) => from + candidate)
-  const ordered = members.every(
-    (member, i) => member >= from && member < to && (i === 0 || member > (members[i - 1] as number)),
-  )
-  if (members.length === 0 || !ordered) {
-    throw new RangeError(
-      `a demand on "${problem.names[slot]}" allows [${allowed.join(', ')}] of ${to - from} candidates`,
-    )
-  }
-  return members
-}
-
 function numberCandidates(problem: Problem): { first: Int32Array; slotOf: Int32Array } {
   const first = new Int32Array(problem.names.length + 1)
   problem.versions.forEach((versions, slot) => (first[slot + 1] = (first[slot] as number) + versions.length))
@@ -117,17 +117,27 @@ function numberCandidates(problem: Problem): { first: Int32Array; slotOf: Int32A
   return { first, slotOf }
 }
 
-/** A bitmap where the slot is small enough for one. */
-function keyOf(members: readonly number[], from: number, to: number): number | string {
-  if (to - from > 31) return members.join()
+/** What tells the choices of a slot apart: a bitmap where the slot is small enough for one. */
+function keyOf({ names, versions }: Problem, { slot, allowed }: Demand): number | string {
+  const width = versions[slot]?.length
+  if (width === undefined) throw new RangeError(`a demand names slot ${slot} of ${names.length}`)
   let bits = 0
-  for (const member of members) bits |= 1 << (member - from)
-  return bits
+  let last = -1
+  for (const candidate of allowed) {
+    if (!(candidate > last && candidate < width)) last = Infinity
+    else last = candidate
+    bits |= 1 << candidate
+  }
+  if (last === -1 || last === Infinity)
+    throw new RangeError(`a demand on "${names[slot]}" allows [${allowed.join(', ')}] of ${width} candidates`)
+  return width > 31 ? allowed.join() : bits
 }
 
+const NONE: readonly LockedNeed[] = []
+
 // The same demand listed twice is one; the same lock entry seen by two owners is two edges that would move.
-function lockedNeeds(demands: readonly Demand[], first: Int32Array): LockedNeed[] {
-  if (demands.every(({ locked }) => locked === undefined)) return []
+function lockedNeeds(demands: readonly Demand[], first: Int32Array): readonly LockedNeed[] {
+  if (demands.every(({ locked }) => locked === undefined)) return NONE
   const counts = new Map<number, number>()
   const seen = new Set<string>()
   for (const { slot, allowed, owner, locked } of demands) {
@@ -141,8 +151,7 @@ function lockedNeeds(demands: readonly Demand[], first: Int32Array): LockedNeed[
   return [...counts].sort(([a], [b]) => a - b).map(([candidate, count]) => ({ candidate, count }))
 }
 
-function compareChoices({ slot, members: a }: Choice, { slot: otherSlot, members: b }: Choice): number {
-  if (slot !== otherSlot) return slot - otherSlot
+function compareMembers({ members: a }: Choice, { members: b }: Choice): number {
   for (let i = 0; i < a.length && i < b.length; i++) {
     const order = (a[i] as number) - (b[i] as number)
     if (order !== 0) return order

@@ -1,4 +1,4 @@
-import { partOf, type Component } from './components.ts'
+import { partOf, type Component, type OpenSlot } from './components.ts'
 import { isSubset } from './network.ts'
 
 /** A smaller component whose best selections at levels 1 to 3, with `must`, are best selections of the whole. */
@@ -99,10 +99,13 @@ export function reduced(whole: Component): Reduction {
   }
   const candidates = [...isOpen.keys()].filter((candidate) => isOpen[candidate] === 1)
   return {
-    component: partOf({ ...whole, choices, roots, needs }, candidates, {
-      base: slots.map(({ base, from, to }) => base + must.subarray(from, to).reduce((sum, bit) => sum + bit, 0)),
-      keep: new Map(),
-      stray: new Map(),
+    component: partOf({ ...whole, choices }, candidates, {
+      roots,
+      needsOf: (candidate) => needs[candidate] as readonly number[],
+      baseOf: (slot) => {
+        const { base, from, to } = slots[slot] as OpenSlot
+        return base + must.subarray(from, to).reduce((sum, bit) => sum + bit, 0)
+      },
     }),
     candidates,
     must: [...must.keys()].filter((candidate) => must[candidate] === 1),
