@@ -1,7 +1,8 @@
-import { randomBytes } from 'node:crypto'
-import { linkSync, lstatSync, renameSync, rmSync, unlinkSync } from 'node:fs'
+import { hash } from 'node:crypto'
+import { lstatSync, rmSync } from 'node:fs'
 import type { Server } from 'node:http'
-import { connect, type AddressInfo } from 'node:net'
+import { type AddressInfo, connect, createServer, type Server as NetServer } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 import { isErrno, PolderError } from '@polder/spec'
 
@@ -73,30 +74,26 @@ async function listening(server: Server, start: () => void, where: string): Prom
   })
 }
 
-/** How often somebody else may be faster before we give up. */
-const ATTEMPTS = 5
-
 /**
- * Listens under a name of its own and then gives that socket the wanted name, which `link` does for exactly one of
- * several processes that try. A socket nobody answers on is moved away first, and looked at once more under the name that
- * only we know: it could be another process's that was just put there.
+ * Whether a socket is there, and whether anybody still answers on it, has to be decided by one process at a time: of two
+ * that both find a dead one, the second would remove what the first has just put there.
  */
 async function listenOnSocket(server: Server, path: string): Promise<Listening> {
-  const own = `${path}.${randomBytes(3).toString('hex')}`
-  // The socket is its owner's from the moment that it is there.
-  const mask = process.umask(0o177)
+  const turn = await takeTurn(path)
   try {
-    await listening(server, () => server.listen(own), path)
+    const found = lstatSync(path, { throwIfNoEntry: false })
+    if (found !== undefined && !found.isSocket()) throw inUse(path, 'it is there already and is no socket')
+    if (found !== undefined && (await answers(path))) throw inUse(path, 'another server listens there')
+    rmSync(path, { force: true })
+    // It is its owner's from the moment that it is there.
+    const mask = process.umask(0o177)
+    try {
+      await listening(server, () => server.listen(path), path)
+    } finally {
+      process.umask(mask)
+    }
   } finally {
-    process.umask(mask)
-  }
-  try {
-    await claim(own, path)
-  } catch (error) {
-    server.close()
-    throw error
-  } finally {
-    rmSync(own, { force: true })
+    turn.close()
   }
   const { ino } = lstatSync(path)
   const release = (): void => {
@@ -105,36 +102,25 @@ async function listenOnSocket(server: Server, path: string): Promise<Listening> 
   return { address: path, port: undefined, release }
 }
 
-async function claim(own: string, path: string): Promise<void> {
-  for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-    try {
-      linkSync(own, path)
-      return
-    } catch (error) {
-      if (!isErrno(error, 'EEXIST')) throw error
-    }
-    const found = lstatSync(path, { throwIfNoEntry: false })
-    if (found !== undefined && !found.isSocket()) throw inUse(path, 'it is there already and is no socket')
-    if (await answers(path)) throw inUse(path, 'another server listens there')
-    const aside = `${path}.${randomBytes(3).toString('hex')}`
-    try {
-      renameSync(path, aside)
-    } catch (error) {
-      if (isErrno(error, 'ENOENT')) continue
-      throw error
-    }
-    if (await answers(aside)) putBack(aside, path)
-    unlinkSync(aside)
+/** Long enough for all who start at the same time. */
+const TURN_MS = 5000
+
+/**
+ * A lock that the kernel takes back from whoever dies: a socket in Linux's abstract namespace (unix(7)), whose name only
+ * one process can have.
+ */
+async function takeTurn(path: string): Promise<NetServer> {
+  const name = `\0polder-${hash('sha256', path)}`
+  for (let waited = 0; waited < TURN_MS; waited += 10) {
+    const turn = createServer()
+    const taken = await new Promise<boolean>((resolve, reject) => {
+      turn.once('error', (error) => (isErrno(error, 'EADDRINUSE') ? resolve(false) : reject(error)))
+      turn.listen(name, () => resolve(true))
+    })
+    if (taken) return turn
+    await sleep(10)
   }
   throw inUse(path, 'other servers are being started there')
-}
-
-function putBack(aside: string, path: string): void {
-  try {
-    linkSync(aside, path)
-  } catch (error) {
-    if (!isErrno(error, 'EEXIST')) throw error
-  }
 }
 
 function inUse(path: string, why: string): PolderError {

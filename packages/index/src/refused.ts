@@ -21,9 +21,9 @@ export interface RefusedEntry extends Refusal {
 
 /** A server's part of the record. */
 export interface RefusedRecord {
-  note(refusal: Refusal): void
+  readonly note: (refusal: Refusal) => void
   /** Writes what is not written yet. */
-  close(): void
+  readonly close: () => void
 }
 
 export interface RefusedOptions {

@@ -21,8 +21,9 @@ export async function receiveBody(exchange: Exchange, longest: number): Promise<
   try {
     for await (const chunk of request as AsyncIterable<Buffer>) {
       bytes += chunk.length
-      // Leaving the loop ends the connection.
-      if (bytes > longest) return false
+      if (bytes <= longest) continue
+      request.socket.destroy()
+      return false
     }
     return true
   } catch {

@@ -36,13 +36,14 @@ export function parseTarget(url: string, isView: (id: string) => boolean): Reque
   const query = question < 0 ? '' : raw.slice(question + 1)
   let path: string
   try {
-    path = decodeURIComponent(rawPath).replace(/(?<=.)\/$/, '')
+    path = decodeURIComponent(rawPath)
   } catch {
     return malformed(400, 'the URL is not percent-encoded UTF-8')
   }
   // oxlint-disable-next-line no-control-regex -- what no path may hold
   if (/[\0-\x1F\x7F\\]/.test(path)) return malformed(400, 'the URL holds control characters or backslashes')
-  if (/\/(?:\.{1,2})?(?:\/|$)/.test(path) && path !== '/') return malformed(404, 'the path has an empty part, . or ..')
+  if (/\/(?:\.{1,2})?\/|\/\.{1,2}$/.test(path)) return malformed(404, 'the path has an empty part, . or ..')
+  path = path.replace(/(?<=.)\/$/, '')
   const viewed = /^\/@lock\/([^/]+)(\/.*)?$/.exec(path)
   const view = viewed?.[1] !== undefined && isView(viewed[1]) ? viewed[1] : undefined
   const below = view === undefined ? path : (viewed?.[2] ?? '/')

@@ -63,7 +63,7 @@ export const DEFAULT_PORT = 4873
 
 /** Against clients that send their request slowly, or nothing, or too much. In milliseconds and bytes. */
 const LIMITS = {
-  headersTimeout: 10_000,
+  headersTimeout: 5_000,
   requestTimeout: 60_000,
   keepAliveTimeout: 60_000,
   connectionsCheckingInterval: 2_000,
@@ -167,7 +167,8 @@ function hostsOf({ port, address }: Listening, baseUrl: string): ReadonlySet<str
 
 /** What is no HTTP, or too long, or too slow: Node's own answers, with a reason. */
 function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
+  // What has been answered must not be answered again; whatever follows on such a connection is not read.
+  if (error.code === 'ECONNRESET' || !socket.writable || socket.bytesWritten > 0) {
     socket.destroy()
     return
   }

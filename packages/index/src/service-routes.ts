@@ -1,4 +1,4 @@
-import { type PackageId, splitPackageId } from '@polder/spec'
+import { splitPackageId } from '@polder/spec'
 import { RangeCache } from '@polder/spec/semver-ranges'
 
 import { type MetricsSample, prometheusText } from './metrics.ts'
@@ -113,7 +113,7 @@ const ATTESTATIONS = '/-/npm/v1/attestations/'
 function answerAttestations(exchange: Exchange, id: string, { site, view }: ServiceContext): void {
   const { name, reference } = splitPackageId(id)
   const pin = view.versions.get(name)?.get(reference)
-  const attestations = pin === undefined ? undefined : readAttestations(site.index.store, pin.id as PackageId)
+  const attestations = pin === undefined ? undefined : readAttestations(site.index.store, pin.id)
   if (attestations !== undefined) {
     answerJson(exchange, attestations)
     return

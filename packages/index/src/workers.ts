@@ -20,9 +20,9 @@ export interface Workers {
   readonly url: string
   readonly address: string
   /** Every worker reads the locks again. */
-  reload(): void
+  readonly reload: () => void
   /** Ends all of them, each after it has finished its answers. */
-  close(): Promise<void>
+  readonly close: () => Promise<void>
   /** Settles only if the workers cannot be kept running. */
   readonly failed: Promise<Error>
 }
@@ -102,7 +102,7 @@ export async function startWorkers(count: number): Promise<Workers> {
 export interface Joined {
   /** For `ServerOptions.metrics`. */
   readonly metrics: () => Promise<readonly MetricsSample[]>
-  ready(server: { readonly url: string; readonly address: string; sample(): MetricsSample }): void
+  readonly ready: (server: { readonly url: string; readonly address: string; sample(): MetricsSample }) => void
 }
 
 /** Undefined in a process that {@link startWorkers} did not start. */
