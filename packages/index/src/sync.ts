@@ -3,7 +3,7 @@ import { Readable } from 'node:stream'
 import { type ErrorCode, type Integrity, type Manifest, type PackageId, PolderError } from '@polder/spec'
 import { installScripts } from '@polder/spec/manifest'
 import { hasArtifact, type Intake, openIntake, readArtifact, type Store } from '@polder/store'
-import { archiveManifest, openArchive } from '@polder/store/archive'
+import { archiveManifest, useArchive } from '@polder/store/archive'
 
 import { type Consumer, fromFile, fromRegistry, fromUrl, hashFromDocument, type Network } from './artifact-source.ts'
 import { type Clock, systemClock } from './backoff.ts'
@@ -247,17 +247,19 @@ class Sync {
 
   /** Reads the manifest out of the artifact and records it, and unpacks the rest while it is at it. */
   async #describe(pin: PinRequest, integrity: Integrity, contents: () => Buffer): Promise<PinnedPackage> {
-    return this.#unpacking(async () => {
-      const archive = await openArchive(contents(), pin.id)
-      const { manifest, hasBindingGyp } = archiveManifest(archive, pin.id)
-      this.#check(pin, manifest)
-      if (this.#options.unpack?.(manifest) === true) this.#intake.unpack(integrity, archive, manifest.bin, pin.id)
-      const needsBuild =
-        installScripts(manifest, hasBindingGyp).length > 0 || (pin.source.kind === 'git' && isPreparedFromGit(manifest))
-      const described = { integrity, manifest, needsBuild }
-      writeManifest(this.#store, described)
-      return described
-    })
+    return this.#unpacking(() =>
+      useArchive(contents(), pin.id, (archive) => {
+        const { manifest, hasBindingGyp } = archiveManifest(archive, pin.id)
+        this.#check(pin, manifest)
+        if (this.#options.unpack?.(manifest) === true) this.#intake.unpack(integrity, archive, manifest.bin, pin.id)
+        const needsBuild =
+          installScripts(manifest, hasBindingGyp).length > 0 ||
+          (pin.source.kind === 'git' && isPreparedFromGit(manifest))
+        const described = { integrity, manifest, needsBuild }
+        writeManifest(this.#store, described)
+        return described
+      }),
+    )
   }
 
   #check(pin: PinRequest, manifest: Manifest): void {

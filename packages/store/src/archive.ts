@@ -46,6 +46,29 @@ export async function openArchive(bytes: Buffer, label: string): Promise<Archive
   return readTar(await inflateArchive(bytes, label), label)
 }
 
+/**
+ * As {@link openArchive}, for an archive that is used once: its memory, and that of `bytes`, is given back when `use`
+ * returns. Left to the collector, a hundred megabytes of archives would make it run every thirty.
+ * @param bytes not to be read by anybody else
+ * @param use may keep nothing of the archive
+ */
+export async function useArchive<T>(bytes: Buffer, label: string, use: (archive: Archive) => T): Promise<T> {
+  const tar = await inflateArchive(bytes, label)
+  try {
+    return use(readTar(tar, label))
+  } finally {
+    free(bytes)
+    free(tar)
+  }
+}
+
+function free({ buffer }: Buffer): void {
+  // Small buffers are parts of one that Node shares out.
+  if (buffer instanceof ArrayBuffer && buffer.byteLength >= LARGE) buffer.transfer(0)
+}
+
+const LARGE = 128 * 1024
+
 /** A package's manifest, and whether npm would run `node-gyp` for it. */
 export interface ArchiveManifest {
   readonly manifest: Manifest

@@ -22,13 +22,13 @@ const BATCH_MS = 1000
  *
  *     const intake = openIntake(store)
  *     const { integrity, contents } = await intake.receive(chunks, expectation)
- *     intake.unpack(integrity, await readArchive(contents(), label), bin, label)
+ *     await useArchive(contents(), label, (archive) => intake.unpack(integrity, archive, bin, label))
  *     await intake.close()
  */
 export interface Intake {
   /**
    * Streams an artifact in, verified; it is visible to others after {@link close} at the latest. Many may run at once.
-   * @returns our own sha512, and its contents, to use at once instead of reading and verifying it again
+   * @returns our own sha512, and its contents in new memory, to use instead of reading and verifying it again
    * @throws PolderError as `writeArtifact`
    */
   receive(

@@ -1,8 +1,7 @@
-import { isErrno, PolderError, type Integrity } from '@polder/spec'
+import { isErrno, PolderError, type ErrorCode, type Integrity } from '@polder/spec'
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
-import type { Archive } from './archive.ts'
 import { treePath, type Store, type TreeId } from './content-path.ts'
 import type { Patch } from './patch.ts'
 import { publish, temporaryPath, type Publication } from './publish.ts'
@@ -44,8 +43,16 @@ export interface Progress {
   readonly label: string
 }
 
-/** How many archives are opened before their turn: enough for the other cores, little to hold in memory. */
-const AHEAD = 3
+/** How many archives are open at once: they are inflated in other threads, and each is in memory as a whole. */
+const AT_ONCE = 3
+
+/** What keeps one package from being unpacked, and no other. */
+const OF_ONE_ARTIFACT: readonly ErrorCode[] = [
+  'ARTIFACT_MISSING',
+  'ARTIFACT_CORRUPT',
+  'ARCHIVE_REFUSED',
+  'PATCH_FAILED',
+]
 
 /** What is published in one go; a crash loses at most this much work. */
 const BATCH_BYTES = 256 * 1024 * 1024
@@ -122,31 +129,31 @@ async function unpackBatch(
 ): Promise<number> {
   const batch = temporaryPath(store, 'trees')
   const publications: Publication[] = []
-  const archives = new Map<number, Promise<Archive | PolderError>>()
-  let next = start
+  let [next, done, bytes] = [start, start, 0]
+  const work = async (): Promise<void> => {
+    while (next < missing.length && bytes < BATCH_BYTES) {
+      const wanted = missing[next] as WantedTree
+      next += 1
+      try {
+        bytes += await unpack(store, wanted, join(batch, wanted.id))
+        publications.push({ from: join(batch, wanted.id), to: treePath(store, wanted.id) })
+      } catch (error) {
+        if (!(error instanceof PolderError) || !OF_ONE_ARTIFACT.includes(error.code)) {
+          bytes = Infinity
+          throw error
+        }
+        failures.push(error)
+      }
+      done += 1
+      onProgress?.({ done, total: missing.length, label: wanted.label })
+    }
+  }
   try {
     writing(store, 'packages', () => mkdirSync(batch))
-    for (let bytes = 0; next < missing.length && bytes < BATCH_BYTES; next++) {
-      const wanted = missing[next] as WantedTree
-      // Archives are inflated in other threads while this one writes.
-      for (let ahead = next; ahead < Math.min(next + AHEAD, missing.length); ahead++) {
-        if (archives.has(ahead)) continue
-        const opening = open(store, missing[ahead] as WantedTree)
-        // Whose turn never comes has nobody to fail.
-        opening.catch(() => undefined)
-        archives.set(ahead, opening)
-      }
-      const archive = await archives.get(next)
-      archives.delete(next)
-      if (archive instanceof PolderError) failures.push(archive)
-      else if (archive !== undefined) {
-        const hashes = wanted.patch !== undefined
-        bytes += writing(store, wanted.label, () => writeTree(join(batch, wanted.id), archive, wanted.bin, { hashes }))
-        publications.push({ from: join(batch, wanted.id), to: treePath(store, wanted.id) })
-      }
-      onProgress?.({ done: next + 1, total: missing.length, label: wanted.label })
-      await breathe()
-    }
+    const workers = Array.from({ length: AT_ONCE }, work)
+    // Nothing may be written any more when the batch is thrown away.
+    await Promise.allSettled(workers)
+    await Promise.all(workers)
     writing(store, 'packages', () => publish(store, publications, TREE_LIST))
   } finally {
     rmSync(batch, { recursive: true, force: true })
@@ -154,16 +161,15 @@ async function unpackBatch(
   return next
 }
 
-async function open(store: Store, { integrity, label, patch }: WantedTree): Promise<Archive | PolderError> {
+/** @returns the bytes written */
+async function unpack(store: Store, { integrity, label, patch, bin }: WantedTree, directory: string): Promise<number> {
   // Only now: an installation with nothing to unpack does not load what reads archives.
-  const { openArchive } = await import('./archive.ts')
-  try {
-    const archive = await openArchive(readArtifact(store, integrity, label), label)
-    return patch === undefined ? archive : (await import('./patch.ts')).applyPackagePatch(archive, patch, label)
-  } catch (error) {
-    if (error instanceof PolderError) return error
-    throw error
-  }
+  const { useArchive } = await import('./archive.ts')
+  const applied = patch === undefined ? undefined : { patch, ...(await import('./patch.ts')) }
+  return useArchive(readArtifact(store, integrity, label), label, (archive) => {
+    const changed = applied?.applyPackagePatch(archive, applied.patch, label)
+    return writing(store, label, () => writeTree(directory, changed ?? archive, bin, { hashes: changed !== undefined }))
+  })
 }
 
 function writing<T>(store: Store, what: string, write: () => T): T {
@@ -177,9 +183,4 @@ function writing<T>(store: Store, what: string, write: () => T): T {
 function throwAll([first, ...others]: readonly PolderError[]): void {
   if (first === undefined) return
   throw others.length === 0 ? first : new PolderError(first.code, first.message, { ...first.details, others })
-}
-
-/** Lets timers, signals and the progress display have their turn. */
-function breathe(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve))
 }
