@@ -24,7 +24,7 @@ export async function buildRelease(directory: string): Promise<string> {
     preserveEntrySignatures: false,
     plugins: [builtinsWithoutWrapping],
     // Importing a module of ours does nothing but define what it exports.
-    treeshake: { moduleSideEffects: (id) => !id.startsWith(PACKAGES) && !id.startsWith('\0') },
+    treeshake: { moduleSideEffects: (id) => (id.includes('/node_modules/') ? undefined : false) },
     // CommonJS modules know their own place, ES modules by another name.
     transform: { define: { __filename: 'import.meta.filename', __dirname: 'import.meta.dirname' } },
   })

@@ -1,7 +1,10 @@
-import { cpSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 
 import { buildRelease } from '../../scripts/release.ts'
 import { finish, scrubbedEnvironment, temporaryDirectory, type Finished } from '../support/cli.ts'
@@ -58,6 +61,75 @@ describe('the released command line', () => {
       code: 0,
       stdout: expect.stringContaining('2 packages verified') as string,
     })
+  })
+
+  /** The repository again, with nothing installed. */
+  const checkout = (): string => {
+    const copy = join(temporaryDirectory('released-checkout'), 'repository')
+    const made = new Set(['node_modules', '.polder'])
+    cpSync(cwd, copy, { recursive: true, filter: (path) => !made.has(basename(path)) })
+    return copy
+  }
+
+  test('decides a no-op in the entry file alone, and needs one more for a further checkout', async () => {
+    const record = join(temporaryDirectory('record'), 'loaded')
+    const recorder = fileURLToPath(new URL('../support/loaded-modules-process.ts', import.meta.url))
+    const directory = checkout()
+    const env = { ...scrubbedEnvironment({ home }), RECORD_LOADED_MODULES: record }
+    const loaded = async (): Promise<string[]> => {
+      writeFileSync(record, '')
+      const { code } = await finish(process.execPath, ['--import', recorder, program, 'install'], {
+        cwd: directory,
+        env,
+      })
+      expect(code).toBe(0)
+      const urls = readFileSync(record, 'utf8').split('\n')
+      return urls.filter((url) => url.startsWith('file:')).map((url) => basename(url).replace(/-[\w-]{8}\.mjs$/, ''))
+    }
+    expect(await loaded()).toEqual(['polder.mjs', 'install-entry', 'install'])
+    expect(await loaded()).toEqual(['polder.mjs'])
+  })
+
+  test('ends quietly when nobody reads what it says, whether it has work or not', async () => {
+    const directory = checkout()
+    for (const what of ['an installation', 'a no-op']) {
+      const child = spawn(process.execPath, [program, 'install'], {
+        cwd: directory,
+        env: scrubbedEnvironment({ home }),
+        stdio: ['ignore', 'pipe', 'pipe'],
+      })
+      child.stdout.destroy()
+      let stderr = ''
+      child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
+      const [code] = (await once(child, 'close')) as [number]
+      expect([what, code, stderr]).toEqual([what, 0, ''])
+    }
+    expect(existsSync(join(directory, 'node_modules/lib/package.json'))).toBe(true)
+  })
+
+  test('waits for a reader whose pipe is full and does not wait itself', async (context) => {
+    if (spawnSync('perl', ['-v']).status !== 0) context.skip('no perl, which fills the pipe')
+    const directory = checkout()
+    // A full pipe that does not wait, and a reader who begins when it is told to.
+    const fill =
+      'use Fcntl; fcntl(STDOUT, F_SETFL, O_WRONLY | O_NONBLOCK); 1 while syswrite(STDOUT, " " x 512); exec @ARGV'
+    const script = 'exec 3<&0; perl -e "$1" "$2" "$3" install --json | { read -r go <&3; cat; }'
+    const child = spawn('sh', ['-c', script, 'sh', fill, process.execPath, program], {
+      cwd: directory,
+      env: scrubbedEnvironment({ home }),
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
+    const closed = once(child, 'close')
+    // It has nothing left to do but to say so.
+    await vi.waitFor(
+      () => expect(readFileSync(join(directory, '.polder/state.json'), 'utf8')).toContain('"linux-'),
+      20_000,
+    )
+    child.stdin.end('go\n')
+    let text = ''
+    child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
+    expect(await closed).toEqual([0, null])
+    expect(JSON.parse(text)).toMatchObject({ upToDate: false, packages: 2 })
   })
 
   test('knows its version and tells its errors like the sources', async () => {

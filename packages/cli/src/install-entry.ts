@@ -1,3 +1,7 @@
+import { writeSync } from 'node:fs'
+
+import { isErrno } from '@polder/spec'
+
 import { install } from './commands/install.ts'
 import { createOutput, endWithThePipe } from './output.ts'
 import { printError } from './print-error.ts'
@@ -11,14 +15,44 @@ export interface InstallFlags {
 
 /**
  * `polder install` without the command line parser, which takes a third of a further checkout's time to load.
- * @returns the exit code
+ * @returns the exit code, when everything is written
  */
 export async function installDirectly({ layout, ...flags }: InstallFlags): Promise<number> {
-  endWithThePipe()
-  const output = createOutput(flags, process.env)
+  const stdout = directStdout()
+  const output = createOutput(flags, process.env, stdout.write)
+  let code: number
   try {
-    return await install(process.cwd(), output, { force: false, ...(layout === undefined ? {} : { layout }) })
+    code = await install(process.cwd(), output, { force: false, ...(layout === undefined ? {} : { layout }) })
   } catch (error) {
-    return printError(error, output)
+    code = printError(error, output)
   }
+  await stdout.end()
+  return code
+}
+
+/**
+ * Standard output without Node's streams, whose setting up takes as long as a few hundred links; with them from where
+ * a pipe is full and somebody made it one that does not wait.
+ */
+function directStdout(): { readonly write: (text: string) => void; readonly end: () => Promise<void> } {
+  let streams = false
+  const write = (text: string): void => {
+    let rest = Buffer.from(text)
+    while (rest.length > 0 && !streams) {
+      try {
+        rest = rest.subarray(writeSync(1, rest))
+      } catch (error) {
+        // Whoever reads has seen enough.
+        if (isErrno(error, 'EPIPE')) process.exit(0)
+        if (!isErrno(error, 'EAGAIN')) throw error
+        endWithThePipe()
+        streams = true
+      }
+    }
+    if (rest.length > 0) process.stdout.write(rest)
+  }
+  const end = async (): Promise<void> => {
+    if (streams) await new Promise((resolve) => process.stdout.write('', resolve))
+  }
+  return { write, end }
 }

@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs'
 import { styleText } from 'node:util'
 
 /** How a command talks: results to stdout, everything else to stderr. */
@@ -26,11 +27,18 @@ export interface OutputFlags {
   readonly verbose?: boolean
 }
 
-/** Colours only on a terminal and without `NO_COLOR`; a progress display only where somebody watches. */
-export function createOutput(flags: OutputFlags, env: NodeJS.ProcessEnv): Output {
+/**
+ * Colours only on a terminal and without `NO_COLOR`; a progress display only where somebody watches.
+ * @param write where results go
+ */
+export function createOutput(
+  flags: OutputFlags,
+  env: NodeJS.ProcessEnv,
+  write: (text: string) => void = (text) => void process.stdout.write(text),
+): Output {
   const json = flags.json === true
   const quiet = flags.quiet === true
-  const colours = process.stdout.isTTY && (env['NO_COLOR'] ?? '') === '' && env['TERM'] !== 'dumb'
+  const colours = isTerminal(1) && (env['NO_COLOR'] ?? '') === '' && env['TERM'] !== 'dumb'
   const styled =
     (style: 'bold' | 'dim' | 'green' | 'red') =>
     (text: string): string =>
@@ -39,12 +47,12 @@ export function createOutput(flags: OutputFlags, env: NodeJS.ProcessEnv): Output
     json,
     quiet,
     verbose: flags.verbose === true,
-    interactive: process.stderr.isTTY && !quiet && !json && (env['CI'] ?? '') === '' && env['TERM'] !== 'dumb',
+    interactive: !quiet && !json && (env['CI'] ?? '') === '' && env['TERM'] !== 'dumb' && isTerminal(2),
     line: (text = '') => {
-      if (!json) process.stdout.write(`${colours ? printableStyled(text) : printable(text)}\n`)
+      if (!json) write(`${colours ? printableStyled(text) : printable(text)}\n`)
     },
     result: (document) => {
-      if (json) process.stdout.write(`${printable(JSON.stringify(document, null, 2))}\n`)
+      if (json) write(`${printable(JSON.stringify(document, null, 2))}\n`)
     },
     note: (text) => {
       if (!quiet && !json) process.stderr.write(`${printable(text)}\n`)
@@ -54,6 +62,17 @@ export function createOutput(flags: OutputFlags, env: NodeJS.ProcessEnv): Output
     good: styled('green'),
     bad: styled('red'),
   }
+}
+
+/** Node's streams take longer to set up than all the rest of a no-op: only where there can be a terminal. */
+function isTerminal(descriptor: 1 | 2): boolean {
+  try {
+    if (!fstatSync(descriptor).isCharacterDevice()) return false
+  } catch {
+    // It is closed.
+    return false
+  }
+  return (descriptor === 1 ? process.stdout : process.stderr).isTTY
 }
 
 /** `polder why x | head` closes the pipe early, which is no failure. */

@@ -15,7 +15,7 @@ export interface InstallOptions {
 
 /** `polder install`: the locked environment on disk, from what the store holds. Opens no connection. */
 export async function install(cwd: string, output: Output, options: InstallOptions): Promise<number> {
-  const started = performance.now()
+  const started = process.hrtime.bigint()
   const root = nearestRoot(cwd) ?? (await import('@polder/gather')).findRoot(cwd)
   const store = openStore(storeHome(process.env))
   const planned = await planLock(store, root, options.layout)
@@ -25,7 +25,14 @@ export async function install(cwd: string, output: Output, options: InstallOptio
   const built = !hasEnvironment(store, plan.id)
   const { environmentPath, linked } = await withLease(store, () => realise(store, root, planned, options, output))
   for (const path of linked.replaced) output.note(`replaced: ${path}, which another tool had made`)
-  printInstalled(output, { plan, packages, built, linked, milliseconds: performance.now() - started })
+  printInstalled(output, {
+    plan,
+    packages,
+    built,
+    linked,
+    builds,
+    milliseconds: Number(process.hrtime.bigint() - started) / 1e6,
+  })
   output.result({
     upToDate: false,
     environment: plan.id,
