@@ -30,7 +30,6 @@ export async function install(cwd: string, output: Output, options: InstallOptio
     packages,
     built,
     linked,
-    builds,
     milliseconds: Number(process.hrtime.bigint() - started) / 1e6,
   })
   output.result({
