@@ -189,7 +189,7 @@ describe('install', () => {
     expect(await printed('install', own)).toMatchInlineSnapshot(`
       "5 packages installed in <time>
         environment <id> was there already, 6 links in this checkout
-        not built (install scripts are not run): native@1.0.0
+        not built (see polder approve): native@1.0.0
       "
     `)
     expect(await printed('install', own)).toBe('Already up to date (<time>)\n')

@@ -31,7 +31,10 @@ export interface RunningBuild {
   readonly kill: () => void
 }
 
-/** Starts one build in the namespaces of this slot. */
+/**
+ * Starts one build in the namespaces of this slot.
+ * @throws Error if what it is to see is not there
+ */
 export function startBuild(config: SlotConfig, build: SlotBuild): RunningBuild {
   const began = performance.now()
   const marker = `began ${randomBytes(16).toString('hex')}\n`
@@ -40,8 +43,16 @@ export function startBuild(config: SlotConfig, build: SlotBuild): RunningBuild {
   // A fifo, since programs open /dev/stderr anew, which they cannot if it is a socket, as the pipes of Node are.
   const reader = openSync(output, constants.O_RDONLY | constants.O_NONBLOCK)
   const writer = openSync(output, constants.O_WRONLY)
-  const child = confinedProcess(config, build, marker, writer)
-  closeSync(writer)
+  let child: ChildProcess
+  try {
+    child = confinedProcess(config, build, marker, writer)
+  } catch (error) {
+    closeSync(reader)
+    log.close()
+    throw error
+  } finally {
+    closeSync(writer)
+  }
 
   let limit: Limit | undefined
   const unenforced = config.level === 'unenforced'
@@ -86,8 +97,11 @@ export function startBuild(config: SlotConfig, build: SlotBuild): RunningBuild {
     const how = { status: wrapped === undefined ? code : null, signal: signal ?? wrapped ?? null }
     if (limit !== undefined)
       log.note(`this build was ended: it went over its limit of ${describeLimit(limit, build.limits)}`)
+    else if (how.status !== 0) {
+      limit = limitInOutput(log.tail(), how.signal, watch.peak, build.limits)
+      if (limit !== undefined) log.note(`this build failed at its limit of ${describeLimit(limit, build.limits)}`)
+    }
     const { tail, bytes } = log.close()
-    if (limit === undefined && how.status !== 0) limit = limitInOutput(tail, how.signal)
     return {
       began: waiting === undefined,
       ...how,

@@ -42,10 +42,10 @@ interface Watched {
   readonly exceeded: (limit: Limit) => void
 }
 
-const INTERVAL_MS = 100
+const INTERVAL_MS = 50
 
 /**
- * Looks at a build ten times a second. The kernel has no limit for several processes together that is there without
+ * Looks at a build twenty times a second. The kernel has no limit for several processes together that is there without
  * cgroups, which a user seldom may make; so this measures, and leaves to the kernel what it limits for each process.
  */
 export function watchLimits({ limits, processes: list, memoryFileSystems, directory, exceeded }: Watched): {
@@ -125,20 +125,13 @@ function directoryBytes(directory: string): number {
  * What a build that failed ran into, if it says so itself: the limits of the kernel are errors of a system call, which
  * a program prints and then fails with.
  */
-export function limitInOutput(tail: string, signal: string | null): Limit | undefined {
-  if (signal === 'SIGXFSZ' || /ENOSPC|EFBIG|No space left on device|File too large/.test(tail)) return 'disk'
-  if (
-    /\bfork\b.*(?:EAGAIN|Resource temporarily unavailable)|Cannot fork|can't fork|pthread_create failed.*EAGAIN|spawn \S+ EAGAIN/i.test(
-      tail,
-    )
-  ) {
-    return 'processes'
-  }
-  if (
-    /ENOMEM|Cannot allocate memory|virtual memory exhausted|ERR_MEMORY_ALLOCATION_FAILED|JavaScript heap out of memory/.test(
-      tail,
-    )
-  )
-    return 'memory'
-  return undefined
+export function limitInOutput(tail: string, signal: string | null, used: Peak, limits: Limits): Limit | undefined {
+  if (signal === 'SIGXFSZ' || DISK.test(tail)) return 'disk'
+  if (PROCESSES.test(tail)) return 'processes'
+  // Programs have limits of their own, above all Node; those are not ours.
+  return MEMORY.test(tail) && used.memoryBytes > limits.memoryBytes / 2 ? 'memory' : undefined
 }
+
+const DISK = /ENOSPC|EFBIG|No space left on device|File too large|File size limit exceeded/
+const PROCESSES = /Cannot fork|can't fork|fork:? .*(?:EAGAIN|Resource temporarily unavailable)|spawn \S+ EAGAIN/i
+const MEMORY = /ENOMEM|Cannot allocate memory|virtual memory exhausted|ERR_MEMORY_ALLOCATION_FAILED|out of memory/

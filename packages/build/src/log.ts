@@ -7,7 +7,9 @@ export interface BuildLog {
   /** False from the write on that reached the limit. */
   readonly write: (bytes: Buffer) => boolean
   readonly note: (line: string) => void
-  readonly close: () => { readonly tail: string; readonly bytes: number; readonly truncated: boolean }
+  /** The end of it so far. */
+  readonly tail: () => string
+  readonly close: () => { readonly tail: string; readonly bytes: number }
 }
 
 /** @param path is made, or made empty */
@@ -20,6 +22,7 @@ export function openLog(path: string, limit: number): BuildLog {
     writeSync(file, bytes)
     tail = Buffer.concat([tail, bytes]).subarray(-TAIL_BYTES)
   }
+  const text = (): string => tail.toString('utf8').replace(/^\uFFFD+/, '')
   return {
     write: (bytes) => {
       const room = limit - written
@@ -30,9 +33,10 @@ export function openLog(path: string, limit: number): BuildLog {
       return !truncated
     },
     note: (line) => put(Buffer.from(`\npolder: ${line}\n`)),
+    tail: text,
     close: () => {
       closeSync(file)
-      return { tail: tail.toString('utf8').replace(/^\uFFFD+/, ''), bytes: written, truncated }
+      return { tail: text(), bytes: written }
     },
   }
 }

@@ -56,7 +56,11 @@ async function start(config: SlotConfig): Promise<void> {
 async function run({ config, bridge, recorder }: Slot, build: SlotBuild): Promise<SlotReply> {
   recorder?.begin()
   bridge.lead(build.socket)
-  running = startBuild(config, build)
+  try {
+    running = startBuild(config, build)
+  } catch (error) {
+    return { failed: (error as Error).message }
+  }
   const { began, ...ended } = await running.ended
   running = undefined
   bridge.lead(undefined)

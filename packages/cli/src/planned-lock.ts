@@ -6,11 +6,12 @@ import { planEnvironment, type Layout, type Plan } from '@polder/realise'
 import { currentPlatform, PolderError } from '@polder/spec'
 import { atomicWrite, hasEnvironment, type Store } from '@polder/store'
 
+import type { LockedBuilds } from './builds.ts'
 import { LOCK_FILE, lockDigest, requireLock } from './lock-file.ts'
 import { polderVersion } from './version.ts'
 
 /** Another number where the same lock gives another plan, or the plan is kept in another way. */
-const PLAN_FORMAT = 3
+const PLAN_FORMAT = 4
 
 /** What an installation needs of a lock: its inputs, to see that it is not out of date, and what goes where. */
 export interface PlannedLock extends KeptPlan {
@@ -24,28 +25,53 @@ interface KeptPlan {
   readonly plan: Plan
   /** How many packages are installed, each counted once. */
   readonly packages: number
+  /** Absent if the lock allows no install scripts. */
+  readonly builds?: LockedBuilds
 }
 
 /**
  * The plan of the checkout's lock for this machine. A plan follows from the lock's text, so the store keeps it by that
  * text's hash: a further checkout of the same lock parses and plans nothing, and loads nothing that would.
  * @param layout undefined for the one that `polder.yaml` says, which is one of the lock's inputs
- * @throws PolderError `LOCK_NOT_FOUND`, `LOCK_INVALID`, `PLATFORM_NOT_LOCKED`, `PLATFORM_EXCLUDED`, `CONFIG_INVALID`
+ * @throws PolderError `LOCK_NOT_FOUND`, `LOCK_INVALID`, `PLATFORM_NOT_LOCKED`, `PLATFORM_EXCLUDED`, `ENGINE_UNSUPPORTED`,
+ *   `CONFIG_INVALID`
  */
 export async function planLock(store: Store, root: string, layout: Layout | undefined): Promise<PlannedLock> {
   const bytes = requireLock(root)
   const digest = lockDigest(bytes)
   const platform = currentPlatform()
-  const shape = JSON.stringify([PLAN_FORMAT, polderVersion(), platform, layout ?? 'configured', digest])
+  const shape = JSON.stringify([
+    PLAN_FORMAT,
+    polderVersion(),
+    platform,
+    process.version,
+    layout ?? 'configured',
+    digest,
+  ])
   const path = join(plansDirectory(store), `${sha256(shape)}.json`)
   const kept = readPlan(path)
-  if (kept !== undefined) return { ...kept, lockDigest: digest }
-  const [{ parseLock }, { readConfig }] = await Promise.all([import('@polder/lock'), import('@polder/gather')])
+  if (kept !== undefined && (kept.builds === undefined || (await hasToolchain(kept.builds))))
+    return { ...kept, lockDigest: digest }
+  const [{ parseLock }, { readConfig }, { runningNode }] = await Promise.all([
+    import('@polder/lock'),
+    import('@polder/gather'),
+    import('@polder/spec/semver-ranges'),
+  ])
   const lock = parseLock(bytes.toString('utf8'), LOCK_FILE)
-  const plan = planEnvironment(lock, platform, layout ?? readConfig(root).layout)
+  const allowed = lock.policy.builds === undefined ? undefined : await import('./builds.ts')
+  const planned = allowed?.planLockedBuilds(store, lock)
+  const here = { ...platform, node: runningNode() }
+  const plan = planEnvironment(lock, here, layout ?? readConfig(root).layout, planned?.builtTree)
   const packages = new Set([...plan.environment, ...plan.checkout.packages].map((placed) => placed.package)).size
-  keepPlan(store, path, { inputs: lock.inputs, packages, plan })
-  return { inputs: lock.inputs, packages, plan, lockDigest: digest }
+  const builds = planned?.builds()
+  const made: KeptPlan = { inputs: lock.inputs, packages, plan, ...(builds === undefined ? {} : { builds }) }
+  keepPlan(store, path, made)
+  return { ...made, lockDigest: digest }
+}
+
+/** What is built depends on what it is built with. */
+async function hasToolchain({ toolchain }: LockedBuilds): Promise<boolean> {
+  return toolchain === (await import('./builds.ts')).currentToolchain()
 }
 
 /** Drops the plans of environments that are gone; a plan that is missed is made again. */

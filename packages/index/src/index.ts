@@ -1,3 +1,4 @@
+export { readManifest } from './manifests.ts'
 export { readNpmConfig } from './npmrc.ts'
 export { readPinned } from './pinned.ts'
 export type { PinRequest } from './pin.ts'

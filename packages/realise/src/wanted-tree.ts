@@ -11,7 +11,11 @@ import type { PlannedPackage } from './planned.ts'
  * @param checkout where the repository is, absolute: patches are its files
  * @throws PolderError `PATCH_FAILED` if the patch is missing, or is not the one that was locked
  */
-export function wantedTree(store: Store, planned: PlannedPackage, checkout: string | undefined): WantedTree {
+export function wantedTree(
+  store: Store,
+  planned: Pick<PlannedPackage, 'tree' | 'integrity' | 'package' | 'bin' | 'patch'>,
+  checkout: string | undefined,
+): WantedTree {
   const { tree: id, integrity, package: label, bin, patch } = planned
   const wanted: WantedTree = { id, integrity, label, bin }
   return patch === undefined || hasTree(store, id) ? wanted : { ...wanted, patch: readPatch(label, patch, checkout) }

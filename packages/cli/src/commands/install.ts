@@ -1,4 +1,5 @@
 import { nearestRoot } from '@polder/gather/inputs'
+import type { BuildRecord, BuildReport } from '@polder/build'
 import { linkCheckout, realiseEnvironment, type Layout, type LinkReport, type Plan } from '@polder/realise'
 import { hasEnvironment, openStore, storeHome, withLease, type Store } from '@polder/store'
 
@@ -11,6 +12,8 @@ import { polderVersion } from '../version.ts'
 export interface InstallOptions {
   readonly layout?: Layout
   readonly force: boolean
+  /** Undefined: in CI, builds that cannot be confined are refused. */
+  readonly requireSandbox?: boolean
 }
 
 /** `polder install`: the locked environment on disk, from what the store holds. Opens no connection. */
@@ -23,13 +26,18 @@ export async function install(cwd: string, output: Output, options: InstallOptio
   const changed = changedInputs(root, planned.inputs)
   if (changed.length > 0) throw outOfDate(`${count(changed.length, 'file')} changed since it was made`, changed)
   const built = !hasEnvironment(store, plan.id)
-  const { environmentPath, linked } = await withLease(store, () => realise(store, root, planned, options, output))
+  const { environmentPath, linked, builds } = await withLease(store, async () => {
+    const report = await buildPackages(store, root, planned, options, output)
+    return { builds: report, ...(await realise(store, root, planned, options, output)) }
+  })
+  warnOfEngines(plan, output)
   for (const path of linked.replaced) output.note(`replaced: ${path}, which another tool had made`)
   printInstalled(output, {
     plan,
     packages,
     built,
     linked,
+    builds,
     milliseconds: Number(process.hrtime.bigint() - started) / 1e6,
   })
   output.result({
@@ -40,9 +48,28 @@ export async function install(cwd: string, output: Output, options: InstallOptio
     packages,
     built,
     ...linked,
+    ...(builds === undefined ? {} : { builds: builds.records.map(summaryOf), reusedBuilds: builds.reused }),
     notBuilt: plan.notBuilt,
+    unsupported: plan.unsupported,
   })
   return 0
+}
+
+/** Runs the install scripts that the lock allows, where that was not done yet. */
+async function buildPackages(
+  store: Store,
+  root: string,
+  { builds }: PlannedLock,
+  { requireSandbox }: InstallOptions,
+  output: Output,
+): Promise<BuildReport | undefined> {
+  if (builds === undefined) return undefined
+  const { performBuilds } = await import('../builds.ts')
+  return performBuilds(store, root, builds.builds, output, requireSandbox === undefined ? {} : { requireSandbox })
+}
+
+function summaryOf({ package: name, level, durationMs, attempts, refused, log }: BuildRecord): object {
+  return { package: name, level, durationMs, attempts: attempts.length, refused: refused.length, log }
 }
 
 async function realise(
@@ -82,6 +109,16 @@ async function realise(
   }
 }
 
+/** What npm and pnpm only warn of: a required package for another Node. */
+function warnOfEngines({ unsupported }: Plan, output: Output): void {
+  const [first] = unsupported
+  if (first === undefined) return
+  const others = unsupported.length === 1 ? '' : ` and ${count(unsupported.length - 1, 'other')}`
+  output.note(
+    `warning: ${first.package}${others} ${unsupported.length === 1 ? 'is' : 'are'} for another Node than ${process.version.slice(1)}: it wants ${first.node}, and ${first.neededBy} needs it`,
+  )
+}
+
 const NAMED = 8
 
 function printInstalled(
@@ -91,8 +128,16 @@ function printInstalled(
     packages,
     built,
     linked,
+    builds,
     milliseconds,
-  }: { plan: Plan; packages: number; built: boolean; linked: LinkReport; milliseconds: number },
+  }: {
+    plan: Plan
+    packages: number
+    built: boolean
+    linked: LinkReport
+    builds: BuildReport | undefined
+    milliseconds: number
+  },
 ): void {
   if (output.quiet) return
   output.line(`${count(packages, 'package')} installed in ${duration(milliseconds)}`)
@@ -108,10 +153,28 @@ function printInstalled(
     output.line(
       `  ${count(hardLinks + copied, 'file')} in this checkout${copied > 0 ? ` (${copied} copied)` : ', hard links into the store'}`,
     )
+  if (builds !== undefined) printBuilds(output, builds)
   const { notBuilt } = plan
   if (notBuilt.length > 0) {
     const named = notBuilt.slice(0, output.verbose ? undefined : NAMED).join(', ')
     const more = !output.verbose && notBuilt.length > NAMED ? ` and ${notBuilt.length - NAMED} more` : ''
-    output.line(`  not built (install scripts are not run): ${named}${more}`)
+    output.line(`  not built (see polder approve): ${named}${more}`)
+  }
+}
+
+function printBuilds(output: Output, { records, reused }: BuildReport): void {
+  const built = records.map(({ package: name, durationMs }) => `${name} (${duration(durationMs)})`)
+  if (reused > 0) built.push(`${reused} that ${reused === 1 ? 'was' : 'were'} built before`)
+  if (built.length > 0) output.line(`  built: ${built.join(', ')}`)
+  const unenforced = records.filter(({ level }) => level === 'unenforced').length
+  if (unenforced > 0) output.line(`  ${output.bad('unenforced')}: ${count(unenforced, 'build')} ran without a sandbox`)
+  const attempts = records.flatMap(({ attempts: all }) => all).length
+  const refused = records.flatMap(({ refused: all }) => all).length
+  if (attempts + refused > 0) {
+    const what = [
+      ...(attempts > 0 ? [`${count(attempts, 'attempt')} to reach other places`] : []),
+      ...(refused > 0 ? [`${count(refused, 'request')} for what is not pinned`] : []),
+    ]
+    output.line(`  refused: ${what.join(', ')} (see \`polder builds\`)`)
   }
 }

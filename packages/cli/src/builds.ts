@@ -1,0 +1,153 @@
+import {
+  type BuildPlan,
+  type BuildReport,
+  type BuildScript,
+  planBuilds,
+  type PlannedBuild,
+  readToolchain,
+  runBuilds,
+  type Toolchain,
+  toolchainIdentity,
+} from '@polder/build'
+import { readConfig } from '@polder/gather'
+import { readManifest } from '@polder/index'
+import { parseLock, type Lock } from '@polder/lock'
+import { wantedTree } from '@polder/realise'
+import { type Integrity, type PackageId, PolderError } from '@polder/spec'
+import { hasTree, type Store, unpackTrees } from '@polder/store'
+
+import { LOCK_FILE, requireLockText } from './lock-file.ts'
+import type { Output } from './output.ts'
+import { startProgress } from './progress.ts'
+
+/** What of a lock is built on this machine. */
+export interface LockedBuilds {
+  /** What they are built with. */
+  readonly toolchain: string
+  readonly builds: readonly PlannedBuild[]
+}
+
+/** A lock's builds while its environment is planned: those count whose trees that asked for. */
+export interface LockedBuildPlan {
+  readonly builtTree: BuildPlan['builtTree']
+  readonly builds: () => LockedBuilds
+}
+
+/** One text for everything about this machine that can make a difference to what is built. */
+export function currentToolchain(toolchain: Toolchain = toolchainHere()): string {
+  return toolchainIdentity(toolchain, true).join('\n')
+}
+
+/** @throws PolderError `ARTIFACT_MISSING` if a package that may run scripts is not in the index */
+export function planLockedBuilds(store: Store, lock: Lock): LockedBuildPlan {
+  const toolchain = toolchainHere()
+  const plan = planBuilds(lock, toolchain, (integrity, id) => scriptsOf(store, integrity, id))
+  return {
+    builtTree: plan.builtTree,
+    builds: () => ({ toolchain: currentToolchain(toolchain), builds: plan.builds() }),
+  }
+}
+
+// What says that a script compiles, if it does not call the compiler's own name.
+const COMPILES = /gyp|prebuild|cmake|make\b|cargo|gcc|g\+\+|clang|napi/
+const EVENTS = ['preinstall', 'install', 'postinstall'] as const
+
+function scriptsOf(
+  store: Store,
+  integrity: Integrity,
+  id: PackageId,
+): { readonly scripts: readonly BuildScript[]; readonly compiles: boolean } {
+  const known = readManifest(store, integrity)
+  if (known === undefined) {
+    throw new PolderError('ARTIFACT_MISSING', `what ${id} runs when it is installed is not in the index`, {
+      spec: id,
+      hint: 'run `polder index sync`',
+    })
+  }
+  const { scripts } = known.manifest
+  const declared = EVENTS.flatMap((event): BuildScript[] => {
+    const command = Object.hasOwn(scripts, event) ? scripts[event] : undefined
+    return command === undefined ? [] : [{ event, command }]
+  })
+  // npm compiles what has a binding.gyp and no script of its own for it.
+  const gyp = known.needsBuild && !declared.some(({ event }) => event !== 'postinstall')
+  const all: readonly BuildScript[] =
+    gyp && declared.length === 0 ? [{ event: 'install', command: 'node-gyp rebuild' }] : declared
+  return { scripts: all, compiles: all.some(({ command }) => COMPILES.test(command)) || gyp }
+}
+
+export interface BuildOptions extends Pick<Parameters<typeof runBuilds>[2], 'inspect'> {
+  /** Undefined: in CI, builds that cannot be confined are refused. */
+  readonly requireSandbox?: boolean
+}
+
+/**
+ * Builds what is not built yet. Nothing else runs meanwhile in the checkout: its environment is not there yet.
+ * @throws PolderError `BUILD_FAILED`, `SANDBOX_UNAVAILABLE`, and what unpacking throws
+ */
+export async function performBuilds(
+  store: Store,
+  root: string,
+  builds: readonly PlannedBuild[],
+  output: Output,
+  options: BuildOptions = {},
+): Promise<BuildReport> {
+  const { inspect } = options
+  const missing = inspect === undefined ? builds.filter(({ id }) => !hasTree(store, id)) : builds
+  if (missing.length === 0) return { records: [], reused: builds.length, shortcomings: [] }
+  const built = new Set(builds.map(({ id }) => id))
+  // What they start from, and what stands beside them; what is built itself comes from its own build.
+  const sources = missing.flatMap(({ source, package: name, closure }) => [
+    { ...source, package: name },
+    ...closure.filter(({ tree }) => !built.has(tree)).map((entry) => ({ ...entry.source, package: entry.package })),
+  ])
+  await unpackTrees(
+    store,
+    sources.map((source) => wantedTree(store, source, root)),
+  )
+  const [{ openIndex, startIndexServer }, { toolEnvironment }] = await Promise.all([
+    import('@polder/index/server'),
+    import('@polder/index/files'),
+  ])
+  const lock = parseLock(requireLockText(root), LOCK_FILE)
+  const index = openIndex(store, [{ id: 'lock', lock }], { memoryBytes: 64 * 2 ** 20 })
+  const progress = startProgress(output, 'Building')
+  try {
+    const report = await runBuilds(store, builds, {
+      toolchain: toolchainHere(),
+      requireSandbox: options.requireSandbox ?? (process.env['CI'] ?? '') !== '',
+      serveIndex: async ({ socket, asker, onRefused }) =>
+        startIndexServer(index, { listen: { socket }, asker, onRefused: ({ what }) => onRefused(what) }),
+      toolVariables: (url) => toolEnvironment(lock.index?.files ?? {}, url),
+      ...(inspect === undefined ? {} : { inspect }),
+      limits: limitsOf(readConfig(root).builds.limits),
+      onProgress: ({ done, total, label }) => progress.update(done, total, label),
+    })
+    for (const shortcoming of report.shortcomings) output.note(`warning: ${shortcoming}`)
+    return report
+  } finally {
+    progress.end()
+  }
+}
+
+const MEGABYTE = 10 ** 6
+
+function limitsOf(configured: ReturnType<typeof readConfig>['builds']['limits']): object {
+  const { minutes, memoryMB, processes, outputMB, diskMB } = configured
+  const limits = {
+    timeMs: scaled(minutes, 60_000),
+    memoryBytes: scaled(memoryMB, MEGABYTE),
+    processes,
+    outputBytes: scaled(outputMB, MEGABYTE),
+    diskBytes: scaled(diskMB, MEGABYTE),
+  }
+  return Object.fromEntries(Object.entries(limits).filter(([, value]) => value !== undefined))
+}
+
+function scaled(value: number | undefined, by: number): number | undefined {
+  return value === undefined ? undefined : value * by
+}
+
+function toolchainHere(): Toolchain {
+  return readToolchain(process.env['PATH'] ?? '')
+}
