@@ -2,6 +2,7 @@ import type { Gathered, GatheredService, LockedEdge, Pin, Policy, Target } from 
 import { compareText, PolderError, type Integrity, type Manifest, type PackageId } from '@polder/spec'
 import { RangeCache } from '@polder/spec/semver-ranges'
 
+import { extendedManifest } from './locked-peers.ts'
 import { PatchRule, type EdgeOwner, type SharedPatch } from './patch-rule.ts'
 
 /** What the index knows of a pin: the manifest in its artifact, and our own hash of it. */
@@ -109,7 +110,8 @@ export function compile(
       const pinned = manifests.get(id)
       if (pin === undefined || pinned === undefined) throw missing(id)
       let edges = edgesOf.get(id)
-      if (edges === undefined) edgesOf.set(id, (edges = edgeCompiler.candidateEdges(pin, pinned.manifest)))
+      if (edges === undefined)
+        edgesOf.set(id, (edges = edgeCompiler.candidateEdges(pin, extendedManifest(pinned.manifest, pin.extension))))
       return { slot, index, id, version: versions.get(id) ?? pin.reference, pin, pinned, edges }
     }),
   }))

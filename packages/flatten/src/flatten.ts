@@ -13,6 +13,7 @@ import { compareText, sortKeys, type PackageId } from '@polder/spec'
 
 import { compile, isExact, type Candidate, type PinnedManifest, type ServiceOwner, type Universe } from './compile.ts'
 import { formInstances, type Instances } from './instances.ts'
+import { withLockedPeers } from './locked-peers.ts'
 import type { SharedPatch } from './patch-rule.ts'
 import { resolvePeers, type Resolution, type UnmetPeer } from './resolve.ts'
 import { select, type DerivedDemand, type Selection } from './select.ts'
@@ -63,7 +64,8 @@ const MAX_ROUNDS = 20
  * @param manifests of every pin that belongs to a locked platform
  * @throws PolderError `ARTIFACT_MISSING` if a manifest is missing; `SINGLE_SPLIT` if a name that must not be split has to
  */
-export function flatten(gathered: Gathered, manifests: ReadonlyMap<PackageId, PinnedManifest>): Flattened {
+export function flatten(locked: Gathered, manifests: ReadonlyMap<PackageId, PinnedManifest>): Flattened {
+  const gathered = withLockedPeers(locked, manifests)
   const { policy } = gathered.config
   const universe = compile(gathered, manifests, policy)
   const derived: DerivedDemand[] = []

@@ -53,6 +53,14 @@ export interface PackagePatch {
   readonly hash: string
 }
 
+/** As in a manifest, name → range. */
+export interface ManifestExtension {
+  readonly dependencies: Readonly<Record<string, string>>
+  readonly peerDependencies: Readonly<Record<string, string>>
+  /** Sorted. */
+  readonly optionalPeers: readonly string[]
+}
+
 /** A candidate as the lockfiles know it. */
 export interface Pin extends PlatformCondition {
   readonly id: PackageId
@@ -70,6 +78,8 @@ export interface Pin extends PlatformCondition {
   readonly source: Source
   /** The candidate is the artifact with this applied. The id has the beginning of its hash, `reference` has not. */
   readonly patch?: PackagePatch
+  /** What the client adds to its manifest where that has nothing for a name (`packageExtensions`). */
+  readonly extension?: ManifestExtension
   /** What the lockfiles resolved, by install name, sorted; the union where several lockfiles or places differ. */
   readonly edges: readonly LockedEdge[]
   /** The lockfiles that pin it, sorted. */

@@ -19,6 +19,7 @@ export interface Draft {
   hashFromRegistry: boolean
   condition: PlatformCondition
   deprecated: string | undefined
+  extension: ReadPin['extension']
   /** Install name → target (as a key) → the target, and whether every edge to it is optional. */
   readonly edges: Map<string, Map<string, DraftEdge>>
 }
@@ -44,12 +45,14 @@ export function mergePins(drafts: Map<PackageId, Draft>, pins: readonly ReadPin[
         hashFromRegistry: false,
         condition: {},
         deprecated: undefined,
+        extension: undefined,
         edges: new Map(),
       }
       drafts.set(pin.id, draft)
     }
     draft.lockfiles.add(lockfile)
     draft.deprecated ??= pin.deprecated
+    draft.extension ??= pin.extension
     // yarn.lock knows no conditions, so "none" may be ignorance.
     if (Object.keys(draft.condition).length === 0) draft.condition = conditionOf(pin)
     draft.hashFromRegistry ||= pin.hashFromRegistry === true
@@ -79,6 +82,7 @@ export function shareHashes(drafts: ReadonlyMap<PackageId, Draft>): void {
 export function pinOf(draft: Draft, optional: boolean): Pin {
   const { first, lockfiles, integrity, hashFromRegistry, condition, deprecated, edges } = draft
   const { id, name, reference, source, patch } = first
+  const { extension } = draft
   return {
     id,
     name,
@@ -87,6 +91,7 @@ export function pinOf(draft: Draft, optional: boolean): Pin {
     ...(integrity === null && hashFromRegistry ? { hashFromRegistry } : {}),
     source,
     ...(patch === undefined ? {} : { patch }),
+    ...(extension === undefined ? {} : { extension }),
     edges: sortedEntries(edges).map(([edge, targets]): LockedEdge => ({
       name: edge,
       targets: sortedEntries(targets).map(([, { target }]) => target),

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
+import { packageExtensions as builtin } from '@yarnpkg/extensions'
 import { parseResolution } from '@yarnpkg/parsers'
 import { z } from 'zod'
 
@@ -28,20 +29,32 @@ interface Resolution {
   readonly replacement: string
 }
 
-interface Extension {
+/** What is added to the manifests of some versions of a package; it replaces nothing that is there. */
+export interface Extension {
   readonly name: string
   readonly range: string
   readonly dependencies: Texts
+  readonly peerDependencies: Texts
+  readonly optionalPeers: readonly string[]
 }
 
 type Texts = Readonly<Record<string, string>>
 
 const texts = z.record(z.string(), z.string())
+const isTrue = z.union([z.literal(true), z.literal('true')])
+const EXTENSION = z.looseObject({
+  dependencies: texts.nullish(),
+  peerDependencies: texts.nullish(),
+  peerDependenciesMeta: z.record(z.string(), z.looseObject({ optional: isTrue.optional().catch(undefined) })).nullish(),
+})
 const SETTINGS = z.looseObject({
   catalog: texts.nullish(),
   catalogs: z.record(z.string(), texts).nullish(),
-  packageExtensions: z.record(z.string(), z.looseObject({ dependencies: texts.nullish() })).nullish(),
+  packageExtensions: z.record(z.string(), EXTENSION).nullish(),
 })
+
+/** What yarn 2 and newer know of published packages that forgot to say what they require. */
+const BUILTIN = z.array(z.tuple([z.string(), EXTENSION]))
 
 /** Of the repository alone: what a user or a machine sets beside it is not what was agreed on. */
 export function readBerrySettings(input: LockfileInput): BerrySettings {
@@ -57,11 +70,23 @@ export function readBerrySettings(input: LockfileInput): BerrySettings {
     resolutions: resolutionsOf(input),
     catalog: catalog ?? {},
     catalogs: catalogs ?? {},
-    extensions: Object.entries(packageExtensions ?? {}).map(([key, { dependencies }]) => ({
-      ...splitDescriptor(key),
-      dependencies: dependencies ?? {},
-    })),
+    extensions: [...BUILTIN.parse(builtin), ...Object.entries(packageExtensions ?? {})].map(extensionOf),
     inputs: present ? [path] : [],
+  }
+}
+
+function extensionOf([key, extension]: readonly [string, z.infer<typeof EXTENSION>]): Extension {
+  const { dependencies, peerDependencies, peerDependenciesMeta } = extension
+  const optionalPeers = Object.entries(peerDependenciesMeta ?? {}).flatMap(([name, { optional }]) =>
+    optional === undefined ? [] : [name],
+  )
+  // An optional peer without a range may be anything.
+  const anyVersion = Object.fromEntries(optionalPeers.map((name) => [name, '*']))
+  return {
+    ...splitDescriptor(key),
+    dependencies: dependencies ?? {},
+    peerDependencies: { ...anyVersion, ...peerDependencies },
+    optionalPeers,
   }
 }
 

@@ -1,11 +1,18 @@
-import { type PlatformCondition, splitPackageId } from '@polder/spec'
+import { compareText, type PlatformCondition, splitPackageId } from '@polder/spec'
 
 import type { Requirement, Target } from '../gathered.ts'
 import { requireManifest } from '../manifests.ts'
 import { type Declared, declaredRequirements, rangeOf } from '../specifier.ts'
 import { type BerryDocument, type BerryEntry, readBerryDocument } from './berry-document.ts'
 import { parseRange, type Place, placeOf, splitDescriptor } from './berry-locator.ts'
-import { type BerrySettings, catalogRange, readBerrySettings, resolvedRange, same } from './berry-settings.ts'
+import {
+  type BerrySettings,
+  catalogRange,
+  type Extension,
+  readBerrySettings,
+  resolvedRange,
+  same,
+} from './berry-settings.ts'
 import { identityOf, Patches } from './patches.ts'
 import {
   byName,
@@ -113,18 +120,18 @@ function pinOf(entry: BerryEntry, place: Place & { readonly kind: 'package' }, l
   const extensions = settings.extensions.filter(
     ({ name, range }) => name === place.name && input.ranges.satisfies(entry.version, range),
   )
-  // An extension adds what is missing and replaces nothing.
-  const required = new Map([
-    ...extensions.flatMap(({ dependencies }) => Object.entries(dependencies)),
-    ...Object.entries(entry.dependencies ?? {}),
-  ])
-  for (const [name, range] of required) {
+  // An extension adds what is missing and replaces nothing, the first one first.
+  const added = new Map(extensions.toReversed().flatMap(({ dependencies }) => Object.entries(dependencies)))
+  const own = Object.entries(entry.dependencies ?? {})
+  for (const [name, range] of new Map([...added, ...own])) {
     const meta = entry.dependenciesMeta ?? {}
     const optional = Object.hasOwn(meta, name) && meta[name]?.optional === 'true'
     const target = targetOf(entry.resolution, checkedName(name, input.path), range, lock)
     if (target !== null) edges.push({ name, target, optional })
-    else if (!optional) absent.push(name)
+    // A yarn of the time of the lockfile may not have had the extension yet.
+    else if (!optional && Object.hasOwn(entry.dependencies ?? {}, name)) absent.push(name)
   }
+  const extension = extensionOf(extensions, added)
   return {
     id,
     name: place.name,
@@ -133,9 +140,25 @@ function pinOf(entry: BerryEntry, place: Place & { readonly kind: 'package' }, l
     ...(place.source.kind === 'registry' ? { hashFromRegistry: true } : {}),
     source: place.source,
     ...(patch === undefined ? {} : { patch }),
+    ...(extension === undefined ? {} : { extension }),
     edges,
     absent,
     ...conditionsOf(entry.conditions),
+  }
+}
+
+/** What the extensions of a package add to its manifest. */
+function extensionOf(
+  extensions: readonly Extension[],
+  dependencies: ReadonlyMap<string, string>,
+): ReadPin['extension'] {
+  if (extensions.length === 0) return undefined
+  return {
+    dependencies: Object.fromEntries(dependencies),
+    peerDependencies: Object.fromEntries(
+      extensions.toReversed().flatMap(({ peerDependencies }) => Object.entries(peerDependencies)),
+    ),
+    optionalPeers: [...new Set(extensions.flatMap(({ optionalPeers }) => optionalPeers))].sort(compareText),
   }
 }
 

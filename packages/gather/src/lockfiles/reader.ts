@@ -56,6 +56,8 @@ export interface ReadPin extends PlatformCondition {
   readonly hashFromRegistry?: Pin['hashFromRegistry']
   /** As {@link Pin.patch}; its hash is part of the id. */
   readonly patch?: Pin['patch']
+  /** As {@link Pin.extension}. */
+  readonly extension?: Pin['extension'] | undefined
   readonly source: Source
   readonly edges: readonly ReadEdge[]
   /** What it requires but the lockfile lacks. Merges leave such gaps, often in candidates that nobody reaches. */

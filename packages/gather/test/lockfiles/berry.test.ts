@@ -139,6 +139,34 @@ describe('yarn.lock of yarn 3 and 4', () => {
     expect(result.inputs.map(({ path }) => path)).toEqual(['.yarnrc.yml', 'package.json', 'y.patch', 'yarn.lock'])
   })
 
+  test('knows the extensions that yarn brings along, and those of the repository, which come after them', async () => {
+    const files = project(
+      { dependencies: { '@pm2/agent': '1.0.3', consolidate: '0.16.0' } },
+      [
+        root({ '@pm2/agent': 'npm:1.0.3', consolidate: 'npm:0.16.0' }),
+        entry('@pm2/agent@npm:1.0.3', '@pm2/agent@npm:1.0.3', { own: 'npm:1' }),
+        entry('consolidate@npm:0.16.0', 'consolidate@npm:0.16.0'),
+        entry('debug@npm:*', 'debug@npm:4.0.0'),
+        entry('debug@npm:^3', 'debug@npm:3.0.0'),
+        entry('own@npm:1', 'own@npm:1.0.0'),
+      ],
+      {
+        '.yarnrc.yml':
+          'packageExtensions:\n  "@pm2/agent@*":\n    dependencies:\n      debug: ^3\n    peerDependencies:\n      mine: ^2\n    peerDependenciesMeta:\n      mine:\n        optional: true\n',
+      },
+    )
+    const result = await gathered(files)
+    expect(edges(result, '@pm2/agent@1.0.3')).toEqual({ debug: ['debug@4.0.0'], own: ['own@1.0.0'] })
+    expect(pin(result, '@pm2/agent@1.0.3').extension).toEqual({
+      dependencies: { debug: '*' },
+      peerDependencies: { mine: '^2' },
+      optionalPeers: ['mine'],
+    })
+    expect(pin(result, 'consolidate@0.16.0').extension?.optionalPeers).toContain('mustache')
+    expect(result.warnings).toEqual([])
+    expect([...result.pins.keys()]).not.toContain('debug@3.0.0')
+  })
+
   test('knows directories and tarballs by whoever names them, and patches of its own are none', async () => {
     const dependencies = {
       copied: 'file:./libs/copied',
