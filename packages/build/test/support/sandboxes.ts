@@ -88,7 +88,6 @@ interface Job {
   /** An open file that the process gets as this descriptor. */
   readonly descriptor?: { readonly number: number; readonly file: number }
   readonly environment?: Readonly<Record<string, string>>
-  readonly signal?: AbortSignal
 }
 
 export interface Outcome {
@@ -151,15 +150,15 @@ export async function runBuilds(job: Job, builds: readonly Build[]): Promise<Out
     stdio,
     env: { PATH: process.env['PATH'], ...environment },
     ...(user === 'an ordinary user' && process.geteuid?.() === 0 ? { uid: NOBODY, gid: NOBODY } : {}),
-    ...(job.signal === undefined ? {} : { signal: job.signal, killSignal: 'SIGKILL' }),
   })
+  onTestFinished(() => void child.kill('SIGKILL'))
   let stdout = ''
   let stderr = ''
   child.stdout?.on('data', (bytes: Buffer) => (stdout += bytes.toString()))
   child.stderr?.on('data', (bytes: Buffer) => (stderr += bytes.toString()))
-  child.on('error', () => undefined)
   await once(child, 'close')
-  if (job.signal?.aborted === true) return { results: [], stderr }
+  // Killed by the test.
+  if (child.signalCode !== null) return { results: [], stderr }
   try {
     return { ...(JSON.parse(stdout) as Omit<Outcome, 'stderr'>), stderr }
   } catch {

@@ -1,0 +1,247 @@
+import { execFileSync } from 'node:child_process'
+import { createServer } from 'node:http'
+import { once } from 'node:events'
+import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+
+import { directoryOf, needs, runBuild, runBuilds, WAYS, withoutFor, type User } from './support/sandboxes.ts'
+
+const ME: User = process.geteuid?.() === 0 ? 'the superuser' : 'an ordinary user'
+
+/** An index that answers everything with its name, at a Unix socket. */
+async function startIndex(directory: string, name: string): Promise<string> {
+  const socket = join(directory, `${name}.sock`)
+  const server = createServer((request, response) => response.end(`${name} answers ${request.url}`))
+  server.listen(socket)
+  await once(server, 'listening')
+  chmodSync(socket, 0o777)
+  onTestFinished(() => void server.close())
+  return socket
+}
+
+const get = (path: string): readonly string[] => [
+  'node',
+  '-e',
+  `fetch('http://127.0.0.1:4873${path}').then(async (r) => console.log(await r.text()), (e) => console.log(e.cause.code))`,
+]
+
+test.for(WAYS)('each build of $user reaches its own index, in $level', async ({ user, level }, context) => {
+  needs(context, user)
+  const directory = directoryOf(user)
+  const one = await startIndex(directory, 'one')
+  const two = await startIndex(directory, 'two')
+  const { results, indexUrl } = await runBuilds({ user, directory, without: withoutFor(level) }, [
+    { command: get('/a'), socket: one },
+    { command: get('/b'), socket: two },
+    { command: get('/c') },
+  ])
+  expect(indexUrl).toBe('http://127.0.0.1:4873/')
+  expect(results.map(({ tail }) => tail)).toEqual(['one answers /a\n', 'two answers /b\n', expect.any(String)])
+  expect(results[2]?.tail).not.toContain('answers')
+  // The index is no attempt.
+  expect(results.map(({ attempts }) => attempts)).toEqual([[], [], []])
+})
+
+test.for(WAYS)('a build of $user has nothing of polder’s environment, in $level', async ({ user, level }, context) => {
+  needs(context, user)
+  const environment = { SECRET_TOKEN: 'abc', NODE_OPTIONS: '--title=outside', LD_LIBRARY_PATH: '/outside' }
+  const build = { command: ['sh', '-c', 'env; hostname; pwd; id -u; umask'], env: { GIVEN: 'it\'s\n"given" $HOME' } }
+  const { tail } = await runBuild({ user, without: withoutFor(level), environment }, build)
+  const lines = tail.split('\n').filter((line) => !line.startsWith('PATH='))
+  // The shell adds PWD.
+  expect(lines.filter((line) => !/^(?:PWD|OLDPWD|SHLVL|_)=/.test(line)).sort()).toEqual(
+    [
+      '',
+      '"given" $HOME',
+      '/build',
+      '0022',
+      '1000',
+      "GIVEN=it's",
+      'HOME=/home/polder',
+      'LANG=C.UTF-8',
+      'LOGNAME=polder',
+      'SHELL=/bin/sh',
+      'TERM=dumb',
+      'TMPDIR=/tmp',
+      'TZ=UTC',
+      'USER=polder',
+      'polder',
+    ].sort(),
+  )
+})
+
+test.for(WAYS)('what a build of $user makes belongs to that user, out of $level', async ({ user, level }, context) => {
+  needs(context, user)
+  const directory = directoryOf(user)
+  const script = `
+    id -un; mkdir -p "a b"; echo built > "a b/file"; ln -s "a b/file" inside; ln -s ../.. outside; mkfifo fifo
+    ln "a b/file" twice; cp /bin/true set-id; chmod 6755 set-id; mkdir closed; echo x > closed/x; chmod 0 closed`
+  const result = await runBuild({ user, directory, without: withoutFor(level) }, { command: ['sh', '-ec', script] })
+  expect(result).toMatchObject({ status: 0, tail: 'polder\n' })
+  expect(result.findings).toEqual([
+    { path: 'a b/file', why: 'a hard link' },
+    { path: 'fifo', why: 'a device, fifo or socket' },
+    { path: 'outside', why: 'a link out of the directory' },
+    { path: 'twice', why: 'a hard link' },
+  ])
+  const made = join(directory, 'build-0')
+  expect(readFileSync(join(made, 'inside'), 'utf8')).toBe('built\n')
+  expect(statSync(join(made, 'set-id')).mode & 0o7777).toBe(0o755)
+  const owners = execFileSync('find', [made, '-printf', '%U\n'], { encoding: 'utf8' })
+  expect(new Set(owners.trim().split('\n'))).toEqual(new Set([String(statSync(directory).uid)]))
+})
+
+test.for(WAYS)('what a build of $user leaves running is gone before the next, in $level', async (way, context) => {
+  const { user, level } = way
+  needs(context, user)
+  const listen = 'require("net").createServer().listen(7777, () => require("fs").writeFileSync("listening", ""))'
+  const { results } = await runBuilds({ user, without: withoutFor(level) }, [
+    {
+      command: [
+        'sh',
+        '-c',
+        `sh -c 'setsid node -e "$0"; :' '${listen}' & until [ -e listening ]; do :; done; touch /tmp/left; exit 3`,
+      ],
+    },
+    {
+      command: [
+        'node',
+        '-e',
+        `require('net').connect(7777).on('error', (e) => console.log(e.code));
+         const { readdirSync, readFileSync } = require('fs');
+         const lines = readdirSync('/proc').filter(Number).map((pid) => readFileSync('/proc/' + pid + '/cmdline', 'utf8'));
+         console.log(readdirSync('/tmp').length, lines.filter((line) => line.includes('set' + 'sid')).length)`,
+      ],
+    },
+  ])
+  expect(results[0]).toMatchObject({ status: 3, signal: null })
+  expect(results[1]?.tail).toBe('0 0\nECONNREFUSED\n')
+})
+
+test('two builds at once are in networks of their own', async (context) => {
+  needs(context, ME)
+  const directory = directoryOf(ME)
+  // Each listens, waits until the other has listened too, and asks who is there.
+  const program = `
+    const [own] = process.argv.slice(1), fs = require('fs'), net = require('net')
+    net.createServer((socket) => socket.end(own)).listen(7777, () => {
+      fetch('http://127.0.0.1:4873/' + own).then((r) => r.text()).then(() => {
+        net.connect(7777).on('data', (bytes) => { console.log(String(bytes)); process.exit() })
+      })
+    })`
+  const socket = join(directory, 'meeting.sock')
+  const waiting: (() => void)[] = []
+  const server = createServer((_, response) => {
+    waiting.push(() => response.end('both are there'))
+    if (waiting.length === 2) for (const go of waiting) go()
+  })
+  server.listen(socket)
+  await once(server, 'listening')
+  onTestFinished(() => void server.close())
+  const { results } = await runBuilds({ user: ME, directory, parallel: 2, atOnce: true }, [
+    { command: ['node', '-e', program, 'one'], socket },
+    { command: ['node', '-e', program, 'two'], socket },
+  ])
+  expect(results.map(({ tail }) => tail)).toEqual(['one\n', 'two\n'])
+})
+
+test('without nft only the names are recorded, and the network is cut all the same', async (context) => {
+  needs(context, ME)
+  const outcome = await runBuilds({ user: ME, without: ['nft'] }, [
+    {
+      command: [
+        'node',
+        '-e',
+        `fetch('http://name.example').catch((e) => console.log(e.cause.code));
+         require('net').connect(80, '203.0.113.9').on('error', (e) => console.log(e.code))`,
+      ],
+    },
+  ])
+  expect(outcome).toMatchObject({
+    level: 'bubblewrap',
+    recorded: 'names',
+    shortcomings: ['addresses are not recorded: nft is missing (apt-get install nftables)'],
+    missing: [{ program: 'nft', package: 'nftables', install: 'apt-get install nftables' }],
+  })
+  const [result] = outcome.results
+  expect(result?.tail).toBe('ENETUNREACH\nENETUNREACH\n')
+  expect(result?.attempts.map(({ kind, name, type }) => [kind, name, type]).sort()).toEqual([
+    ['dns', 'name.example', 'A'],
+    ['dns', 'name.example', 'AAAA'],
+  ])
+})
+
+test('what is missing is named with the command that installs it, and nothing runs unenforced unasked', async (context) => {
+  needs(context, ME)
+  const outcome = await runBuilds({ user: ME, without: ['bwrap', 'ip'] }, [])
+  expect(outcome).toMatchObject({
+    error: 'SANDBOX_UNAVAILABLE',
+    message: 'builds cannot be confined on this machine',
+    details: {
+      hint: 'apt-get install bubblewrap iproute2',
+      explanation:
+        'no sandbox with bubblewrap: bwrap, ip not found (apt-get install bubblewrap iproute2)\n' +
+        'no sandbox with unshare: ip not found (apt-get install iproute2)',
+    },
+  })
+})
+
+test('a build that is not confined has a fresh HOME, its limits, and the index, too', async (context) => {
+  needs(context, ME)
+  const directory = directoryOf(ME)
+  const socket = await startIndex(directory, 'one')
+  // Which port it is is not known before: the one build asks at the place that polder tells.
+  const program = `
+    const url = new URL(require('fs').readFileSync('/proc/net/tcp', 'latin1') && process.env.INDEX)
+    console.log(process.env.HOME, process.env.TMPDIR, process.env.SECRET)
+    setTimeout(() => {}, 60_000)`
+  const outcome = await runBuilds({ user: ME, directory, without: ['bwrap', 'unshare'], require: false }, [
+    { command: ['node', '-e', program], env: { INDEX: 'http://127.0.0.1/' }, socket, limits: { timeMs: 1500 } },
+  ])
+  expect(outcome).toMatchObject({ level: 'unenforced', recorded: 'nothing' })
+  expect(outcome.indexUrl).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/$/)
+  const scratch = join(directory, 'scratch/slot-0')
+  expect(outcome.results[0]).toMatchObject({ signal: 'SIGKILL', limit: 'time' })
+  expect(outcome.results[0]?.tail).toContain(`${scratch}/home ${scratch}/tmp undefined\n`)
+})
+
+test.for(WAYS)('paths with spaces and quotes are what they are, for $user in $level', async (way, context) => {
+  const { user, level } = way
+  needs(context, user)
+  const directory = directoryOf(user)
+  const source = join(directory, `it's a "source" \\ #1`)
+  mkdirSync(source)
+  writeFileSync(join(source, 'file'), 'contents')
+  const target = `/opt/it's a "target" \\ #2`
+  const { tail } = await runBuild(
+    { user, directory, without: withoutFor(level) },
+    { command: ['cat', `${target}/file`], mounts: [{ source, target }] },
+  )
+  expect(tail).toBe('contents')
+})
+
+test.for(WAYS)('a sandbox that cannot be made says why, for $user with $level', async ({ user, level }, context) => {
+  needs(context, user)
+  const { results } = await runBuilds({ user, without: withoutFor(level) }, [
+    { command: ['true'], mounts: [{ source: '/nowhere/at-all' }] },
+    { command: ['no-such-program'] },
+  ])
+  expect(results[0]).toMatchObject({ error: 'SANDBOX_FAILED' })
+  expect(results[0]?.message).toContain('o such file or directory')
+  expect(results[0]?.message).toMatch(/^example@1\.0\.0: the sandbox for its install script: .*\/nowhere\/at-all/)
+  // Nothing to do with the sandbox; and the place goes on.
+  expect(results[1]).toMatchObject({ status: 127 })
+  expect(results[1]?.tail).toContain('no-such-program')
+})
+
+test('a directory that shares files with another is not given to a build', async (context) => {
+  needs(context, ME)
+  const { linkSync } = await import('node:fs')
+  const directory = directoryOf(ME)
+  mkdirSync(join(directory, 'build-0'))
+  writeFileSync(join(directory, 'elsewhere'), '')
+  linkSync(join(directory, 'elsewhere'), join(directory, 'build-0/file'))
+  const { results } = await runBuilds({ user: ME, directory }, [{ command: ['true'] }])
+  expect(results[0]?.message).toContain('build-0/file is a hard link: what a build may write to must be a copy')
+})
