@@ -10,7 +10,7 @@ import {
   type WantedRelease,
 } from '@polder/index'
 import type { Drift, NewPin, ReleaseReport } from '@polder/index/trust'
-import { parseLock, type Lock, type LockedPackage } from '@polder/lock'
+import { parseLock, parseSigningKeys, type Lock, type LockedPackage } from '@polder/lock'
 import { type PackageId, PolderError, splitPackageId, unpatchedId } from '@polder/spec'
 import type { Store } from '@polder/store'
 
@@ -31,10 +31,9 @@ export interface LockReleases {
   readonly acceptKeys: boolean
 }
 
-/** The signing keys of the lock that is there; none of one that cannot be read. Parsed only if there can be any. */
+/** The signing keys of the lock that is there; none of one that cannot be read. */
 export function lockedKeys(existing: string | null): SigningKeys {
-  if (existing === null || !existing.includes('\n  keys:\n')) return {}
-  return tryParse(existing)?.index?.keys ?? {}
+  return existing === null ? {} : parseSigningKeys(existing)
 }
 
 /**

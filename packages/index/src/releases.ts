@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 import { type Integrity, isErrno, type PackageId } from '@polder/spec'
-import { atomicWrite, type Store, writeFailure } from '@polder/store'
+import { atomicWrite, type FileToWrite, type Store, writeFailure } from '@polder/store'
 
 /** What a registry's document said of a version when it was recorded. Never looked up anew: drift is reported against it. */
 export interface Release {
@@ -59,17 +59,36 @@ export function readAttestations(store: Store, id: PackageId): unknown {
   return readRecord(attestationsPath(store, id), id)?.['attestations']
 }
 
+/** A record as a file of the store, for `writeFiles`. */
+export function releaseFile(store: Store, id: PackageId, release: Release): FileToWrite {
+  return { path: releasePath(store, id), text: `${JSON.stringify({ format: FORMAT, id, release })}\n` }
+}
+
+/** As {@link releaseFile}. */
+export function attestationsFile(store: Store, id: PackageId, attestations: unknown): FileToWrite {
+  return { path: attestationsPath(store, id), text: `${JSON.stringify({ format: FORMAT, id, attestations })}\n` }
+}
+
 /**
  * Durable before it returns: what was published when cannot be asked of a registry that no longer has it.
  * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
  */
 export function writeRelease(store: Store, id: PackageId, release: Release): void {
-  write(releasePath(store, id), { format: FORMAT, id, release })
+  write(releaseFile(store, id, release))
 }
 
 /** As {@link writeRelease}. */
 export function writeAttestations(store: Store, id: PackageId, attestations: unknown): void {
-  write(attestationsPath(store, id), { format: FORMAT, id, attestations })
+  write(attestationsFile(store, id, attestations))
+}
+
+function write({ path, text }: FileToWrite): void {
+  try {
+    mkdirSync(dirname(path), { recursive: true })
+  } catch (error) {
+    throw writeFailure(error, 'writing a release record', path)
+  }
+  atomicWrite(path, text)
 }
 
 /** Takes a record away that cannot be believed, so that the registry is asked again. */
@@ -81,15 +100,6 @@ export function removeRelease(store: Store, id: PackageId): void {
 /** True if there is a record, whether it can be read or not. */
 export function hasReleaseFile(store: Store, id: PackageId): boolean {
   return existsSync(releasePath(store, id))
-}
-
-function write(path: string, record: object): void {
-  try {
-    mkdirSync(dirname(path), { recursive: true })
-  } catch (error) {
-    throw writeFailure(error, 'writing a release record', path)
-  }
-  atomicWrite(path, `${JSON.stringify(record)}\n`)
 }
 
 /** Our own file, so only what would go unnoticed is checked: that it is whole, and of this id. */

@@ -1,19 +1,20 @@
 import { compareText, type PackageId, PolderError } from '@polder/spec'
 import { RangeCache } from '@polder/spec/semver-ranges'
-import type { Store } from '@polder/store'
+import { type FileToWrite, type Store, writeFiles } from '@polder/store'
 
 import { type Attestations, type AttestationState, fetchAttestations, openAttestations } from './attestations.ts'
 import { type Clock, systemClock } from './backoff.ts'
 import { concurrently } from './concurrently.ts'
-import { type Drift, driftOf, driftOfKeys, pinnedHash, sortDrift } from './drift.ts'
+import { type Drift, driftOf, pinnedHash, sortDrift } from './drift.ts'
 import { type NpmConfig, redactUrl, registryOf } from './npm-config.ts'
 import { attributed } from './pin.ts'
 import { type Documents, openDocuments } from './release-document.ts'
-import { readRelease, type Release, writeAttestations, writeRelease } from './releases.ts'
+import { FATAL, RegistryTrust } from './registry-trust.ts'
+import { attestationsFile, type Release, releaseFile } from './releases.ts'
 import { type SignatureState, verifySignatures } from './signatures.ts'
 import type { SigningKeys } from './remembered-keys.ts'
 import type { KeyChange } from './signing-keys.ts'
-import { type TrustedKeys, trustedKeys } from './trusted-keys.ts'
+import type { TrustedKeys } from './trusted-keys.ts'
 import { openUpstream, type Upstream } from './upstream.ts'
 import { byName, type Known, knownOf, unrecorded, type WantedRelease } from './wanted-releases.ts'
 
@@ -53,7 +54,8 @@ export interface ReleaseReport {
 }
 
 const CONCURRENCY = 16
-const FATAL = ['NPMRC_INVALID', 'DISK_FULL', 'STORE_UNWRITABLE', 'CONFIG_INVALID']
+// What a killed sync loses, at most.
+const BATCH = 200
 
 /**
  * Asks the registries for their full documents, one a name, and records what they say of each pin that nothing is
@@ -83,15 +85,14 @@ class ReleaseSync {
   readonly #store: Store
   readonly #options: ReleaseOptions
   readonly #ranges = new RangeCache()
-  readonly #trust = new Map<string, Promise<TrustedKeys | null>>()
-  readonly #keyChanges: KeyChange[] = []
+  readonly #trust: RegistryTrust
   readonly #unsigned: PackageId[] = []
   readonly #unverifiable: ReleaseReport['unverifiable'][number][] = []
   readonly #attested = { verified: 0, key: 0, unverified: 0 }
   readonly #drift: Drift[] = []
   readonly #failures: PolderError[] = []
   readonly #warnings = new Set<string>()
-  #keys: SigningKeys
+  readonly #pending: FileToWrite[] = []
   #attestations: Promise<Attestations> | undefined
   #recorded = 0
   #verified = 0
@@ -99,7 +100,7 @@ class ReleaseSync {
   constructor(store: Store, options: ReleaseOptions) {
     this.#store = store
     this.#options = options
-    this.#keys = options.keys
+    this.#trust = new RegistryTrust(store, options)
   }
 
   async run(pins: readonly WantedRelease[], lacking: Set<WantedRelease>): Promise<void> {
@@ -109,7 +110,7 @@ class ReleaseSync {
     let done = 0
     try {
       if (this.#options.acceptKeys === true)
-        for (const pin of await this.#staleUnderAcceptedKeys(open, pins)) lacking.add(pin)
+        for (const pin of await this.#trust.stale(config, upstream, pins)) lacking.add(pin)
       // All pins of a name are compared with its document once that is there.
       const names = [...byName(pins)].filter(([, own]) => own.some((pin) => lacking.has(pin)))
       const total = names.length
@@ -120,6 +121,7 @@ class ReleaseSync {
       })
     } finally {
       await upstream.close()
+      await this.#flush()
     }
   }
 
@@ -127,15 +129,15 @@ class ReleaseSync {
     const byId = (a: { readonly id: string }, b: { readonly id: string }): number => compareText(a.id, b.id)
     return {
       recorded: this.#recorded,
-      keys: this.#keys,
-      keyChanges: this.#keyChanges.sort((a, b) => compareText(a.keyid, b.keyid)),
+      keys: this.#trust.keys,
+      keyChanges: this.#trust.keyChanges.sort((a, b) => compareText(a.keyid, b.keyid)),
       verified: this.#verified,
       unsigned: this.#unsigned.sort(compareText),
       unverifiable: this.#unverifiable.sort(byId),
       attestations: this.#attested,
-      drift: sortDrift(this.#drift),
-      failures: this.#failures.sort((a, b) => compareText(a.message, b.message)),
-      warnings: [...this.#warnings].sort(compareText),
+      drift: sortDrift([...this.#drift, ...this.#trust.drift]),
+      failures: [...this.#failures, ...this.#trust.failures].sort((a, b) => compareText(a.message, b.message)),
+      warnings: [...this.#warnings, ...this.#trust.warnings].sort(compareText),
     }
   }
 
@@ -146,7 +148,7 @@ class ReleaseSync {
     lacking: ReadonlySet<WantedRelease>,
   ): Promise<void> {
     try {
-      const trusted = await this.#trusted(open, name)
+      const trusted = await this.#trust.of(open.config, open.upstream, name)
       if (trusted === null || (this.#options.scope === 'signed' && trusted.keys === null)) return
       const pins = all.filter(({ source }) => source.kind === 'registry')
       const document = await open.documents.get(name, new Set(pins.map(({ reference }) => reference)))
@@ -167,59 +169,6 @@ class ReleaseSync {
     }
   }
 
-  /** Those whose recorded signature is by a key that was another one: a registry that swaps a key signs everything anew. */
-  async #staleUnderAcceptedKeys(open: Open, pins: readonly WantedRelease[]): Promise<readonly WantedRelease[]> {
-    const stale: WantedRelease[] = []
-    for (const pin of pins) {
-      if (pin.source.kind !== 'registry') continue
-      const trusted = await this.#trusted(open, pin.name)
-      const release = readRelease(this.#store, pin.id)
-      if (trusted?.keys == null || release === undefined) continue
-      try {
-        verifySignatures(pin.id, release, trusted.keys)
-      } catch (error) {
-        if (!(error instanceof PolderError)) throw error
-        stale.push(pin)
-      }
-    }
-    return stale
-  }
-
-  /** Null for a private name, and where the keys are not those that they were: that is one failure, not one a pin. */
-  async #trusted({ config, upstream }: Open, name: string): Promise<TrustedKeys | null> {
-    let registry: string
-    try {
-      registry = registryOf(config, name)
-    } catch (error) {
-      if (error instanceof PolderError && error.code === 'PRIVATE_NAME') return null
-      throw error
-    }
-    let asked = this.#trust.get(registry)
-    if (asked === undefined) this.#trust.set(registry, (asked = this.#ask(upstream, registry)))
-    return asked
-  }
-
-  async #ask(upstream: Upstream, registry: string): Promise<TrustedKeys | null> {
-    const { keys: pinned, acceptKeys: accept = false, signatures } = this.#options
-    if (signatures === 'off') return { keys: null, changes: [], served: false }
-    try {
-      const trusted = await trustedKeys(this.#store, upstream, registry, { pinned, accept })
-      if (accept || Object.keys(pinned).length === 0) this.#keys = { ...this.#keys, ...trusted.keys }
-      this.#keyChanges.push(...trusted.changes)
-      if (!accept) this.#drift.push(...driftOfKeys(redactUrl(registry), trusted.changes))
-      return trusted
-    } catch (error) {
-      if (!(error instanceof PolderError) || FATAL.includes(error.code)) throw error
-      if (error.code === 'SIGNING_KEY_SWAPPED') {
-        this.#failures.push(error)
-        return null
-      }
-      // Nothing is pinned yet, so nothing could have been refused either.
-      this.#warnings.add(`signatures of ${redactUrl(registry)} were not verified: ${error.message}`)
-      return { keys: null, changes: [], served: false }
-    }
-  }
-
   async #record(
     open: Open,
     { pin, release, sha1 }: Known,
@@ -229,7 +178,12 @@ class ReleaseSync {
     const registry = registryOf(open.config, pin.name)
     if (found === undefined) {
       if (release === undefined)
-        this.#write(pin, { name: pin.name, version: pin.reference, registry: redactUrl(registry), unlisted: true })
+        await this.#writeRelease(pin, {
+          name: pin.name,
+          version: pin.reference,
+          registry: redactUrl(registry),
+          unlisted: true,
+        })
       return
     }
     const state: SignatureState | null = trusted.keys === null ? null : verifySignatures(pin.id, found, trusted.keys)
@@ -238,7 +192,8 @@ class ReleaseSync {
     if (state !== null) this.#note(pin, state, trusted)
     if (this.#options.scope === 'all' && found.attestations !== undefined)
       await this.#attest(open, pin, registry, found.attestations, trusted)
-    if (release === undefined || release.unlisted === true || this.#options.acceptKeys === true) this.#write(pin, found)
+    if (release === undefined || release.unlisted === true || this.#options.acceptKeys === true)
+      await this.#writeRelease(pin, found)
   }
 
   #note({ id }: WantedRelease, state: SignatureState, { served }: TrustedKeys): void {
@@ -273,12 +228,22 @@ class ReleaseSync {
     }
     if (this.#options.signatures !== 'off')
       for (const state of checker.check(id, integrity, answer, keys ?? {})) this.#attested[state] += 1
-    writeAttestations(this.#store, id, answer)
+    await this.#write(attestationsFile(this.#store, id, answer))
   }
 
-  #write({ id }: WantedRelease, release: Release): void {
-    writeRelease(this.#store, id, release)
+  async #writeRelease({ id }: WantedRelease, release: Release): Promise<void> {
+    await this.#write(releaseFile(this.#store, id, release))
     this.#recorded += 1
+  }
+
+  /** Many at a time, since each batch waits for the disk. */
+  async #write(file: FileToWrite): Promise<void> {
+    this.#pending.push(file)
+    if (this.#pending.length >= BATCH) await this.#flush()
+  }
+
+  async #flush(): Promise<void> {
+    await writeFiles(this.#store, this.#pending.splice(0))
   }
 
   async #attempt(pin: WantedRelease, work: () => Promise<void>): Promise<void> {

@@ -4,7 +4,7 @@ import { type Integrity, integrityFromHash, PolderError } from '@polder/spec'
 import { readArtifact, type Store } from '@polder/store'
 
 import type { PinRequest } from './pin.ts'
-import { readAttestations, readRelease, type Release } from './releases.ts'
+import { hasReleaseFile, readAttestations, readRelease, type Release } from './releases.ts'
 
 /** A pin of which a registry's document is to say when it was published and who signed it: with the sha512 it is known by. */
 export type WantedRelease = PinRequest & { readonly integrity: Integrity }
@@ -24,11 +24,13 @@ export function unrecorded<Pin extends WantedRelease>(
 ): readonly Pin[] {
   return pins.filter(({ id, source }) => {
     if (source.kind !== 'registry') return false
+    // Where only signatures matter, what is there was verified when it came.
+    if (scope === 'signed') return !hasReleaseFile(store, id)
     const release = readRelease(store, id)
-    if (release === undefined) return true
-    if (scope === 'signed') return false
     return (
-      release.unlisted === true || (release.attestations !== undefined && readAttestations(store, id) === undefined)
+      release === undefined ||
+      release.unlisted === true ||
+      (release.attestations !== undefined && readAttestations(store, id) === undefined)
     )
   })
 }

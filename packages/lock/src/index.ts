@@ -13,7 +13,7 @@ export type {
   SplitDemand,
   Target,
 } from './lock.ts'
-export { parseLock } from './parse.ts'
+export { parseLock, parseSigningKeys } from './parse.ts'
 export { serializeLock } from './serialize.ts'
 export { exportPackageLock } from './export/package-lock.ts'
 export { exportPnpmLock, type PnpmWorkspaceSettings } from './export/pnpm-lock.ts'

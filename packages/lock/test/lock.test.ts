@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 
 import { diffLocks, isEmptyDiff } from '../src/diff.ts'
 import type { Lock, LockedIndex } from '../src/lock.ts'
-import { parseLock } from '../src/parse.ts'
+import { parseLock, parseSigningKeys } from '../src/parse.ts'
 import { serializeLock } from '../src/serialize.ts'
 
 const integrity = (text: string): Integrity => integrityOf('sha512', Buffer.from(text))
@@ -169,6 +169,14 @@ describe('the file', () => {
     SHA256:b:
 `)
     expect(serializeLock(parseLock(text, 'polder.lock'))).toBe(text)
+    expect(parseSigningKeys(text)).toEqual(parseLock(text, 'polder.lock').index?.keys)
+    for (const other of [
+      '',
+      serializeLock(harbour()),
+      text.replace('key: AAAA', 'key: "'),
+      text.replace('keytype', 'x'),
+    ])
+      expect(parseSigningKeys(other)).toEqual({})
     expect(serializeLock({ ...harbour(), index: { keys: {} } })).toBe(serializeLock(harbour()))
   })
 

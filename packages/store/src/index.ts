@@ -20,4 +20,5 @@ export { hasTree, readTree, unpackTrees, type Tree, type WantedTree } from './tr
 export { discardStaged, publishStaged, stageArtifact } from './staging.ts'
 export { readTreeHashes, verifyArtifacts, verifyTree, type TreeHashes } from './verify.ts'
 export { writeArtifact, type StagedArtifact } from './write.ts'
+export { writeFiles, type FileToWrite } from './write-files.ts'
 export { writeFailure } from './write-failure.ts'
