@@ -1,12 +1,13 @@
 import { isErrno, PolderError, type Manifest } from '@polder/spec'
 import { parseManifest } from '@polder/spec/manifest'
-import { Parser } from 'tar/parse'
-import type { ReadEntry } from 'tar/read-entry'
 import { promisify } from 'node:util'
-import { gunzip, gunzipSync, type ZlibOptions } from 'node:zlib'
+import { gunzip, type ZlibOptions } from 'node:zlib'
 
 import { ArchivePaths, LIMITS, packagePath, staysInside } from './archive-paths.ts'
+import type { TarEntry } from './any-tar.ts'
 import type { Patch } from './patch.ts'
+import { readPlainTar } from './plain-tar.ts'
+import { refusal } from './refusal.ts'
 
 /** A package's archive, checked whole: nothing of it is written before all of it is known to be harmless. */
 export interface Archive {
@@ -24,26 +25,20 @@ export interface ArchivedFile {
 }
 
 /**
- * Reads an npm package's archive: tar (ustar, pax, GNU long names), plain or gzipped.
+ * Reads an npm package's archive: tar (ustar, pax, GNU long names), plain or gzipped. Other threads inflate.
  * @param label the package, for messages
  * @throws PolderError `ARCHIVE_REFUSED`, with the entry and the rule
  */
-export function readArchive(bytes: Buffer, label: string): Archive {
-  return readTar(inflated(bytes, label), label)
-}
-
-function readTar(tar: Buffer, label: string): Archive {
-  const reading = new Reading(label)
-  parseTar(tar, label, (entry) => reading.add(entry))
-  return { directories: reading.paths.directories, files: reading.files, skipped: reading.skipped }
-}
-
-/**
- * As {@link readArchive}, while other threads inflate.
- * @throws PolderError `ARCHIVE_REFUSED`
- */
 export async function openArchive(bytes: Buffer, label: string): Promise<Archive> {
   return readTar(await inflateArchive(bytes, label), label)
+}
+
+async function readTar(tar: Buffer, label: string): Promise<Archive> {
+  const reading = new Reading(label)
+  const plain = readPlainTar(tar)
+  if (plain !== undefined) for (const entry of plain) reading.add(entry)
+  else (await import('./any-tar.ts')).readAnyTar(tar, label, (entry) => reading.add(entry))
+  return { directories: reading.paths.directories, files: reading.files, skipped: reading.skipped }
 }
 
 /**
@@ -55,7 +50,7 @@ export async function openArchive(bytes: Buffer, label: string): Promise<Archive
 export async function useArchive<T>(bytes: Buffer, label: string, use: (archive: Archive) => T): Promise<T> {
   const tar = await inflateArchive(bytes, label)
   try {
-    return use(readTar(tar, label))
+    return use(await readTar(tar, label))
   } finally {
     free(bytes)
     free(tar)
@@ -112,7 +107,7 @@ class Reading {
     this.label = label
   }
 
-  add(entry: ReadEntry): void {
+  add(entry: TarEntry): void {
     this.#entries += 1
     if (this.#entries > LIMITS.entries) throw refusal(this.label, `it has more than ${LIMITS.entries} entries`)
     const checked = packagePath(entry.path)
@@ -122,28 +117,23 @@ class Reading {
     if (LINKS.has(entry.type)) return this.#skipLink(entry, path)
     if (entry.type !== 'Directory') throw this.#refuse(entry, `is a ${entry.type}, which no package needs`)
     this.#accept(entry, this.paths.addDirectory(path))
-    entry.resume()
   }
 
-  #addFile(entry: ReadEntry, path: string): void {
+  #addFile(entry: TarEntry, path: string): void {
     const mode = entry.mode ?? 0o644
     if ((mode & 0o6000) !== 0) throw this.#refuse(entry, `would run with its owner's rights (mode ${mode.toString(8)})`)
     // A file beside the root directory has no place in the package; every client leaves it out.
     if (path === '') {
       this.skipped.push(entry.path)
-      entry.resume()
       return
     }
     const before = this.files.get(path)
     if (before === undefined) this.#accept(entry, this.paths.addLeaf(path))
-    collect(entry, (bytes) => {
-      if (before !== undefined && !before.bytes.equals(bytes))
-        throw this.#refuse(entry, 'is there twice, with different contents')
-      this.files.set(path, { bytes, executable: (mode & 0o100) !== 0 })
-    })
+    else if (!before.bytes.equals(entry.bytes)) throw this.#refuse(entry, 'is there twice, with different contents')
+    this.files.set(path, { bytes: entry.bytes, executable: (mode & 0o100) !== 0 })
   }
 
-  #skipLink(entry: ReadEntry, path: string): void {
+  #skipLink(entry: TarEntry, path: string): void {
     const target = entry.linkpath ?? ''
     // A symbolic link counts from its own directory, a hard link from the root of the archive.
     const inside =
@@ -151,75 +141,26 @@ class Reading {
     if (!inside) throw this.#refuse(entry, `is a link out of the package, to ${JSON.stringify(target)}`)
     this.#accept(entry, this.paths.addLeaf(path))
     this.skipped.push(path)
-    entry.resume()
   }
 
-  #accept(entry: ReadEntry, refused: string | undefined): void {
+  #accept(entry: TarEntry, refused: string | undefined): void {
     if (refused !== undefined) throw this.#refuse(entry, refused)
   }
 
-  #refuse(entry: ReadEntry, rule: string): PolderError {
+  #refuse(entry: TarEntry, rule: string): PolderError {
     return refusal(this.label, `its entry ${JSON.stringify(entry.path)} ${rule}`)
   }
-}
-
-/** The whole body arrives at once, because the parser is given the whole archive at once. */
-function collect(entry: ReadEntry, done: (bytes: Buffer) => void): void {
-  const chunks: Buffer[] = []
-  entry.on('data', (chunk: Buffer) => chunks.push(chunk))
-  entry.on('end', () => done(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)))
-}
-
-/** Feeds the parser of node-tar in strict mode: what it would only warn of (a wrong checksum, a bad header) is an error. */
-function parseTar(tar: Buffer, label: string, onEntry: (entry: ReadEntry) => void): void {
-  let failure: unknown
-  const parser = new Parser({ strict: true, zstd: false, brotli: false })
-  parser.on('error', (error: unknown) => (failure ??= error))
-  parser.on('ignoredEntry', (entry: ReadEntry) => {
-    throw refusal(
-      label,
-      `its entry ${JSON.stringify(entry.path)} is ${entry.meta ? 'a header of more than a megabyte' : `of an unknown type (${entry.header.typeKey})`}`,
-    )
-  })
-  parser.on('entry', onEntry)
-  const seen = { eof: false, end: false }
-  parser.on('eof', () => (seen.eof = true))
-  parser.on('end', () => (seen.end = true))
-  parser.end(tar)
-  if (failure !== undefined) {
-    const { message } = failure as Error
-    throw refusal(
-      label,
-      message.includes('Truncated input')
-        ? 'it ends early, inside a file'
-        : `it is no well-formed tar archive (${message})`,
-      failure,
-    )
-  }
-  // Archives without their two zero blocks exist, but they are whole blocks.
-  if (!seen.eof && tar.length % 512 !== 0) throw refusal(label, 'it ends early, inside a header')
-  // The parser waits for an entry that nobody reads; then what follows it would be missing.
-  if (!seen.end) throw new Error('the tar parser did not reach the end of the archive')
 }
 
 const gunzipInPool = promisify<Buffer, ZlibOptions, Buffer>(gunzip)
 
 async function inflateArchive(bytes: Buffer, label: string): Promise<Buffer> {
-  if (!isGzipped(bytes)) return inflated(bytes, label)
-  try {
-    return await gunzipInPool(bytes, inflation(bytes))
-  } catch (error) {
-    throw inflationFailure(error, bytes, label)
-  }
-}
-
-function inflated(bytes: Buffer, label: string): Buffer {
   if (!isGzipped(bytes)) {
     if (bytes.length > LIMITS.unpackedBytes) throw tooLarge(label, LIMITS.unpackedBytes)
     return bytes
   }
   try {
-    return gunzipSync(bytes, inflation(bytes))
+    return await gunzipInPool(bytes, inflation(bytes))
   } catch (error) {
     throw inflationFailure(error, bytes, label)
   }
@@ -251,12 +192,4 @@ function inflationFailure(error: unknown, bytes: Buffer, label: string): PolderE
 
 function tooLarge(label: string, limit: number): PolderError {
   return refusal(label, `it unpacks to more than ${limit} bytes`)
-}
-
-function refusal(label: string, reason: string, cause?: unknown): PolderError {
-  return new PolderError('ARCHIVE_REFUSED', `the archive of ${label} is refused: ${reason}`, {
-    spec: label,
-    ...(cause === undefined ? {} : { cause }),
-    hint: 'no package needs this; leave the package out, or have its author publish a sound archive',
-  })
 }

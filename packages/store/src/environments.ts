@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path'
 
 import { environmentPath, type Store } from './content-path.ts'
-import { publish, temporaryPath } from './publish.ts'
+import { placeAll, publish, syncFile, temporaryPath } from './publish.ts'
 import { writeFailure } from './write-failure.ts'
 
 /** In every environment: it is complete (the file is written last), and which trees its files are links to. */
@@ -39,6 +39,10 @@ export function environmentTrees(store: Store, id: string): readonly string[] {
  * Makes an environment: `build` fills a new directory, which then appears under its name complete or not at all.
  * If another process was first, theirs is used and ours is dropped. One that is there already is not built again.
  * Hold a lease around it ({@link withLease}), until its root is recorded.
+ *
+ * Directories and links are nothing but names, which file systems with a journal make durable in the order in which they
+ * were made: one fsync of the marker is enough then. Bytes are not, and take a `sync` of the whole file system.
+ * @param build returns true if it wrote files of its own
  * @param marker becomes `.polder-environment.json`
  * @returns where the environment is
  * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`; what `build` throws, with a system error as one of these two
@@ -46,7 +50,7 @@ export function environmentTrees(store: Store, id: string): readonly string[] {
 export async function publishEnvironment(
   store: Store,
   id: string,
-  build: (directory: string) => void | Promise<void>,
+  build: (directory: string) => boolean | void | Promise<boolean | void>,
   marker: EnvironmentMarker,
 ): Promise<string> {
   const path = environmentPath(store, id)
@@ -54,9 +58,12 @@ export async function publishEnvironment(
   const directory = temporaryPath(store, 'environment')
   try {
     mkdirSync(directory)
-    await build(directory)
-    writeFileSync(join(directory, ENVIRONMENT_MARKER), JSON.stringify({ ...marker, format: 1 }), { mode: 0o444 })
-    publish(store, [{ from: directory, to: path }], ENVIRONMENT_MARKER)
+    const hasFiles = (await build(directory)) === true
+    const last = join(directory, ENVIRONMENT_MARKER)
+    writeFileSync(last, JSON.stringify({ ...marker, format: 1 }), { mode: 0o444 })
+    if (!hasFiles) syncFile(last)
+    const put = hasFiles ? publish : placeAll
+    put(store, [{ from: directory, to: path }], ENVIRONMENT_MARKER)
   } catch (error) {
     throw writeFailure(error, `making the environment ${id}`, store.home)
   } finally {

@@ -7,7 +7,7 @@ import { PolderError } from '@polder/spec'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
-import { type Archive, readArchive, readArchiveManifest } from '../src/archive.ts'
+import { type Archive, readArchiveManifest } from '../src/archive.ts'
 import { hasTree, patchedTreeId, readTree, treeId, unpackTrees, verifyTree } from '../src/index.ts'
 import { applyPackagePatch } from '../src/patch.ts'
 import { tgz } from './support/tar-writer.ts'
@@ -27,12 +27,11 @@ afterAll(() => {
 type Files = Readonly<Record<string, string | { readonly text: string; readonly executable: true }>>
 
 function archiveOf(files: Files): Archive {
-  const entries = Object.entries(files).map(([path, file]) => ({
-    path: `package/${path}`,
-    data: Buffer.from(typeof file === 'string' ? file : file.text, 'latin1'),
-    mode: typeof file === 'string' ? 0o644 : 0o755,
-  }))
-  return readArchive(tgz(entries), LABEL)
+  const archived = Object.entries(files).map(([path, file]) => {
+    const [text, executable] = typeof file === 'string' ? [file, false] : [file.text, true]
+    return [path, { bytes: Buffer.from(text, 'latin1'), executable }] as const
+  })
+  return { directories: [], files: new Map(archived), skipped: [] }
 }
 
 function filesOf(archive: Archive): Files {
