@@ -10,7 +10,7 @@ import {
   type WantedRelease,
 } from '@polder/index'
 import type { Drift, NewPin, ReleaseReport } from '@polder/index/trust'
-import { parseLock, parseSigningKeys, type Lock, type LockedPackage } from '@polder/lock'
+import { parseLock, parseSigningKeys, type Lock } from '@polder/lock'
 import { type PackageId, PolderError, splitPackageId, unpatchedId } from '@polder/spec'
 import type { Store } from '@polder/store'
 
@@ -75,16 +75,14 @@ export async function holdToPolicy(gathered: Gathered, lock: Lock, known: LockRe
   if (policy.minimumReleaseAge === 0 && policy.allow.length === 0 && policy.deny.length === 0) return
   const before = packagesOf(known.existing)
   const requests = new Map(known.pins.map((pin) => [pin.id, pin]))
-  const fresh = Object.entries(lock.npm.packages as Readonly<Record<PackageId, LockedPackage>>).flatMap(
-    ([patched, { version }]): NewPin[] => {
-      const id = unpatchedId(patched as PackageId)
-      if (before.has(id)) return []
-      const pin = requests.get(id)
-      const { name, reference } = splitPackageId(id)
-      const fromRegistry = pin?.source.kind === 'registry'
-      return [{ id, name, version: version ?? reference, fromRegistry, neededBy: pin?.neededBy ?? [] }]
-    },
-  )
+  const fresh = Object.entries(lock.npm.packages).flatMap(([patched, { version }]): NewPin[] => {
+    const id = unpatchedId(patched as PackageId)
+    if (before.has(id)) return []
+    const pin = requests.get(id)
+    const { name, reference } = splitPackageId(id)
+    const fromRegistry = pin?.source.kind === 'registry'
+    return [{ id, name, version: version ?? reference, fromRegistry, neededBy: pin?.neededBy ?? [] }]
+  })
   const { needsDate, refusedPins, RangeCache } = await import('@polder/index/trust')
   const ranges = new RangeCache()
   const undated = fresh.flatMap((pin) => {

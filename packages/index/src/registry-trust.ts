@@ -66,9 +66,10 @@ export class RegistryTrust {
       if (pin.source.kind !== 'registry') continue
       const trusted = await this.of(config, upstream, pin.name)
       const release = readRelease(this.#store, pin.id)
-      if (trusted?.keys == null || release === undefined) continue
+      const keys = trusted?.keys ?? null
+      if (keys === null || release === undefined) continue
       try {
-        verifySignatures(pin.id, release, trusted.keys)
+        verifySignatures(pin.id, release, keys)
       } catch (error) {
         if (!(error instanceof PolderError)) throw error
         stale.push(pin)

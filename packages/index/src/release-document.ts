@@ -27,7 +27,7 @@ export interface Documents {
 }
 
 /** The largest documents known have some 60 MB. */
-export const MAX_DOCUMENT_BYTES: number = 100 * 1024 * 1024
+const MAX_DOCUMENT_BYTES = 100 * 1024 * 1024
 // Larger ones are received one at a time.
 const LARGE_BYTES = 8 * 1024 * 1024
 const MAX_TAGS = 1000
@@ -88,7 +88,7 @@ export function openDocuments(config: NpmConfig, upstream: Upstream): Documents 
  * Takes a full document apart (npm's "package metadata" document) without parsing more of it than is asked for.
  * @throws PolderError `FETCH_FAILED` if it is no such document, or of another package
  */
-export function parseDocument(
+function parseDocument(
   bytes: Buffer,
   name: string,
   versions: ReadonlySet<string>,

@@ -71,7 +71,7 @@ function parseKeys(text: string): SigningKeys | undefined {
   for (const { keyid, expires, ...key } of answer.data.keys) {
     // Two keys of one id would leave it open which one was pinned.
     if (Object.hasOwn(keys, keyid)) return undefined
-    keys[keyid] = expires == null ? key : { ...key, expires: new Date(expires).toISOString() }
+    keys[keyid] = expires === undefined || expires === null ? key : { ...key, expires: new Date(expires).toISOString() }
   }
   return sortKeys(keys)
 }

@@ -2,7 +2,7 @@
 export { checkDrift, type CheckReport } from './check-drift.ts'
 export type { Drift } from './drift.ts'
 export { namesMatching } from './name-patterns.ts'
-export { needsDate, type NewPin, refusedPins, type ReleasePolicy } from './release-policy.ts'
+export { needsDate, type NewPin, refusedPins } from './release-policy.ts'
 export { RangeCache } from '@polder/spec/semver-ranges'
 export { type ReleaseReport, syncReleases } from './sync-releases.ts'
 export { removeRelease } from './releases.ts'
