@@ -11,7 +11,7 @@ import { limitInOutput, watchLimits, type Limit, type Limits, type Peak } from '
 import { openLog } from './log.ts'
 import { listProcesses, type ProcessState } from './processes.ts'
 import type { SlotBuild, SlotConfig } from './protocol.ts'
-import { seccompFilter } from './seccomp.ts'
+import { filteredBy, seccompFilter } from './seccomp.ts'
 import { unshareScript } from './unshare.ts'
 
 /** A build that has ended; `began` is false if its command was not reached, and then the tail says why. */
@@ -169,8 +169,10 @@ function confinedProcess(config: SlotConfig, build: SlotBuild, marker: string, o
       for (const descriptor of descriptors) closeSync(descriptor)
     }
   }
+  const filter = seccompFilter()
+  const filtered = filter === undefined || programs.perl === undefined ? [] : filteredBy(filter, programs.perl)
   // The shell stays as the first process of the namespace: another program would not take care of orphans.
-  const inside = [...limited, '/bin/sh', '-c', 'echo "$0"; "$@"; exit $?', begin, ...build.command]
+  const inside = [...filtered, ...limited, '/bin/sh', '-c', 'echo "$0"; "$@"; exit $?', begin, ...build.command]
   const unshare = programs.unshare ?? 'unshare'
   const change = ownUser
     ? becomeUser

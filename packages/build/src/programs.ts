@@ -21,6 +21,7 @@ const WANTED = {
   pivot_root: { package: 'util-linux', why: 'a private file system where bubblewrap is missing' },
   ip: { package: 'iproute2', why: 'a loopback on which a build reaches the index' },
   nft: { package: 'nftables', why: 'a record of the addresses that a build tries to reach' },
+  perl: { package: 'perl-base', why: 'a filter of system calls where bubblewrap is missing' },
   mkfifo: { package: 'coreutils', why: 'the log of a build' },
 } as const
 
@@ -47,9 +48,10 @@ export function findPrograms(path: string): Programs {
   return found
 }
 
-export function missingPrograms(programs: Programs): readonly MissingProgram[] {
+/** Those of the wanted that were not found. */
+export function missingPrograms(programs: Programs, wanted: readonly ProgramName[]): readonly MissingProgram[] {
   const distribution = readDistribution()
-  return (Object.keys(WANTED) as ProgramName[])
+  return wanted
     .filter((name) => programs[name] === undefined)
     .map((program) => {
       const { package: debian, why } = WANTED[program]
@@ -72,11 +74,17 @@ interface Distribution {
 const DISTRIBUTIONS: ReadonlyMap<string, Distribution> = new Map<string, Distribution>([
   ['debian', { install: 'apt-get install', names: {} }],
   ['ubuntu', { install: 'apt-get install', names: {} }],
-  ['fedora', { install: 'dnf install', names: { iproute2: 'iproute', mount: 'util-linux' } }],
-  ['rhel', { install: 'dnf install', names: { iproute2: 'iproute', mount: 'util-linux' } }],
+  [
+    'fedora',
+    { install: 'dnf install', names: { iproute2: 'iproute', mount: 'util-linux', 'perl-base': 'perl-interpreter' } },
+  ],
+  [
+    'rhel',
+    { install: 'dnf install', names: { iproute2: 'iproute', mount: 'util-linux', 'perl-base': 'perl-interpreter' } },
+  ],
   ['suse', { install: 'zypper install', names: { mount: 'util-linux' } }],
-  ['arch', { install: 'pacman -S', names: { mount: 'util-linux' } }],
-  ['alpine', { install: 'apk add', names: { mount: 'util-linux' } }],
+  ['arch', { install: 'pacman -S', names: { mount: 'util-linux', 'perl-base': 'perl' } }],
+  ['alpine', { install: 'apk add', names: { mount: 'util-linux', 'perl-base': 'perl' } }],
 ])
 
 /** By os-release(5): its ID, or the one of those that it says it is like. */

@@ -17,7 +17,8 @@ import {
 import { buildFailure } from './build-failure.ts'
 import { furnishRoom } from './build-room.ts'
 import type { Limits } from './limits.ts'
-import { openSandboxes, type BuildResult, type Sandboxes } from './sandboxes.ts'
+import { openSandboxes } from './ladder.ts'
+import type { BuildResult, Sandboxes } from './sandboxes.ts'
 import type { Toolchain } from './toolchain.ts'
 
 /** Serves the pinned index to one build; made by whoever knows the lock. */

@@ -1,20 +1,11 @@
 import { PolderError } from '@polder/spec'
-import { mkdirSync } from 'node:fs'
-import { join } from 'node:path'
 
-import { BASE_ENVIRONMENT, writeOwnFiles, type Mount } from './file-system.ts'
+import { BASE_ENVIRONMENT, type Mount } from './file-system.ts'
 import { handOver, takeBack, type Finding } from './hand-over.ts'
 import { DEFAULT_LIMITS, type Limits } from './limits.ts'
-import {
-  findPrograms,
-  installCommand,
-  missingPrograms,
-  programPath,
-  type MissingProgram,
-  type Programs,
-} from './programs.ts'
-import type { Level, SlotConfig, SlotResult } from './protocol.ts'
-import { openSlot, spareUser, type Slot } from './slot.ts'
+import type { MissingProgram } from './programs.ts'
+import type { Level, SlotReply, SlotResult } from './protocol.ts'
+import { spareUser, type Slot } from './slot.ts'
 
 export interface BuildRequest {
   /** What is built, such as `bcrypt@6.0.0`. */
@@ -67,117 +58,15 @@ export interface Sandboxes {
   readonly close: () => Promise<void>
 }
 
-interface Options {
-  /** A directory for what the sandboxes need themselves; it can be deleted afterwards. */
-  readonly scratch: string
-  /** Refuses to run builds unenforced. */
-  readonly require: boolean
-  readonly parallel?: number
-  /** Where alone the programs are looked for: a PATH. If not given, that of the environment and what it often lacks. */
-  readonly path?: string
-}
-
-const INDEX_PORT = 4873
-
-/**
- * Opens the best sandboxes that there can be here, each tried out with a build before it is relied on.
- * @throws PolderError `SANDBOX_UNAVAILABLE` if nothing can be enforced and it is required
- */
-export async function openSandboxes(options: Options): Promise<Sandboxes> {
-  const programs = findPrograms(options.path ?? programPath())
-  const missing = missingPrograms(programs)
-  const etc = join(options.scratch, 'etc')
-  mkdirSync(options.scratch, { recursive: true })
-  writeOwnFiles(etc)
-  const shortcomings: string[] = []
-  for (const level of ['bubblewrap', 'unshare'] as const) {
-    const lacking = missing.filter(({ program }) => (NEEDED[level] as readonly string[]).includes(program))
-    if (lacking.length > 0) {
-      const names = lacking.map(({ program }) => program).join(', ')
-      shortcomings.push(`no sandbox with ${level}: ${names} not found (${installCommand(lacking)})`)
-      continue
-    }
-    const pool = await tryLevel(options, level, programs, etc, shortcomings)
-    if (pool === undefined) continue
-    const incomplete = pool.first.incomplete
-    if (incomplete !== undefined) {
-      const nft = missing.filter(({ program }) => program === 'nft')
-      const remedy = nft.length > 0 ? ` (${installCommand(nft)})` : ''
-      shortcomings.push(`addresses are not recorded: ${incomplete}${remedy}`)
-    }
-    return sandboxes(pool, {
-      level,
-      missing,
-      shortcomings,
-      recorded: incomplete === undefined ? 'everything' : 'names',
-    })
-  }
-  if (options.require) {
-    throw new PolderError('SANDBOX_UNAVAILABLE', 'builds cannot be confined on this machine', {
-      explanation: shortcomings.join('\n'),
-      hint: missing.length > 0 ? `${installCommand(missing)}` : 'allow user namespaces, or run as root',
-    })
-  }
-  const pool = await tryLevel({ ...options, parallel: 1 }, 'unenforced', programs, etc, shortcomings)
-  if (pool === undefined)
-    throw new PolderError('SANDBOX_UNAVAILABLE', shortcomings.at(-1) ?? 'no process can be started')
-  return sandboxes(pool, { level: 'unenforced', missing, shortcomings, recorded: 'nothing' })
-}
-
-const NEEDED = {
-  bubblewrap: ['bwrap', 'unshare', 'setpriv', 'prlimit', 'ip', 'mkfifo'],
-  unshare: ['unshare', 'setpriv', 'prlimit', 'mount', 'pivot_root', 'ip', 'mkfifo'],
-} as const
-
 /** The places for builds; those beyond the first are opened when they are needed. */
-interface Pool {
+export interface Pool {
   readonly first: Slot
   readonly open: (number: number) => Promise<Slot>
   readonly parallel: number
 }
 
-async function tryLevel(
-  { scratch, parallel = 2 }: Options,
-  level: Level,
-  programs: Programs,
-  etc: string,
-  shortcomings: string[],
-): Promise<Pool | undefined> {
-  const open = async (number: number): Promise<Slot> => {
-    const user = level === 'unenforced' ? undefined : spareUser(number)
-    const config: SlotConfig = {
-      level,
-      programs,
-      scratch: join(scratch, `slot-${number}`),
-      etc,
-      ownUser: user !== undefined,
-      indexPort: level === 'unenforced' ? 0 : INDEX_PORT,
-    }
-    return await openSlot(config, user)
-  }
-  try {
-    const first = await open(0)
-    const probe = join(scratch, 'probe')
-    mkdirSync(probe, { recursive: true })
-    const reply = await first.run({
-      command: ['true'],
-      directory: { source: probe, target: '/build' },
-      cwd: '.',
-      env: BASE_ENVIRONMENT,
-      mounts: [],
-      limits: DEFAULT_LIMITS,
-      log: join(scratch, 'probe.log'),
-    })
-    if ('ended' in reply && reply.ended.status === 0) return { first, open, parallel }
-    await first.close()
-    throw new Error('failed' in reply ? reply.failed : reply.ended.tail)
-  } catch (error) {
-    shortcomings.push(`no sandbox with ${level}: ${(error as Error).message}`)
-    return undefined
-  }
-}
-
-function sandboxes(
+/** @param about what the level is that the pool was opened at */
+export function sandboxesOf(
   { first, open, parallel }: Pool,
   about: Pick<Sandboxes, 'level' | 'recorded' | 'shortcomings' | 'missing'>,
 ): Sandboxes {
@@ -199,11 +88,12 @@ function sandboxes(
     signal?.throwIfAborted()
     const owner = enforced ? spareUser(number)?.outside : undefined
     handOver(directory.source, owner)
-    const slot = (slots[number] ??= await open(number))
-    const abort = (): void => slot.kill()
-    signal?.addEventListener('abort', abort)
+    let reply: SlotReply
     try {
-      const reply = await slot.run({
+      const slot = (slots[number] ??= await open(number))
+      const kill = (): void => slot.kill()
+      signal?.addEventListener('abort', kill)
+      reply = await slot.run({
         command: request.command,
         directory,
         cwd,
@@ -213,21 +103,16 @@ function sandboxes(
         limits: { ...DEFAULT_LIMITS, ...limits },
         log,
       })
-      if ('failed' in reply) {
-        throw new PolderError('SANDBOX_FAILED', `${label}: the sandbox for its ${script} script: ${reply.failed}`)
-      }
-      return { ...reply.ended, log, findings: takeBack(directory.source, directory.target, owner !== undefined) }
+      signal?.removeEventListener('abort', kill)
     } catch (error) {
-      if (error instanceof PolderError) throw error
       // A slot that failed is not to be used again; the next build gets a new one.
+      await slots[number]?.close()
       slots[number] = undefined
-      await slot.close()
-      throw new PolderError('SANDBOX_FAILED', `${label}: the sandbox ended: ${(error as Error).message}`, {
-        cause: error,
-      })
-    } finally {
-      signal?.removeEventListener('abort', abort)
+      reply = { failed: (error as Error).message }
     }
+    const findings = takeBack(directory.source, directory.target, owner !== undefined)
+    if ('ended' in reply) return { ...reply.ended, log, findings }
+    throw new PolderError('SANDBOX_FAILED', `${label}: the sandbox for its ${script} script: ${reply.failed}`)
   }
 
   return {

@@ -44,6 +44,22 @@ export function seccompFilter(architecture: string = process.arch): Buffer | und
   return assemble(program)
 }
 
+/**
+ * Words in front of a command that is to run with the filter, where bubblewrap does not load it: Perl, which every
+ * Debian has, can make any system call. The process must not be able to gain privileges (`setpriv --no-new-privs`).
+ */
+export function filteredBy(filter: Buffer, perl: string): readonly string[] {
+  const machine = MACHINES.get(process.arch)
+  return [perl, '-e', LOAD_FILTER, filter.toString('hex'), String(machine?.calls.prctl)]
+}
+
+// prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, struct sock_fprog): how many instructions, and where they are.
+const LOAD_FILTER = `
+  my $filter = pack('H*', shift); my $prctl = 0 + shift;
+  my $program = pack('S x6 P', length($filter) / 8, $filter);
+  syscall($prctl, 22, 2, $program) == 0 or die "the filter of system calls: $!\\n";
+  exec { $ARGV[0] } @ARGV or die "$ARGV[0]: $!\\n";`
+
 /** Code, how many to skip if true and if false, and the operand: struct sock_filter of <linux/filter.h>. */
 type Instruction = readonly [code: number, ifTrue: number, ifFalse: number, operand: number]
 
@@ -70,6 +86,7 @@ const FAMILIES = [1, 2, 10, 16]
 
 interface Calls {
   readonly socket: number
+  readonly prctl: number
   /** clone and unshare, whose first argument has the flags. */
   readonly withFlags: readonly number[]
   readonly absent: readonly number[]
@@ -85,6 +102,7 @@ const MACHINES: ReadonlyMap<string, { readonly audit: number; readonly calls: Ca
       audit: 0xc000_003e,
       calls: {
         socket: 41,
+        prctl: 157,
         withFlags: [56, 272],
         absent: [435, 425, 426, 427],
         forbidden: [308, 248, 249, 250, 321, 298, 323],
@@ -97,6 +115,7 @@ const MACHINES: ReadonlyMap<string, { readonly audit: number; readonly calls: Ca
       audit: 0xc000_00b7,
       calls: {
         socket: 198,
+        prctl: 167,
         withFlags: [220, 97],
         absent: [435, 425, 426, 427],
         forbidden: [268, 217, 218, 219, 280, 241, 282],

@@ -3,7 +3,8 @@
 import { PolderError } from '@polder/spec'
 import { writeSync } from 'node:fs'
 
-import { openSandboxes, type BuildRequest } from '../../src/sandboxes.ts'
+import { openSandboxes } from '../../src/ladder.ts'
+import type { BuildRequest } from '../../src/sandboxes.ts'
 
 interface Job {
   readonly options: Parameters<typeof openSandboxes>[0]

@@ -29,6 +29,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   pivot_root: 'util-linux',
   ip: 'iproute2',
   nft: 'nftables',
+  perl: 'perl-base',
   mkfifo: 'coreutils',
 }
 const NOBODY = 65534
