@@ -103,6 +103,8 @@ export interface Joined {
   /** For `ServerOptions.metrics`. */
   readonly metrics: () => Promise<readonly MetricsSample[]>
   readonly ready: (server: { readonly url: string; readonly address: string; sample(): MetricsSample }) => void
+  /** Nothing keeps this process any more. */
+  readonly leave: () => void
 }
 
 /** Undefined in a process that {@link startWorkers} did not start. */
@@ -129,6 +131,9 @@ export function joinWorkers(): Joined | undefined {
         }
       })
       send({ polder: 'ready', url: server.url, address: server.address })
+    },
+    leave: () => {
+      process.disconnect?.()
     },
   }
 }

@@ -53,6 +53,7 @@ export async function indexServe(cwd: string, output: Output, flags: ServeFlags)
   const joined = joinWorkers()
   if (joined !== undefined) {
     await serve(store, read, { listen, ...baseUrl, metrics: joined.metrics }, flags, output, joined.ready)
+    joined.leave()
     return 0
   }
   // What is wrong with the locks is told once, and not by every worker.
