@@ -10,8 +10,6 @@ export interface Minimum {
   readonly reached: boolean
 }
 
-/** How often a core is looked for anew among its own literals, as long as that makes it smaller. */
-const TRIMS = 4
 /** How far a limit may be exceeded for a last model. */
 const SETTLING_SHARE = 0.1
 
@@ -41,12 +39,14 @@ export function minimise(sat: Sat, soft: SoftLiterals, limit: number, onModel: (
       continue
     }
     if (verdict === 'limit') {
-      if (settle(sat, limit)) onModel()
+      // The values last tried are tried first, so that the model keeps most of what was assumed.
       sat.retract([...soft.keys()])
+      if (sat.search(limit * (1 + SETTLING_SHARE)) === 'satisfiable') onModel()
       return { cost, reached: false }
     }
-    const core = trimmed(sat)
+    const { core } = sat
     if (core.length === 0) throw new Error('the clauses contradict each other')
+    sat.retract(core)
     const least = core.reduce((weight, literal) => Math.min(weight, soft.get(literal) as number), Infinity)
     cost += least
     sat.addClause(core.map((literal) => literal ^ 1))
@@ -93,41 +93,9 @@ export function surplusOf(sat: Sat, literals: readonly Literal[]): Literal[] {
   return surplus
 }
 
-/** A model that keeps most of what is assumed: cores are given up instead of paid for. */
-function settle(sat: Sat, limit: number): boolean {
-  const extended = limit * (1 + SETTLING_SHARE)
-  for (;;) {
-    const verdict = sat.search(extended)
-    if (verdict !== 'unsatisfiable') return verdict === 'satisfiable'
-    sat.retract(sat.core)
-  }
-}
-
 /** The heaviest weight below the last threshold, or half of it: few rounds even where all weights differ. */
 function nextThreshold(soft: SoftLiterals, last: number): number {
   let heaviest = 0
   for (const weight of soft.values()) if (weight < last && weight > heaviest) heaviest = weight
   return heaviest <= 1 ? heaviest : Math.ceil(heaviest / 2)
-}
-
-/**
- * The core just found, or a smaller one that mere propagation finds when the core's literals are assumed one by one,
- * the last one first. It is retracted; everything else stays assumed.
- */
-function trimmed(sat: Sat): readonly Literal[] {
-  let best: readonly Literal[] = sat.core
-  sat.retract(best)
-  for (let trims = 0; trims < TRIMS && best.length > 1; trims++) {
-    const order = best.toReversed()
-    const last = order.findIndex((literal) => {
-      sat.assume(literal)
-      return sat.isRefuted()
-    })
-    const found = last < 0 ? best : sat.core
-    sat.retract(found)
-    for (const literal of order.slice(last + 1)) if (!found.includes(literal)) sat.assume(literal)
-    if (found.length >= best.length) return found
-    best = found
-  }
-  return best
 }
