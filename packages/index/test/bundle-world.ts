@@ -28,7 +28,7 @@ export function temporaryStore(): Store {
   return openStore(join(temporaryDirectory(), 'home'))
 }
 
-export async function* chunks(...parts: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
+async function* chunks(...parts: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
   yield* parts
 }
 

@@ -6,8 +6,8 @@ import { digestInput, findRoot, gather, PINS_FILE, readAdditions, readConfig, se
 import { companions, filePath, redirections } from '@polder/index/files'
 import { parseLock, serializeLock } from '@polder/lock'
 import {
+  type AddedFile,
   type AddedPackage,
-  type Additions,
   compareText,
   hexDigest,
   type Integrity,
@@ -87,7 +87,7 @@ class Pins {
   readonly store: Store
   readonly output: Output
   readonly #packages: Record<PackageId, AddedPackage>
-  readonly #files: Record<string, Additions['files'][string]>
+  readonly #files: Record<string, AddedFile>
   /** By id, what the lock has from lockfiles. */
   readonly #locked: Readonly<Record<string, { readonly integrity: string }>>
 
@@ -121,7 +121,7 @@ class Pins {
     this.#packages[id] = entry
   }
 
-  addFile(url: string, entry: Additions['files'][string]): void {
+  addFile(url: string, entry: AddedFile): void {
     const before = this.#files[url]
     if (before !== undefined && before.integrity !== entry.integrity) {
       throw new PolderError('PIN_CONFLICT', `${url} is pinned to other bytes already, in ${PINS_FILE}`, {
