@@ -52,6 +52,7 @@ export async function realiseEnvironment(
         // Lets signals and the progress display have their turn.
         if (index % 16 === 15) await new Promise((resolve) => setImmediate(resolve))
       }
+      return transfer.copied > 0
     },
     { trees },
   )
