@@ -3,7 +3,8 @@ import { accessSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync }
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 
-import { openSandboxes, type Sandboxes } from '../packages/build/src/index.ts'
+import { openSandboxes } from '../packages/build/src/ladder.ts'
+import type { Sandboxes } from '../packages/build/src/sandboxes.ts'
 
 const runs = Number(process.argv[2] ?? 30)
 const directory = mkdtempSync(join(tmpdir(), 'polder-bench-sandbox-'))
@@ -48,7 +49,7 @@ async function row(name: string, without: readonly string[]): Promise<void> {
 }
 
 async function open(name: string, path: string): Promise<Sandboxes> {
-  return await openSandboxes({ scratch: join(directory, name), require: true, path })
+  return openSandboxes({ scratch: join(directory, name), require: true, path })
 }
 
 async function build(sandboxes: Sandboxes): Promise<number> {

@@ -116,7 +116,7 @@ export function startBuild(config: SlotConfig, build: SlotBuild): RunningBuild {
 }
 
 /** What a limit says, for people. */
-export function describeLimit(limit: Limit, limits: Limits): string {
+function describeLimit(limit: Limit, limits: Limits): string {
   const mib = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MiB`
   switch (limit) {
     case 'time':
@@ -232,7 +232,7 @@ function resourceLimits({ memoryBytes, processes, diskBytes }: Limits): readonly
 }
 
 async function exitOf(child: ChildProcess): Promise<readonly [number | null, NodeJS.Signals | null]> {
-  return await new Promise((resolve, reject) => {
+  return new Promise((resolve, reject) => {
     child.once('error', reject)
     child.once('exit', (code, signal) => resolve([code, signal]))
   })

@@ -100,7 +100,7 @@ async function tryLevel(
       ownUser: user !== undefined,
       indexPort: level === 'unenforced' ? 0 : INDEX_PORT,
     }
-    return await openSlot(config, user)
+    return openSlot(config, user)
   }
   try {
     const first = await open(0)

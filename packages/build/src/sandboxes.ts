@@ -129,7 +129,7 @@ export function sandboxesOf(
     },
     close: async () => {
       closed = true
-      await Promise.all(slots.map(async (slot) => await slot?.close()))
+      await Promise.all(slots.map(async (slot) => slot?.close()))
     },
   }
 }

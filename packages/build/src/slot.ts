@@ -52,7 +52,7 @@ export async function openSlot(config: SlotConfig, user: OwnUser | undefined): P
   child.stdin.on('error', () => undefined)
   const ended = endOf(child, told)
   const lines = linesOf(child)
-  const next = async (): Promise<string> => await Promise.race([lines(), ended])
+  const next = async (): Promise<string> => Promise.race([lines(), ended])
   const send = (message: SlotConfig | SlotRequest): void => void child.stdin.write(`${JSON.stringify(message)}\n`)
 
   try {
@@ -72,7 +72,7 @@ export async function openSlot(config: SlotConfig, user: OwnUser | undefined): P
         return JSON.parse(await next()) as SlotReply
       },
       kill: () => send({ kill: true }),
-      close: async () => await close(child),
+      close: async () => close(child),
     }
   } catch (error) {
     await close(child)

@@ -69,7 +69,7 @@ export async function startTcpSink(
       server.once('error', () => resolve(false))
       server.listen(port, host, () => resolve(true))
     })
-    if (bound) return { closeAll: () => void open.forEach((connection) => connection.destroy()) }
+    if (bound) return { closeAll: () => open.forEach((connection) => connection.destroy()) }
   }
   throw new Error(`the sink for connections cannot listen on port ${port}`)
 }

@@ -49,7 +49,7 @@ exec env -i ${variables.join(' ')} ${command.map(quote).join(' ')}
 }
 
 /** One word of a shell script. */
-export function quote(word: string): string {
+function quote(word: string): string {
   return `'${word.replaceAll("'", `'\\''`)}'`
 }
 

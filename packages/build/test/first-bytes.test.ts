@@ -1,6 +1,5 @@
-import { createServer } from 'node:net'
 import { once } from 'node:events'
-import type { AddressInfo } from 'node:net'
+import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { connect } from 'node:tls'
 import { expect, test } from 'vitest'
 
@@ -13,7 +12,7 @@ async function clientHello(servername: string): Promise<Buffer> {
   await once(server, 'listening')
   const client = connect({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', servername })
   client.on('error', () => undefined)
-  const [socket] = (await once(server, 'connection')) as [import('node:net').Socket]
+  const [socket] = (await once(server, 'connection')) as [Socket]
   const [bytes] = (await once(socket, 'data')) as [Buffer]
   socket.destroy()
   client.destroy()

@@ -8,15 +8,17 @@ import { directoryOf, needs, runBuilds, WAYS, withoutFor } from './support/sandb
 
 /** The processes whose command line has this in it, outside of all namespaces. */
 function processesWith(text: string): readonly number[] {
-  return readdirSync('/proc')
-    .map(Number)
-    .filter((pid) => {
-      try {
-        return pid > 0 && pid !== process.pid && readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(text)
-      } catch {
-        return false
-      }
-    })
+  const pids = readdirSync('/proc').map(Number)
+  return pids.filter((pid) => pid > 0 && pid !== process.pid && commandLine(pid).includes(text))
+}
+
+/** Empty for one that has ended, whether it has been waited for or not. */
+function commandLine(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1')
+  } catch {
+    return ''
+  }
 }
 
 async function until(condition: () => boolean): Promise<void> {
@@ -61,14 +63,14 @@ test.for(CASES)('nothing is left when polder of $user is $how, in $level', async
   }
   process.kill(polder, 'SIGKILL')
   await running
-  await until(() => processesWith(marker).length === 0 && tree.every((pid) => !existsSync(`/proc/${pid}/ns`)))
+  await until(() => processesWith(marker).length === 0 && tree.every((pid) => commandLine(pid) === ''))
   expect(execFileSync('cat', ['/proc/mounts'], { encoding: 'utf8' })).not.toContain(directory)
 })
 
 test('an aborted build ends, with all that it started', async (context) => {
   const user = process.geteuid?.() === 0 ? 'the superuser' : 'an ordinary user'
   needs(context, user)
-  const { openSandboxes } = await import('../src/index.ts')
+  const { openSandboxes } = await import('../src/ladder.ts')
   const directory = directoryOf(user)
   const source = join(directory, 'source')
   mkdirSync(source)

@@ -20,7 +20,7 @@ try {
   const sandboxes = await openSandboxes(job.options)
   const { level, recorded, shortcomings, missing, indexUrl } = sandboxes
   const results: unknown[] = []
-  const run = async (build: BuildRequest): Promise<unknown> => await sandboxes.run(build).catch(failure)
+  const run = async (build: BuildRequest): Promise<unknown> => sandboxes.run(build).catch(failure)
   try {
     if (job.atOnce === true) results.push(...(await Promise.all(job.builds.map(run))))
     else for (const build of job.builds) results.push(await run(build))
