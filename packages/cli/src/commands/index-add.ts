@@ -143,7 +143,8 @@ class Pins {
     this.#files[url] = entry
     const missing = companions(url, entry.for).filter((companion) => !Object.hasOwn(this.#files, companion))
     if (missing.length > 0) this.output.note(`polder: who asks for it will ask for ${missing.join(' and ')} too`)
-    if (redirections(url, entry.for).length === 0)
+    const expected = Object.entries(this.#files).some(([known, file]) => companions(known, file.for).includes(url))
+    if (!expected && redirections(url, entry.for).length === 0)
       this.output.note(
         `polder: it fits no tool that polder knows; --for says which one asks for it, or which variable leads there`,
       )
