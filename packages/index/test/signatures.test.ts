@@ -83,6 +83,16 @@ describe('keys', () => {
     expect(failures(sooner)).toEqual([
       `SIGNING_KEY_EXPIRED: tide@1.0.0 was published at 2020-01-01T00:00:00.000Z and is signed by ${key.listed.keyid}, which expired at ${expires}, needed by services/web`,
     ])
+    const prolonged = { ...key, listed: { ...key.listed, expires: '2030-01-01T00:00:00.000Z' } }
+    for (const [pin, listed] of [
+      [expired, prolonged],
+      [prolonged, expired],
+    ] as const) {
+      world.registry.signWith(key, [listed])
+      expect(failures(await world.sync([tide], { keys: pinned(pin) }))).toEqual([
+        expect.stringContaining(`which expired at ${expires}`),
+      ])
+    }
     world.registry.signWith(key)
     const later = await world.sync([tide], { keys: pinned(expired) })
     expect(failures(later)).toEqual([expect.stringContaining('SIGNING_KEY_EXPIRED: ')])
