@@ -6,7 +6,7 @@ interface Options {
   readonly pieces: readonly Piece[]
   readonly env: Readonly<Record<string, string>>
   readonly cwd: string
-  /** The slot has a user id to spare for the build, which changes to it (as root); else bubblewrap maps its own. */
+  /** The cell has a user id to spare for the build, which changes to it (as root); else bubblewrap maps its own. */
   readonly ownUser: boolean
   /** The descriptor with the filter of system calls. */
   readonly seccomp: number | undefined

@@ -10,7 +10,7 @@ import { BASE_ENVIRONMENT, buildFileSystem, IN_MEMORY, USER } from './file-syste
 import { limitInOutput, watchLimits, type Limit, type Limits, type Peak } from './limits.ts'
 import { openLog } from './log.ts'
 import { listProcesses, type ProcessState } from './processes.ts'
-import type { SlotBuild, SlotConfig } from './protocol.ts'
+import type { CellBuild, CellConfig } from './protocol.ts'
 import { filteredBy, seccompFilter } from './seccomp.ts'
 import { unshareScript } from './unshare.ts'
 
@@ -32,10 +32,10 @@ export interface RunningBuild {
 }
 
 /**
- * Starts one build in the namespaces of this slot.
+ * Starts one build in the namespaces of this cell.
  * @throws Error if what it is to see is not there
  */
-export function startBuild(config: SlotConfig, build: SlotBuild): RunningBuild {
+export function startBuild(config: CellConfig, build: CellBuild): RunningBuild {
   const began = performance.now()
   const marker = `began ${randomBytes(16).toString('hex')}\n`
   const log = openLog(build.log, build.limits.outputBytes)
@@ -132,7 +132,7 @@ function describeLimit(limit: Limit, limits: Limits): string {
   }
 }
 
-function confinedProcess(config: SlotConfig, build: SlotBuild, marker: string, output: number): ChildProcess {
+function confinedProcess(config: CellConfig, build: CellBuild, marker: string, output: number): ChildProcess {
   const { level, programs, scratch, etc, ownUser } = config
   const begin = marker.trimEnd()
   const limited = [programs.prlimit ?? 'prlimit', ...resourceLimits(build.limits), '--']
@@ -201,7 +201,7 @@ function confinedProcess(config: SlotConfig, build: SlotBuild, marker: string, o
 }
 
 /** Private directories are made on disk where there is no private file system. */
-function unconfined(env: SlotBuild['env'], scratch: string): Record<string, string> {
+function unconfined(env: CellBuild['env'], scratch: string): Record<string, string> {
   const fresh = (name: string): string => {
     const path = join(scratch, name)
     rmSync(path, { recursive: true, force: true })

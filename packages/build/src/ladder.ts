@@ -13,9 +13,9 @@ import {
   type ProgramName,
   type Programs,
 } from './programs.ts'
-import type { Level, SlotConfig } from './protocol.ts'
+import type { Level, CellConfig } from './protocol.ts'
 import { sandboxesOf, type Pool, type Sandboxes } from './sandboxes.ts'
-import { openSlot, spareUser, type Slot } from './slot.ts'
+import { openCell, spareUser, type Cell } from './cell.ts'
 
 interface Options {
   /** A directory for what the sandboxes need themselves; it can be deleted afterwards. */
@@ -90,17 +90,17 @@ async function tryLevel(
   etc: string,
   shortcomings: string[],
 ): Promise<Pool | undefined> {
-  const open = async (number: number): Promise<Slot> => {
+  const open = async (number: number): Promise<Cell> => {
     const user = level === 'unenforced' ? undefined : spareUser(number)
-    const config: SlotConfig = {
+    const config: CellConfig = {
       level,
       programs,
-      scratch: join(scratch, `slot-${number}`),
+      scratch: join(scratch, `cell-${number}`),
       etc,
       ownUser: user !== undefined,
       indexPort: level === 'unenforced' ? 0 : INDEX_PORT,
     }
-    return openSlot(config, user)
+    return openCell(config, user)
   }
   try {
     const first = await open(0)

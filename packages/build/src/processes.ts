@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 
 /**
- * What /proc tells of the processes of a build. The slot has a process namespace of its own, so that whatever is in
- * /proc and is not the slot belongs to the build.
+ * What /proc tells of the processes of a build. The cell has a process namespace of its own, so that whatever is in
+ * /proc and is not the cell belongs to the build.
  */
 export interface ProcessState {
   readonly pid: number
@@ -120,7 +120,7 @@ function commandLine(pid: number): string {
   return words.join(' ').replaceAll(/\s+/g, ' ').trim().slice(0, COMMAND_LENGTH)
 }
 
-/** A socket as the kernel lists it, in the namespace of the slot. */
+/** A socket as the kernel lists it, in the namespace of the cell. */
 export interface SocketEntry {
   readonly inode: string
   /** Where its owner connected to, before any redirect; undefined if it is connected to nothing. */

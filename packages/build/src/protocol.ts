@@ -6,23 +6,23 @@ import type { Programs } from './programs.ts'
 /** How much keeps a build in: the namespaces and the private root of either program, or nothing. */
 export type Level = 'bubblewrap' | 'unshare' | 'unenforced'
 
-// Between polder and the process that lives in the namespaces of a slot: one JSON document a line, requests on its
+// Between polder and the process that lives in the namespaces of a cell: one JSON document a line, requests on its
 // stdin and replies on its stdout. Its end of input ends it, and with it all that it started.
 
-/** The first line that a slot is sent. */
-export interface SlotConfig {
+/** The first line that a cell is sent. */
+export interface CellConfig {
   readonly level: Level
   readonly programs: Programs
-  /** Of this slot alone. */
+  /** Of this cell alone. */
   readonly scratch: string
   readonly etc: string
-  /** The user namespace of the slot has an id to spare for builds. */
+  /** The user namespace of the cell has an id to spare for builds. */
   readonly ownUser: boolean
   /** Where the index is listened for; 0 for any. */
   readonly indexPort: number
 }
 
-export interface SlotReady {
+export interface CellReady {
   readonly ready: true
   readonly indexPort: number
   /** Why only names are recorded. */
@@ -30,7 +30,7 @@ export interface SlotReady {
 }
 
 /** One build, with nothing left to decide. */
-export interface SlotBuild {
+export interface CellBuild {
   readonly command: readonly string[]
   readonly directory: Required<Mount>
   /** Relative to the directory. */
@@ -43,9 +43,9 @@ export interface SlotBuild {
 }
 
 /** What became of it; or why it did not even begin. */
-export type SlotReply = { readonly ended: SlotResult } | { readonly failed: string }
+export type CellReply = { readonly ended: CellResult } | { readonly failed: string }
 
-export interface SlotResult {
+export interface CellResult {
   /** The exit status; null if a signal ended it. */
   readonly status: number | null
   readonly signal: string | null
@@ -61,4 +61,4 @@ export interface SlotResult {
   readonly peak: Readonly<Peak>
 }
 
-export type SlotRequest = { readonly run: SlotBuild } | { readonly kill: true }
+export type CellRequest = { readonly run: CellBuild } | { readonly kill: true }

@@ -4,8 +4,8 @@ import { BASE_ENVIRONMENT, type Mount } from './file-system.ts'
 import { handOver, takeBack, type Finding } from './hand-over.ts'
 import { DEFAULT_LIMITS, type Limits } from './limits.ts'
 import type { MissingProgram } from './programs.ts'
-import type { Level, SlotReply, SlotResult } from './protocol.ts'
-import { spareUser, type Slot } from './slot.ts'
+import type { Level, CellReply, CellResult } from './protocol.ts'
+import { spareUser, type Cell } from './cell.ts'
 
 export interface BuildRequest {
   /** What is built, such as `bcrypt@6.0.0`. */
@@ -32,7 +32,7 @@ export interface BuildRequest {
   readonly signal?: AbortSignal
 }
 
-export interface BuildResult extends SlotResult {
+export interface BuildResult extends CellResult {
   readonly log: string
   /** What it left in its directory that must not be followed or published. */
   readonly findings: readonly Finding[]
@@ -60,8 +60,8 @@ export interface Sandboxes {
 
 /** The places for builds; those beyond the first are opened when they are needed. */
 export interface Pool {
-  readonly first: Slot
-  readonly open: (number: number) => Promise<Slot>
+  readonly first: Cell
+  readonly open: (number: number) => Promise<Cell>
   readonly parallel: number
 }
 
@@ -71,8 +71,8 @@ export function sandboxesOf(
   about: Pick<Sandboxes, 'level' | 'recorded' | 'shortcomings' | 'missing'>,
 ): Sandboxes {
   const enforced = about.level !== 'unenforced'
-  const slots: (Slot | undefined)[] = Array.from({ length: parallel }, (_, at) => (at === 0 ? first : undefined))
-  const free = slots.map((_, at) => at)
+  const cells: (Cell | undefined)[] = Array.from({ length: parallel }, (_, at) => (at === 0 ? first : undefined))
+  const free = cells.map((_, at) => at)
   const waiting: ((number: number) => void)[] = []
   let closed = false
 
@@ -88,12 +88,12 @@ export function sandboxesOf(
     signal?.throwIfAborted()
     const owner = enforced ? spareUser(number)?.outside : undefined
     handOver(directory.source, owner)
-    let reply: SlotReply
+    let reply: CellReply
     try {
-      const slot = (slots[number] ??= await open(number))
-      const kill = (): void => slot.kill()
+      const cell = (cells[number] ??= await open(number))
+      const kill = (): void => cell.kill()
       signal?.addEventListener('abort', kill)
-      reply = await slot.run({
+      reply = await cell.run({
         command: request.command,
         directory,
         cwd,
@@ -105,9 +105,9 @@ export function sandboxesOf(
       })
       signal?.removeEventListener('abort', kill)
     } catch (error) {
-      // A slot that failed is not to be used again; the next build gets a new one.
-      await slots[number]?.close()
-      slots[number] = undefined
+      // A cell that failed is not to be used again; the next build gets a new one.
+      await cells[number]?.close()
+      cells[number] = undefined
       reply = { failed: (error as Error).message }
     }
     const findings = takeBack(directory.source, directory.target, owner !== undefined)
@@ -129,7 +129,7 @@ export function sandboxesOf(
     },
     close: async () => {
       closed = true
-      await Promise.all(slots.map(async (slot) => slot?.close()))
+      await Promise.all(cells.map(async (cell) => cell?.close()))
     },
   }
 }

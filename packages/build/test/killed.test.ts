@@ -57,9 +57,9 @@ test.for(CASES)('nothing is left when polder of $user is $how, in $level', async
   const tree = descendants(polder)
   expect(tree.length).toBeGreaterThan(4)
   if (stopped) {
-    const slots = tree.filter((pid) => processesWith('slot-process').includes(pid))
-    expect(slots).not.toEqual([])
-    for (const pid of slots) process.kill(pid, 'SIGSTOP')
+    const cells = tree.filter((pid) => processesWith('cell-process').includes(pid))
+    expect(cells).not.toEqual([])
+    for (const pid of cells) process.kill(pid, 'SIGSTOP')
   }
   process.kill(polder, 'SIGKILL')
   await running

@@ -201,7 +201,7 @@ test('a build that is not confined has a fresh HOME, its limits, and the index, 
   ])
   expect(outcome).toMatchObject({ level: 'unenforced', recorded: 'nothing' })
   expect(outcome.indexUrl).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/$/)
-  const scratch = join(directory, 'scratch/slot-0')
+  const scratch = join(directory, 'scratch/cell-0')
   expect(outcome.results[0]).toMatchObject({ signal: 'SIGKILL', limit: 'time' })
   expect(outcome.results[0]?.tail).toContain(`${scratch}/home ${scratch}/tmp undefined\n`)
 })

@@ -76,7 +76,7 @@ await attempt('the processes outside', () => {
   const seen = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
   const strange = seen.filter((pid) => {
     const line = readFileSync(`/proc/${pid}/cmdline`, 'latin1')
-    return line.includes('slot-process') || line.includes('sandbox-process')
+    return line.includes('cell-process') || line.includes('sandbox-process')
   })
   return strange.length
 })

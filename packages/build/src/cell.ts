@@ -3,15 +3,15 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
-import type { SlotBuild, SlotConfig, SlotReady, SlotReply, SlotRequest } from './protocol.ts'
+import type { CellBuild, CellConfig, CellReady, CellReply, CellRequest } from './protocol.ts'
 
 /** Namespaces with a process of ours in them, for one build at a time. */
-export interface Slot {
+export interface Cell {
   readonly indexPort: number
   /** Why only names are recorded; undefined if addresses are, too. */
   readonly incomplete: string | undefined
-  /** Rejects if the slot cannot go on. */
-  readonly run: (build: SlotBuild) => Promise<SlotReply>
+  /** Rejects if the cell cannot go on. */
+  readonly run: (build: CellBuild) => Promise<CellReply>
   /** Ends the build that is running. */
   readonly kill: () => void
   /** Resolves when nothing of it is left. */
@@ -25,15 +25,15 @@ export interface OwnUser {
 
 // Which file it is depends on whether we run from source or from the bundle, where it is an entry of its own.
 const PROCESS = fileURLToPath(
-  new URL(import.meta.url.endsWith('.ts') ? './slot-process.ts' : './slot-process.mjs', import.meta.url),
+  new URL(import.meta.url.endsWith('.ts') ? './cell-process.ts' : './cell-process.mjs', import.meta.url),
 )
 
-// The shell waits until its user ids mean something, and only then becomes the process of the slot: a program that
+// The shell waits until its user ids mean something, and only then becomes the process of the cell: a program that
 // starts as nobody has no capabilities, not even in its own namespace.
 const WAIT = 'echo; read _ && exec "$@"'
 
-/** @throws Error with what the system said, if there can be no such slot here */
-export async function openSlot(config: SlotConfig, user: OwnUser | undefined): Promise<Slot> {
+/** @throws Error with what the system said, if there can be no such cell here */
+export async function openCell(config: CellConfig, user: OwnUser | undefined): Promise<Cell> {
   rmSync(config.scratch, { recursive: true, force: true })
   mkdirSync(config.scratch, { recursive: true, mode: 0o700 })
   const { programs } = config
@@ -53,7 +53,7 @@ export async function openSlot(config: SlotConfig, user: OwnUser | undefined): P
   const ended = endOf(child, told)
   const lines = linesOf(child)
   const next = async (): Promise<string> => Promise.race([lines(), ended])
-  const send = (message: SlotConfig | SlotRequest): void => void child.stdin.write(`${JSON.stringify(message)}\n`)
+  const send = (message: CellConfig | CellRequest): void => void child.stdin.write(`${JSON.stringify(message)}\n`)
 
   try {
     if (config.level !== 'unenforced' && user !== undefined) {
@@ -63,13 +63,13 @@ export async function openSlot(config: SlotConfig, user: OwnUser | undefined): P
       child.stdin.write('\n')
     }
     send(config)
-    const ready = JSON.parse(await next()) as SlotReady
+    const ready = JSON.parse(await next()) as CellReady
     return {
       indexPort: ready.indexPort,
       incomplete: ready.incomplete,
       run: async (build) => {
         send({ run: build })
-        return JSON.parse(await next()) as SlotReply
+        return JSON.parse(await next()) as CellReply
       },
       kill: () => send({ kill: true }),
       close: async () => close(child),
@@ -83,18 +83,18 @@ export async function openSlot(config: SlotConfig, user: OwnUser | undefined): P
 }
 
 /**
- * A user id that nobody has, for the builds of one slot. To the kernel, the superuser without any capability is still
+ * A user id that nobody has, for the builds of one cell. To the kernel, the superuser without any capability is still
  * who owns /proc and is exempt from the limit of processes; so its builds are somebody else.
- * @param slot counted from 0
+ * @param cell counted from 0
  * @returns undefined if we are not the superuser, or in a namespace that has no further ids
  */
-export function spareUser(slot: number): OwnUser | undefined {
+export function spareUser(cell: number): OwnUser | undefined {
   if (process.geteuid?.() !== 0) return undefined
   const ranges = ['uid_map', 'gid_map'].map((file) => lastRange(readFileSync(`/proc/self/${file}`, 'latin1')))
   const end = Math.min(...ranges.map(({ start, count }) => start + count))
   const start = Math.max(...ranges.map((range) => range.start))
   // Far from both ends: users of the machine come first, and some ranges end with `nobody`.
-  const outside = Math.min(end - 1000, 2_000_000_000) - slot
+  const outside = Math.min(end - 1000, 2_000_000_000) - cell
   return outside > start && outside > 1000 ? { outside } : undefined
 }
 

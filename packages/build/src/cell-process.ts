@@ -1,5 +1,5 @@
-// The process that lives in the namespaces of a slot: sets the network up, records, and starts the builds in it, one
-// at a time. Started by slot.ts.
+// The process that lives in the namespaces of a cell: sets the network up, records, and starts the builds in it, one
+// at a time. Started by cell.ts.
 import { execFileSync } from 'node:child_process'
 import { chmodSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,31 +8,31 @@ import { createInterface } from 'node:readline'
 import { startBuild, type RunningBuild } from './confined-build.ts'
 import { closeInherited } from './descriptors.ts'
 import { startIndexBridge, type IndexBridge } from './index-bridge.ts'
-import type { SlotBuild, SlotConfig, SlotReady, SlotReply, SlotRequest } from './protocol.ts'
+import type { CellBuild, CellConfig, CellReady, CellReply, CellRequest } from './protocol.ts'
 import { startRecorder, type Recorder } from './recorder.ts'
 
 closeInherited()
 
-const say = (message: SlotReady | SlotReply): void => {
+const say = (message: CellReady | CellReply): void => {
   process.stdout.write(`${JSON.stringify(message)}\n`)
 }
 
-interface Slot {
-  readonly config: SlotConfig
+interface Cell {
+  readonly config: CellConfig
   readonly bridge: IndexBridge
   readonly recorder: Recorder | undefined
 }
 
-let slot: Slot | undefined
+let cell: Cell | undefined
 let running: RunningBuild | undefined
 
 const lines = createInterface({ input: process.stdin })
 lines.on('line', (line) => {
-  if (slot === undefined) start(JSON.parse(line) as SlotConfig).catch(fail)
+  if (cell === undefined) start(JSON.parse(line) as CellConfig).catch(fail)
   else {
-    const request = JSON.parse(line) as SlotRequest
+    const request = JSON.parse(line) as CellRequest
     if ('kill' in request) running?.kill()
-    else run(slot, request.run).then(say, fail)
+    else run(cell, request.run).then(say, fail)
   }
 })
 // Polder has ended, or been killed: we are the first process of the namespace, and all others end with us.
@@ -41,19 +41,19 @@ lines.on('close', () => {
   process.exit()
 })
 
-async function start(config: SlotConfig): Promise<void> {
+async function start(config: CellConfig): Promise<void> {
   execFileSync(config.programs.mkfifo ?? 'mkfifo', [join(config.scratch, 'output')])
   chmodSync(join(config.scratch, 'output'), 0o666)
   const enforced = config.level !== 'unenforced'
   if (enforced && config.ownUser) writeFileSync('/proc/sys/user/max_user_namespaces', '0')
   const recorder = enforced ? await startRecorder(config.programs) : undefined
   const bridge = await startIndexBridge(config.indexPort)
-  slot = { config, bridge, recorder }
+  cell = { config, bridge, recorder }
   const incomplete = recorder?.incomplete
   say({ ready: true, indexPort: bridge.port, ...(incomplete === undefined ? {} : { incomplete }) })
 }
 
-async function run({ config, bridge, recorder }: Slot, build: SlotBuild): Promise<SlotReply> {
+async function run({ config, bridge, recorder }: Cell, build: CellBuild): Promise<CellReply> {
   recorder?.begin()
   bridge.lead(build.socket)
   try {
