@@ -27,6 +27,25 @@ export function minimise(sat: Sat, soft: SoftLiterals, limit: number, onModel: (
   const assume = (literal: Literal, weight: number): void => {
     if (weight >= threshold) sat.assume(literal)
   }
+  const pay = (core: readonly Literal[]): void => {
+    const least = core.reduce((weight, literal) => Math.min(weight, soft.get(literal) as number), Infinity)
+    cost += least
+    const broken = core.map((literal) => literal ^ 1)
+    sat.addClause(broken)
+    for (const literal of core) {
+      const rest = (soft.get(literal) as number) - least
+      if (rest === 0) soft.delete(literal)
+      else {
+        soft.set(literal, rest)
+        assume(literal, rest)
+      }
+    }
+    // One of the core is paid for; each further broken one costs the same again.
+    for (const surplus of surplusOf(sat, broken)) {
+      soft.set(surplus ^ 1, least)
+      assume(surplus ^ 1, least)
+    }
+  }
   soft.forEach((weight, literal) => assume(literal, weight))
   for (;;) {
     const verdict = sat.search(limit)
@@ -44,28 +63,9 @@ export function minimise(sat: Sat, soft: SoftLiterals, limit: number, onModel: (
       if (sat.search(limit * (1 + SETTLING_SHARE)) === 'satisfiable') onModel()
       return { cost, reached: false }
     }
-    const { core } = sat
-    if (core.length === 0) throw new Error('the clauses contradict each other')
-    sat.retract(core)
-    const least = core.reduce((weight, literal) => Math.min(weight, soft.get(literal) as number), Infinity)
-    cost += least
-    sat.addClause(core.map((literal) => literal ^ 1))
-    for (const literal of core) {
-      const rest = (soft.get(literal) as number) - least
-      if (rest === 0) soft.delete(literal)
-      else {
-        soft.set(literal, rest)
-        assume(literal, rest)
-      }
-    }
-    // One of the core is paid for; each further broken one costs the same again.
-    for (const surplus of surplusOf(
-      sat,
-      core.map((literal) => literal ^ 1),
-    )) {
-      soft.set(surplus ^ 1, least)
-      assume(surplus ^ 1, least)
-    }
+    if (sat.cores.length === 0) throw new Error('the clauses contradict each other')
+    sat.retract(sat.cores.flat())
+    sat.cores.forEach(pay)
   }
   sat.retract([...soft.keys()])
   for (const literal of soft.keys()) sat.addClause([literal])

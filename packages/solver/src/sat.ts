@@ -18,8 +18,11 @@ const RESTART_INTERVAL = 64
 export class Sat {
   /** After `satisfiable`: per variable 1 or 0. */
   model: Uint8Array = new Uint8Array(0)
-  /** After `unsatisfiable`: assumptions that cannot hold together; empty if the clauses contradict each other. */
-  core: Literal[] = []
+  /**
+   * After `unsatisfiable`: sets of assumptions that cannot hold together, without a common one; none if the clauses
+   * contradict each other.
+   */
+  cores: (readonly Literal[])[] = []
   /** Work done so far: clauses looked at. The same on every machine, so limits are set in it. */
   steps = 0
   variables = 0
@@ -119,7 +122,7 @@ export class Sat {
   }
 
   /**
-   * Whether the clauses can be satisfied while the assumptions stand. After `unsatisfiable` the `core` has to be
+   * Whether the clauses can be satisfied while the assumptions stand. After `unsatisfiable` the `cores` have to be
    * retracted, in part at least, before another answer is possible.
    * @param limit of `steps` in all, not for this call
    */
@@ -149,12 +152,6 @@ export class Sat {
     }
   }
 
-  /** True if the assumptions contradict each other in a way that needs no search; `core` is then set. */
-  isRefuted(): boolean {
-    this.#backtrack(1)
-    return !this.#stand()
-  }
-
   /** As `search`, with these assumptions and no others. */
   solve(assumptions: readonly Literal[], limit: number): Verdict {
     this.#backtrack(0)
@@ -164,17 +161,16 @@ export class Sat {
     return this.search(limit)
   }
 
-  /** Assigns all assumptions and what follows from them; false, and a core, if something is against that. */
+  /** Assigns all assumptions and what follows from them; false, and cores, if something is against that. */
   #stand(): boolean {
-    this.core = []
+    this.cores = []
     if (this.#waiting.length > 0) this.#backtrack(1)
+    if (this.#trail.starts.length > 1) return true
     while (this.#consistent) {
-      const conflict = this.#propagate()
-      if (conflict !== NO_CLAUSE) {
-        this.core = this.#assumptionsBehind(conflict + LITERALS, this.#clauses.end(conflict))
-        this.#consistent = this.core.length > 0
-        // What is retracted need not be what it watches.
-        for (let i = 0; i < 2; i++) this.#again.push(this.#clauses.arena[conflict + LITERALS + i] as Literal)
+      const conflicts: Clause[] = []
+      this.#propagate(conflicts)
+      if (conflicts.length > 0) {
+        this.#findCores(conflicts)
         return false
       }
       if (this.#trail.starts.length === 0) this.#trail.starts.push(this.#trail.length)
@@ -185,34 +181,41 @@ export class Sat {
       })
       this.#waiting = refuted < 0 ? [] : this.#waiting.slice(refuted)
       const [literal] = this.#waiting
-      if (literal !== undefined) {
-        const reason = this.#trail.reasons[literal >> 1] as Clause
-        const isFact = this.fixed(literal) !== 0
-        this.core = [
-          literal,
-          ...(isFact
-            ? []
-            : reason === NO_CLAUSE
-              ? [literal ^ 1]
-              : this.#assumptionsBehind(reason + LITERALS, this.#clauses.end(reason))),
-        ]
-        return false
-      }
+      if (literal === undefined) continue
+      this.cores = [[literal, ...this.#assumptionsAgainst(literal)]]
+      return false
     }
     return false
   }
 
-  /** Draws all conclusions from the trail; gives the clause that failed. */
-  #propagate(): Clause {
+  /** One for each conflict, but for those that share something with an earlier one. */
+  #findCores(conflicts: readonly Clause[]): void {
+    const variables: number[] = []
+    for (const conflict of conflicts) {
+      const core = this.#assumptionsBehind(conflict, variables)
+      if (core?.length === 0) this.#consistent = false
+      if (core !== undefined) this.cores.push(core)
+      // What is retracted need not be what it watches.
+      for (let i = 0; i < 2; i++) this.#again.push(this.#clauses.arena[conflict + LITERALS + i] as Literal)
+    }
+    for (const variable of variables) this.#seen[variable] = 0
+    if (!this.#consistent) this.cores = []
+  }
+
+  /**
+   * Draws all conclusions from the trail; gives the clause that failed.
+   * @param failed gets all that fail, and the conclusions from the others are drawn
+   */
+  #propagate(failed?: Clause[]): Clause {
     const { order } = this.#trail
     for (;;) {
       const literal = this.#again.at(-1)
       if (literal !== undefined) {
-        const conflict = this.#trail.value(literal) === -1 ? this.#visit(literal) : NO_CLAUSE
+        const conflict = this.#trail.value(literal) === -1 ? this.#visit(literal, failed) : NO_CLAUSE
         if (conflict !== NO_CLAUSE) return conflict
         this.#again.pop()
       } else if (this.#propagated < this.#trail.length) {
-        const conflict = this.#visit((order[this.#propagated] as Literal) ^ 1)
+        const conflict = this.#visit((order[this.#propagated] as Literal) ^ 1, failed)
         if (conflict !== NO_CLAUSE) return conflict
         this.#propagated++
       } else return NO_CLAUSE
@@ -220,7 +223,7 @@ export class Sat {
   }
 
   /** Looks at the clauses that watch a false literal. */
-  #visit(falsified: Literal): Clause {
+  #visit(falsified: Literal, failed: Clause[] | undefined): Clause {
     const { arena, heads } = this.#clauses
     const { values } = this.#trail
     let before = NO_CLAUSE
@@ -252,8 +255,9 @@ export class Sat {
           clause = next
           continue
         }
-        if (values[other] === -1) return clause
-        this.#trail.assign(other, clause)
+        if (values[other] === 0) this.#trail.assign(other, clause)
+        else if (failed === undefined) return clause
+        else failed.push(clause)
       }
       before = clause
       clause = next
@@ -331,30 +335,46 @@ export class Sat {
     if (this.#trail.starts.length > 0) this.#units.push(literal)
   }
 
-  /** The assumptions from which the literals at these places of the arena follow, or their negations. */
-  #assumptionsBehind(from: number, to: number): Literal[] {
+  /** The assumptions that make an assumption false. */
+  #assumptionsAgainst(literal: Literal): readonly Literal[] {
+    const reason = this.#trail.reasons[literal >> 1] as Clause
+    if (this.fixed(literal) !== 0) return []
+    if (reason === NO_CLAUSE) return [literal ^ 1]
+    const variables: number[] = []
+    const core = this.#assumptionsBehind(reason, variables) ?? []
+    for (const variable of variables) this.#seen[variable] = 0
+    return core
+  }
+
+  /**
+   * The assumptions from which the literals of a clause follow, or their negations.
+   * @param variables gets those on the way; what was on the way of another clause before makes it give up
+   */
+  #assumptionsBehind(clause: Clause, variables: number[]): Literal[] | undefined {
     const seen = this.#seen
     const { arena } = this.#clauses
     const { levels, reasons, values } = this.#trail
-    const core: Literal[] = []
-    const variables: number[] = []
-    const enter = (start: number, end: number): void => {
-      for (let i = start; i < end; i++) {
-        const variable = (arena[i] as Literal) >> 1
-        if (seen[variable] === 1 || levels[variable] === 0) continue
-        seen[variable] = 1
-        variables.push(variable)
+    let core: Literal[] | undefined = []
+    const first = variables.length
+    let next = first
+    for (let from = clause; core !== undefined; from = reasons[variables[next++] as number] as Clause) {
+      if (from === NO_CLAUSE) {
+        const variable = variables[next - 1] as number
+        core.push(values[2 * variable] === 1 ? 2 * variable : 2 * variable + 1)
+      } else {
+        const end = this.#clauses.end(from)
+        for (let i = from + LITERALS; i < end; i++) {
+          const variable = (arena[i] as Literal) >> 1
+          if (levels[variable] === 0 || seen[variable] === 1) continue
+          if (seen[variable] === 2) core = undefined
+          seen[variable] = 1
+          variables.push(variable)
+        }
       }
+      if (next === variables.length) break
     }
-    enter(from, to)
-    for (let next = 0; next < variables.length; next++) {
-      const variable = variables[next] as number
-      const reason = reasons[variable] as Clause
-      if (reason === NO_CLAUSE) core.push(values[2 * variable] === 1 ? 2 * variable : 2 * variable + 1)
-      else enter(reason + LITERALS, this.#clauses.end(reason))
-    }
-    for (const variable of variables) seen[variable] = 0
-    this.steps += variables.length
+    for (let i = first; i < variables.length; i++) seen[variables[i] as number] = 2
+    this.steps += variables.length - first
     return core
   }
 
