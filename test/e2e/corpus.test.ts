@@ -1,5 +1,6 @@
-import { existsSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { createHash } from 'node:crypto'
+import { existsSync, globSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 import { beforeAll, describe, expect, test } from 'vitest'
@@ -77,6 +78,28 @@ describeRepository('vuejs-core', (source) => {
       expect(violations).toEqual([])
       expect(baseline).toEqual([])
       expect({ packages, edges }).toEqual({ packages: 486, edges: 979 })
+      expect(JSON.parse(await polderDone(['verify', '--json'], { cwd, home }))).toMatchObject({ clean: true })
+    },
+  )
+})
+
+describeRepository('microservices-demo', (source) => {
+  const lockfiles = ['src/currencyservice', 'src/paymentservice'].map((path) => `${path}/package-lock.json`)
+
+  test.for(['linked', 'self-contained'])(
+    'every edge of its two services is satisfied where Node looks, and nothing is split that need not be (%s)',
+    { timeout: INSTALL },
+    async (layout) => {
+      const cwd = copyRepository(source)
+      const lock = await initAndLock(cwd)
+      expect(lock).toMatchObject({ services: 2, optimal: true })
+      // 25 names have more than one version in its lockfiles.
+      expect(Object.keys(lock.splits).length).toBeLessThanOrEqual(19)
+      expect(Object.values(lock.splits).filter(({ proven }) => !proven)).toEqual([])
+      const { violations, baseline, packages, edges } = await installAndWalk(cwd, layout, lockfiles)
+      expect(violations).toEqual([])
+      expect(baseline).toEqual([])
+      expect({ packages, edges }).toEqual({ packages: 271, edges: 591 })
       expect(JSON.parse(await polderDone(['verify', '--json'], { cwd, home }))).toMatchObject({ clean: true })
     },
   )
@@ -163,13 +186,76 @@ describeRepository('aks-store-demo', (source) => {
 
 // Hundreds of megabytes each: only where somebody asks for them.
 describe.skipIf(process.env['POLDER_CORPUS_ALL'] !== '1')('the large ones (only with POLDER_CORPUS_ALL=1)', () => {
-  for (const name of ['langfuse', 'experimenter']) {
-    describeRepository(name, (source) => {
-      test('is locked, and proven to be the fewest', { timeout: 15 * 60_000 }, async () => {
-        const lock = await initAndLock(copyRepository(source))
-        console.log(`${name}: ${lock.services} services, ${lock.names} names, ${Object.keys(lock.splits).length} split`)
-        expect(lock.optimal).toBe(true)
-      })
+  describeRepository('experimenter', (source) => {
+    test('is locked, and proven to be the fewest', { timeout: 15 * 60_000 }, async () => {
+      const lock = await initAndLock(copyRepository(source))
+      expect(lock).toMatchObject({ services: 5, optimal: true })
+      expect(Object.values(lock.splits).filter(({ proven }) => !proven)).toEqual([])
     })
-  }
+  })
+
+  describeRepository('langfuse', (source) => {
+    test(
+      'is locked without its patches, which the corpus lacks, and their absence is said',
+      { timeout: 15 * 60_000 },
+      async () => {
+        const cwd = copyRepository(source)
+        await polderDone(['init'], { cwd, home })
+        const { code, stdout, stderr } = await polder(['lock'], { cwd, home, upstream: true })
+        expect(code, stderr).toBe(0)
+        expect(stdout).toContain('(proven to be the fewest)')
+        expect(stderr.match(/^warning: patches\/.* does not exist: .*$/gm)).toHaveLength(3)
+        expect(await polder(['install'], { cwd, home })).toMatchObject({
+          code: 1,
+          stderr: expect.stringMatching(
+            /^polder: the patch patches\/.*\.patch of .*\(patch=[0-9a-f]{12}\) does not exist/,
+          ) as string,
+        })
+      },
+    )
+
+    test(
+      'with patches it is installed, verified, and its patched packages are patched',
+      { timeout: 15 * 60_000 },
+      async () => {
+        const cwd = copyRepository(source)
+        const patched = writePatches(cwd)
+        const lock = await initAndLock(cwd)
+        expect(lock).toMatchObject({ services: 9, optimal: true })
+        expect(Object.values(lock.splits).filter(({ proven }) => !proven)).toEqual([])
+        const { violations } = await installAndWalk(cwd, 'linked', ['pnpm-lock.yaml'])
+        expect(violations).toEqual([])
+        for (const id of patched) {
+          const name = id.slice(0, id.indexOf('@', 1))
+          const installed = [
+            ...globSync(`envs/*/{node_modules,variants/*/node_modules}/${name}/${PATCHED_FILE}`, { cwd: home }),
+          ]
+          expect(installed, name).not.toEqual([])
+        }
+        expect(JSON.parse(await polderDone(['verify', '--json'], { cwd, home }))).toMatchObject({ clean: true })
+      },
+    )
+  })
 })
+
+const PATCHED_FILE = 'patched-for-a-test.txt'
+
+/** Patches of our own where pnpm's lockfile has the hashes of those that the corpus lacks. */
+function writePatches(cwd: string): string[] {
+  const lockfile = join(cwd, 'pnpm-lock.yaml')
+  let text = readFileSync(lockfile, 'utf8')
+  const { patchedDependencies } = parse(readFileSync(join(cwd, 'pnpm-workspace.yaml'), 'utf8')) as {
+    patchedDependencies: Record<string, string>
+  }
+  const { patchedDependencies: hashes } = parse(text, { maxAliasCount: -1 }) as {
+    patchedDependencies: Record<string, string>
+  }
+  for (const [id, path] of Object.entries(patchedDependencies)) {
+    const patch = `diff --git a/${PATCHED_FILE} b/${PATCHED_FILE}\nnew file mode 100644\n--- /dev/null\n+++ b/${PATCHED_FILE}\n@@ -0,0 +1 @@\n+${id}\n`
+    mkdirSync(dirname(join(cwd, path)), { recursive: true })
+    writeFileSync(join(cwd, path), patch)
+    text = text.replaceAll(hashes[id] ?? 'nothing', createHash('sha256').update(patch).digest('hex'))
+  }
+  writeFileSync(lockfile, text)
+  return Object.keys(patchedDependencies)
+}

@@ -23,7 +23,9 @@ import { finish, polder, polderDone, scrubbedEnvironment, temporaryDirectory, TO
 import { startRegistry, type Registry, type ServedVersion } from '../support/registry.ts'
 
 const TIMEOUT = 60_000
-const YARN = fileURLToPath(new URL('../../packages/gather/node_modules/@yarnpkg/cli-dist/bin/yarn.js', import.meta.url))
+/** A development dependency of gather's. */
+const YARN_PACKAGE = ['@yarnpkg', 'cli-dist'].join('/')
+const YARN = fileURLToPath(new URL(`../../packages/gather/node_modules/${YARN_PACKAGE}/bin/yarn.js`, import.meta.url))
 
 let registry: Registry
 let tide: ServedVersion

@@ -153,4 +153,5 @@ function makeWritable(path: string): void {
 afterAll(() => {
   for (const path of made.splice(0)) rmSync(path, { recursive: true, force: true })
   madeHome = undefined
-})
+  // A store of thousands of packages takes long to remove from a busy disk.
+}, 600_000)

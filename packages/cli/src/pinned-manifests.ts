@@ -102,14 +102,16 @@ async function withPatches(
     if (pinned === undefined) continue
     all.set(id, pinned)
     if (patch === undefined || !existsSync(join(root, patch.path))) continue
-    const [{ readArchiveManifest }, { installScripts }] = await Promise.all([
+    const [{ archiveManifest, openArchive }, { applyPackagePatch }, { installScripts }] = await Promise.all([
       import('@polder/store/archive'),
+      import('@polder/store/patch'),
       import('@polder/spec/manifest'),
     ])
     const read = { path: patch.path, bytes: readFileSync(join(root, patch.path)) }
     try {
-      const archive = readArtifact(store, pinned.integrity, id)
-      const { manifest, hasBindingGyp } = await readArchiveManifest(archive, unpatchedId(id), read)
+      const label = unpatchedId(id)
+      const archive = await openArchive(readArtifact(store, pinned.integrity, id), label)
+      const { manifest, hasBindingGyp } = archiveManifest(applyPackagePatch(archive, read, label), label)
       all.set(id, { ...pinned, manifest, needsBuild: installScripts(manifest, hasBindingGyp).length > 0 })
     } catch (error) {
       if (!(error instanceof PolderError && error.code === 'PATCH_FAILED')) throw error

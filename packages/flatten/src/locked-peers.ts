@@ -1,7 +1,8 @@
 import type { Gathered, GatheredService, LockedEdge, Pin, Target } from '@polder/gather'
 import { compareText, type Manifest, type PackageId, sortKeys } from '@polder/spec'
 
-import type { PinnedManifest } from './compile.ts'
+/** What is needed of {@link PinnedManifest}. */
+type Manifests = ReadonlyMap<PackageId, { readonly manifest: Manifest }>
 
 /** The manifest with what its client adds to it (`packageExtensions`), which replaces nothing that is there. */
 export function extendedManifest(manifest: Manifest, extension: Pin['extension']): Manifest {
@@ -25,7 +26,7 @@ export function extendedManifest(manifest: Manifest, extension: Pin['extension']
  * lockfile resolved, gets an edge to all that its users provide, and what is out of its range there is the baseline, as
  * it is for every other client. Where nobody provides it, there is no edge: the flat root may show something or not.
  */
-export function withLockedPeers(gathered: Gathered, manifests: ReadonlyMap<PackageId, PinnedManifest>): Gathered {
+export function withLockedPeers(gathered: Gathered, manifests: Manifests): Gathered {
   const open = openPeers(gathered, manifests)
   if (open.size === 0) return gathered
   const found = new Map<PackageId, Map<string, Map<string, Target>>>()
@@ -89,10 +90,7 @@ function packagesOf(targets: readonly Target[]): PackageId[] {
 }
 
 /** By package, the peers that no lockfile resolved, of those that yarn locked. */
-function openPeers(
-  { pins }: Gathered,
-  manifests: ReadonlyMap<PackageId, PinnedManifest>,
-): ReadonlyMap<PackageId, readonly string[]> {
+function openPeers({ pins }: Gathered, manifests: Manifests): ReadonlyMap<PackageId, readonly string[]> {
   const open = new Map<PackageId, readonly string[]>()
   for (const pin of pins.values()) {
     const manifest = manifests.get(pin.id)?.manifest

@@ -5,7 +5,6 @@ import { gunzip, type ZlibOptions } from 'node:zlib'
 
 import { ArchivePaths, LIMITS, packagePath, staysInside } from './archive-paths.ts'
 import type { TarEntry } from './any-tar.ts'
-import type { Patch } from './patch.ts'
 import { readPlainTar } from './plain-tar.ts'
 import { refusal } from './refusal.ts'
 
@@ -73,13 +72,10 @@ export interface ArchiveManifest {
 /**
  * The manifest in a package's archive.
  * @param label the package, for messages
- * @param patch applied first
- * @throws PolderError `ARCHIVE_REFUSED`, `MANIFEST_INVALID`, `PATCH_FAILED`
+ * @throws PolderError `ARCHIVE_REFUSED`, `MANIFEST_INVALID`
  */
-export async function readArchiveManifest(bytes: Buffer, label: string, patch?: Patch): Promise<ArchiveManifest> {
-  const archive = await openArchive(bytes, label)
-  if (patch === undefined) return archiveManifest(archive, label)
-  return archiveManifest((await import('./patch.ts')).applyPackagePatch(archive, patch, label), label)
+export async function readArchiveManifest(bytes: Buffer, label: string): Promise<ArchiveManifest> {
+  return archiveManifest(await openArchive(bytes, label), label)
 }
 
 /** As {@link readArchiveManifest}, of an archive that has been read. */

@@ -7,7 +7,7 @@ import { PolderError } from '@polder/spec'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
-import { type Archive, readArchiveManifest } from '../src/archive.ts'
+import { type Archive, archiveManifest, openArchive } from '../src/archive.ts'
 import { hasTree, patchedTreeId, readTree, treeId, unpackTrees, verifyTree } from '../src/index.ts'
 import { applyPackagePatch } from '../src/patch.ts'
 import { tgz } from './support/tar-writer.ts'
@@ -324,7 +324,8 @@ describe('a patched tree', () => {
       'diff --git a/package.json b/package.json\n--- a/package.json\n+++ b/package.json\n@@ -1 +1 @@\n' +
         `-${entries[0]?.data ?? ''}+{"name":"foo","version":"1.0.0","scripts":{}}\n`,
     )
-    const found = await readArchiveManifest(tgz(entries), LABEL, { path: PATH, bytes: manifest })
+    const archive = applyPackagePatch(await openArchive(tgz(entries), LABEL), { path: PATH, bytes: manifest }, LABEL)
+    const found = archiveManifest(archive, LABEL)
     expect(Object.keys(found.manifest.scripts)).toEqual([])
   })
 })
