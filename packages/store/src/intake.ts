@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
 import type { Archive } from './archive.ts'
+import { syncDirectory } from './atomic-write.ts'
 import { treeId, treePath, type Store, type TreeId } from './content-path.ts'
 import { placeAll, syncFile, syncFileSystemMeanwhile, temporaryPath, type Publication } from './publish.ts'
 import { readArtifact } from './read.ts'
@@ -13,8 +14,11 @@ import { writeFailure } from './write-failure.ts'
 import { TREE_LIST, writeTree } from './write-tree.ts'
 
 /** A batch is published when it has so many bytes or is so old: what a killed process loses. */
-const BATCH_BYTES = 128 * 1024 * 1024
+const BATCH_BYTES = 256 * 1024 * 1024
 const BATCH_MS = 1000
+
+/** Up to so many directories it is as fast to fsync each as to start a command that does it for the whole file system. */
+const FEW = 16
 
 /**
  * What comes in while many artifacts are fetched. They are written to `tmp/`, made durable a batch at a time by one
@@ -51,6 +55,8 @@ export function openIntake(store: Store): Intake {
   const unpacked = new Set<TreeId>()
   let batch: Batch | undefined
   let publishing: Promise<void> = Promise.resolve()
+  /** Where artifacts got names that are not durable yet. */
+  const directories = new Set<string>()
 
   function current(): Batch {
     batch ??= newBatch(store, () => void publishBatch())
@@ -63,7 +69,7 @@ export function openIntake(store: Store): Intake {
     batch = undefined
     if (full === undefined) return publishing
     clearTimeout(full.timer)
-    publishing = publishing.then(() => publish(store, full)).finally(() => discard(full))
+    publishing = publishing.then(() => publish(store, full, directories)).finally(() => discard(full))
     publishing.catch(() => undefined)
     return publishing
   }
@@ -97,7 +103,14 @@ export function openIntake(store: Store): Intake {
       trees.push({ from: join(directory, id), to: treePath(store, id) })
     },
 
-    close: publishBatch,
+    async close() {
+      await publishBatch()
+      try {
+        if (directories.size <= FEW || !(await syncFileSystemMeanwhile(store))) directories.forEach(syncDirectory)
+      } catch (error) {
+        throw writeFailure(error, 'placing artifacts', store.home)
+      }
+    },
   }
 }
 
@@ -120,10 +133,10 @@ function newBatch(store: Store, onOld: () => void): Batch {
   }
 }
 
-async function publish(store: Store, { artifacts, trees }: Batch): Promise<void> {
+async function publish(store: Store, { artifacts, trees }: Batch, directories: Set<string>): Promise<void> {
   try {
     if (!(await syncFileSystemMeanwhile(store))) for (const { path } of artifacts) syncFile(path)
-    placeArtifacts(store, artifacts)
+    for (const directory of placeArtifacts(store, artifacts)) directories.add(directory)
     placeAll(store, trees, TREE_LIST)
   } catch (error) {
     throw writeFailure(error, 'placing artifacts', store.home)

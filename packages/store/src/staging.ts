@@ -1,5 +1,6 @@
 import { rmSync } from 'node:fs'
 
+import { syncDirectory } from './atomic-write.ts'
 import type { Store } from './content-path.ts'
 import { syncFile, syncFileSystem } from './publish.ts'
 import { type ArtifactExpectation, placeArtifacts, receiveArtifact, type StagedArtifact } from './write.ts'
@@ -28,7 +29,7 @@ export function publishStaged(store: Store, staged: readonly StagedArtifact[]): 
   if (staged.length === 0) return
   try {
     if (!syncFileSystem(store)) for (const { path } of staged) syncFile(path)
-    placeArtifacts(store, staged)
+    for (const directory of placeArtifacts(store, staged)) syncDirectory(directory)
   } catch (error) {
     throw writeFailure(error, 'placing artifacts', store.home)
   }

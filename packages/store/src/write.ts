@@ -33,7 +33,7 @@ export async function writeArtifact(
   const { staged } = await receiveArtifact(store, chunks, expectation)
   try {
     syncFile(staged.path)
-    placeArtifacts(store, [staged])
+    for (const directory of placeArtifacts(store, [staged])) syncDirectory(directory)
   } catch (error) {
     rmSync(staged.path, { force: true })
     throw writeFailure(error, `writing ${expectation.label}`, staged.path)
@@ -88,8 +88,11 @@ export async function receiveArtifact(
   }
 }
 
-/** Gives staged artifacts, which are on the disk, their names, durably. One that is there already is replaced by the same bytes. */
-export function placeArtifacts(store: Store, staged: readonly StagedArtifact[]): void {
+/**
+ * Gives staged artifacts, which are on the disk, their names. One that is there already is replaced by the same bytes.
+ * @returns the directories whose names are to be made durable
+ */
+export function placeArtifacts(store: Store, staged: readonly StagedArtifact[]): Set<string> {
   const directories = new Set<string>()
   for (const { path: from, integrity } of staged) {
     const path = artifactPath(store, integrity)
@@ -98,7 +101,7 @@ export function placeArtifacts(store: Store, staged: readonly StagedArtifact[]):
     directories.add(directory)
     renameSync(from, path)
   }
-  for (const directory of directories) syncDirectory(directory)
+  return directories
 }
 
 /** How much of an artifact is held in memory while it arrives; most are smaller, and are written in one go. */
