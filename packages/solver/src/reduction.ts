@@ -26,78 +26,57 @@ const ROUNDS = 5
 export function reduced(whole: Component): Reduction {
   const { slots, slotOf } = whole
   const count = whole.candidates.length
-  const isOpen = new Uint8Array(count).fill(1)
   const must = new Uint8Array(count)
-  let choices = whole.choices
+  const choices = whole.choices.slice()
+  const needs = whole.needs.slice()
   let roots = whole.roots
-  let needs = whole.needs
-  const membersOf = (id: number): readonly number[] => choices[id] as readonly number[]
-  const isMet = (id: number): boolean => membersOf(id).some((member) => must[member] === 1)
-  const implies = (known: readonly number[] | undefined, id: number): boolean =>
-    known?.some((other) => other === id || isSubset(membersOf(other), membersOf(id))) === true
-
+  let isOpen = new Uint8Array(count)
   for (let round = 0; round < ROUNDS; round++) {
     const forced = [...roots]
     for (const id of forced) {
-      const [only] = membersOf(id)
-      if (membersOf(id).length > 1 || must[only as number] === 1) continue
+      const [only, another] = choices[id] as readonly number[]
+      if (another !== undefined || must[only as number] === 1) continue
       must[only as number] = 1
       forced.push(...(needs[only as number] as readonly number[]))
     }
+    const isMet = Uint8Array.from(choices, (members) => (members.some((member) => must[member] === 1) ? 1 : 0))
     const rootsOf = smallest(
       whole,
       choices,
-      [...new Set(forced)].filter((id) => !isMet(id)),
+      [...new Set(forced)].filter((id) => isMet[id] === 0),
     )
     roots = rootsOf.flat()
 
-    const reached = new Uint8Array(count)
-    const seen = new Uint8Array(choices.length)
+    isOpen = new Uint8Array(count)
+    const isActive = new Uint8Array(choices.length)
     const queue = [...roots]
-    const containing: number[][] = Array.from(isOpen, () => [])
-    const kept: (readonly number[])[] = Array.from(isOpen, () => [])
     for (const id of queue) {
-      if (seen[id] === 1) continue
-      seen[id] = 1
-      for (const member of membersOf(id)) {
-        containing[member]?.push(id)
-        if (reached[member] === 1) continue
-        reached[member] = 1
-        const open = (needs[member] as readonly number[]).filter(
+      if (isActive[id] === 1) continue
+      isActive[id] = 1
+      for (const member of choices[id] as readonly number[]) {
+        if (isOpen[member] === 1) continue
+        isOpen[member] = 1
+        const own = (needs[member] as readonly number[]).filter(
           (need) =>
-            !isMet(need) &&
-            !membersOf(need).includes(member) &&
-            !implies(rootsOf[slotOf[membersOf(need)[0] as number] as number], need),
+            isMet[need] === 0 &&
+            !(choices[need] as readonly number[]).includes(member) &&
+            !implies(choices, rootsOf[slotOf[choices[need]?.[0] as number] as number] as readonly number[], need),
         )
-        kept[member] = open
-        queue.push(...open)
+        needs[member] = own
+        queue.push(...own)
       }
     }
-    needs = kept
-    isOpen.set(reached)
-    for (const ids of containing) ids.sort((a, b) => a - b)
-
-    let removed = 0
-    const isWorse = (a: number, b: number): boolean =>
-      isSubset(containing[a] as number[], containing[b] as number[]) &&
-      (kept[b] as readonly number[]).every((need) => implies(kept[a], need))
-    for (const { from, to } of slots) {
-      for (let a = from; a < to; a++) {
-        if (isOpen[a] !== 1) continue
-        for (let b = to - 1; b >= from; b--) {
-          if (b === a || isOpen[b] !== 1 || !isWorse(a, b)) continue
-          isOpen[a] = 0
-          removed++
-          break
-        }
-      }
-    }
-    if (removed === 0) break
-    choices = choices.map((members, id) =>
-      seen[id] === 1 ? members.filter((member) => isOpen[member] === 1) : members,
-    )
+    const isRemoved = dominated({ ...whole, choices, needs }, isOpen, isActive)
+    if (!isRemoved.includes(1)) break
+    choices.forEach((members, id) => {
+      if (isActive[id] === 1 && members.some((member) => isRemoved[member] === 1))
+        choices[id] = members.filter((member) => isRemoved[member] === 0)
+    })
+    isRemoved.forEach((bit, candidate) => {
+      if (bit === 1) isOpen[candidate] = 0
+    })
   }
-  const candidates = [...isOpen.keys()].filter((candidate) => isOpen[candidate] === 1)
+  const candidates = indicesOf(isOpen)
   return {
     component: partOf({ ...whole, choices }, candidates, {
       roots,
@@ -108,8 +87,63 @@ export function reduced(whole: Component): Reduction {
       },
     }),
     candidates,
-    must: [...must.keys()].filter((candidate) => must[candidate] === 1),
+    must: indicesOf(must),
   }
+}
+
+/** Per open candidate 1 if another one of its slot, which stays, is no worse for anybody. */
+function dominated({ slots, choices, needs }: Component, isOpen: Uint8Array, isActive: Uint8Array): Uint8Array {
+  // The active choices that a candidate is in, ascending: `within[starts[candidate]] … within[starts[candidate + 1] - 1]`.
+  const starts = new Int32Array(isOpen.length + 1)
+  choices.forEach((members, id) => {
+    if (isActive[id] === 1) for (const member of members) starts[member + 1] = (starts[member + 1] as number) + 1
+  })
+  for (let i = 1; i < starts.length; i++) starts[i] = (starts[i] as number) + (starts[i - 1] as number)
+  const within = new Int32Array(starts[isOpen.length] as number)
+  const filled = starts.slice()
+  choices.forEach((members, id) => {
+    if (isActive[id] !== 1) return
+    for (const member of members) {
+      within[filled[member] as number] = id
+      filled[member] = (filled[member] as number) + 1
+    }
+  })
+  const isInAllOf = (a: number, b: number): boolean => {
+    let at = starts[a] as number
+    const [end, otherEnd] = [starts[a + 1] as number, starts[b + 1] as number]
+    for (let i = starts[b] as number; at < end; i++, at++) {
+      while (i < otherEnd && (within[i] as number) < (within[at] as number)) i++
+      if (i === otherEnd || within[i] !== within[at]) return false
+    }
+    return true
+  }
+  const isRemoved = new Uint8Array(isOpen.length)
+  const stays = (candidate: number): boolean => isOpen[candidate] === 1 && isRemoved[candidate] === 0
+  for (const { from, to } of slots) {
+    for (let a = from; a < to; a++) {
+      for (let b = to - 1; b >= from && stays(a); b--) {
+        if (b === a || !stays(b) || !isInAllOf(a, b)) continue
+        if ((needs[b] as readonly number[]).every((need) => implies(choices, needs[a] as readonly number[], need)))
+          isRemoved[a] = 1
+      }
+    }
+  }
+  return isRemoved
+}
+
+/** True if whatever meets `known` meets the choice. */
+function implies(choices: Component['choices'], known: readonly number[], id: number): boolean {
+  return known.some(
+    (other) => other === id || isSubset(choices[other] as readonly number[], choices[id] as readonly number[]),
+  )
+}
+
+function indicesOf(bits: Uint8Array): number[] {
+  const indices: number[] = []
+  bits.forEach((bit, i) => {
+    if (bit === 1) indices.push(i)
+  })
+  return indices
 }
 
 /** Per slot those of the choices that no other one is part of. */
