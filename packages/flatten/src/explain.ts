@@ -1,6 +1,6 @@
 import type { InstanceId, LockedInstance, NpmLock } from '@polder/lock'
 import { requirementsOf } from '@polder/lock/requirements'
-import { compareText, type PackageId } from '@polder/spec'
+import { compareText, type PackageId, splitPackageId } from '@polder/spec'
 import { RangeCache } from '@polder/spec/semver-ranges'
 
 /** Why something is in the environment: an owner, what it asks for, and the shortest way to it. */
@@ -92,14 +92,22 @@ export function explainSplit(npm: NpmLock, name: string): SplitExplanation | und
   return { name, proven: split.proven, versions, remedies: remedies(name, versions) }
 }
 
-/** A version that only services ask for directly goes when they ask for what the others ask for. */
+/** A version that only services ask for directly goes when they ask for what the others ask for, with its patch. */
 function remedies(name: string, versions: readonly ExplainedVersion[]): string[] {
   return versions.flatMap(({ version, demands }) => {
     const services = [...new Set(demands.map(({ owner, path }) => (path.length === 1 ? owner : null)))]
-    const other = versions.find((candidate) => candidate.version !== version)?.demands[0]
+    const others = versions.filter((candidate) => candidate.version !== version)
+    const other = others[0]?.demands[0]
     if (services.length === 0 || services.length > 3 || services.includes(null) || other === undefined) return []
+    if (others.some((candidate) => unpatched(candidate.version) === unpatched(version)))
+      return [`patch ${name} ${unpatched(version)} for ${services.join(' and ')} as the others do, and ${version} goes`]
     return [`bump ${name} in ${services.join(' and ')} to ${other.range}, and ${version} goes`]
   })
+}
+
+/** `1.0.0(patch=…)` is 1.0.0. */
+function unpatched(version: string): string {
+  return splitPackageId(`-@${version}`).reference
 }
 
 function declaredRange(npm: NpmLock, id: PackageId, dependency: string): string {

@@ -2,6 +2,7 @@ import type { Gathered, Pin, Target } from '@polder/gather'
 import { type PackageId, patchedId, unpatchedId } from '@polder/spec'
 import { describe, expect, test } from 'vitest'
 
+import { explainSplit } from '../src/explain.ts'
 import { flatten } from '../src/flatten.ts'
 import { monorepo, type Monorepo, type PackageSpec, type ServiceSpec } from './support/monorepo.ts'
 
@@ -100,6 +101,10 @@ describe('a patched package', () => {
         },
       },
     })
+    expect(explainSplit(result.lock.npm, 'tide')?.remedies).toEqual([
+      'patch tide 1.0.0 for tools as the others do, and 1.0.0 goes',
+      'patch tide 1.0.0 for web as the others do, and 1.0.0(patch=aaaaaaaaaaaa) goes',
+    ])
     expect(result.lock.npm.packages[PATCHED]).toMatchObject({ patch: 'patches/a.patch', patchHash: HASHES.a })
     expect(result.lock.npm.instances[PATCHED as never]).toMatchObject({ package: PATCHED })
     expect(result.report.sharedPatches).toEqual([])
