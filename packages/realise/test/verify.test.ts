@@ -1,4 +1,5 @@
-import { chmodSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { discard } from '@polder/store'
+import { chmodSync, mkdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 
@@ -87,6 +88,21 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
     expect(found.every(({ kind }) => kind === 'missing')).toBe(true)
     expect(found.map(({ path }) => path)).toContain(join(checkout, 'services/office/node_modules/.bin/tool'))
   })
+})
+
+test('a link of the pool that leads elsewhere is named in each checkout that got it, and goes when the store discards', async () => {
+  const { checkout } = await installed('linked')
+  const pooled = join(world.store.home, 'links', '.polder%env%paper')
+  const before = readlinkSync(pooled)
+  rmSync(pooled)
+  symlinkSync('../elsewhere', pooled)
+  const other = await installed('linked')
+  expect(await other.verify()).toEqual([
+    { path: join(other.checkout, 'node_modules/paper'), kind: 'differs', package: null },
+  ])
+  expect(readlinkSync(join(checkout, 'node_modules/paper'))).toBe(before)
+  discard(world.store, [], undefined)
+  expect(await (await installed('linked')).verify()).toEqual([])
 })
 
 async function installed(
