@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 
 import { type Lock, parseLock } from '@polder/lock'
-import { PolderError } from '@polder/spec'
+import { type Integrity, PolderError } from '@polder/spec'
 import { installScripts } from '@polder/spec/manifest'
 import {
   discardStaged,
@@ -64,12 +64,11 @@ export async function importBundle(
 
 async function bring(store: Store, bundle: Bundle): Promise<ImportReport> {
   const { path, list } = bundle
-  const staged: StagedArtifact[] = []
+  const arrival = new Arrival(store, path)
   try {
     let lock: { readonly value: Lock; readonly text: string } | undefined
     let wanted: ReadonlyMap<string, Content> = new Map()
     let records: CarriedRecords = new Map()
-    const manifests: PinnedPackage[] = []
     for (const member of list.members) {
       await bundle.header(member)
       if (member.kind === 'lock') {
@@ -78,25 +77,18 @@ async function bring(store: Store, bundle: Bundle): Promise<ImportReport> {
         wanted = checkContents(bundle, lock.value)
       } else if (lock === undefined) throw bundleInvalid(path, 'its lock does not come first')
       else if (member.kind === 'releases') records = parseReleases(await bundle.text(member), lock.value, path)
-      else {
-        const label = wanted.get(member.path)?.names[0] ?? member.path
-        const artifact = await stage(store, bundle, member, label)
-        staged.push(artifact)
-        if (member.kind === 'artifact') manifests.push(await manifestOf(artifact, label, path))
-      }
+      else await arrival.take(member, bundle.body(member), wanted.get(member.path)?.names[0] ?? member.path)
     }
     await bundle.end()
     if (lock === undefined) throw bundleInvalid(path, 'it holds no lock')
-    const added = staged.filter(({ integrity }) => !hasArtifact(store, integrity)).length
-    publishStaged(store, staged.splice(0))
-    for (const manifest of manifests) writeManifest(store, manifest)
-    writeReleases(store, records)
+    const { added, artifacts } = await arrival.publish()
+    await writeReleases(store, records)
     return {
       lock: lock.value,
       lockText: lock.text,
       ...(list.services === undefined ? {} : { services: list.services }),
       ...(list.since === undefined ? {} : { since: list.since }),
-      artifacts: manifests.length,
+      artifacts,
       files: list.members.filter(({ kind }) => kind === 'file').length,
       releases: records.size,
       bytes: bundle.bytes,
@@ -106,7 +98,7 @@ async function bring(store: Store, bundle: Bundle): Promise<ImportReport> {
         .flatMap(({ names }) => names),
     }
   } finally {
-    discardStaged(staged)
+    await arrival.discard()
   }
 }
 
@@ -136,32 +128,98 @@ function checkContents({ path, list }: Bundle, lock: Lock): ReadonlyMap<string, 
   return wanted
 }
 
-async function stage(store: Store, bundle: Bundle, member: Member, label: string): Promise<StagedArtifact> {
-  try {
-    return await stageArtifact(store, bundle.body(member), {
-      expected: member.integrity,
-      maxBytes: member.bytes,
-      label,
-    })
-  } catch (error) {
-    if (!(error instanceof PolderError) || error.code !== 'INTEGRITY_MISMATCH') throw error
-    const { found, wanted } = error.details
-    throw bundleInvalid(bundle.path, `its member ${member.path} (${label}) is not what its list says`, {
-      spec: label,
-      cause: error,
-      ...(found === undefined ? {} : { found }),
-      ...(wanted === undefined ? {} : { wanted }),
-    })
+// Larger ones come alone, and are not held in memory while they come.
+const SMALL_BYTES = 1024 ** 2
+const AT_ONCE = 8
+
+/** Artifacts and files on their way: verified and in `tmp/`, where nobody sees them before all of them are there. */
+class Arrival {
+  readonly #store: Store
+  readonly #bundle: string
+  readonly #staged: StagedArtifact[] = []
+  readonly #manifests: PinnedPackage[] = []
+  readonly #running = new Set<Promise<void>>()
+
+  constructor(store: Store, bundle: string) {
+    this.#store = store
+    this.#bundle = bundle
+  }
+
+  /** Returns when the body was read, which is not when it was verified. */
+  async take(member: Member, body: AsyncIterable<Buffer>, label: string): Promise<void> {
+    if (member.bytes > SMALL_BYTES) {
+      const { path } = await this.#stage(member, body, label)
+      if (member.kind === 'artifact') await this.#describe(member.integrity, readFileSync(path), label)
+      return
+    }
+    const pieces: Buffer[] = []
+    for await (const piece of body) pieces.push(piece)
+    const bytes = Buffer.concat(pieces)
+    const work = (async () => {
+      await this.#stage(member, [bytes], label)
+      if (member.kind === 'artifact') await this.#describe(member.integrity, bytes, label)
+    })()
+    this.#running.add(work)
+    // The loop that waits hears of a failure, whichever it is.
+    work.then(
+      () => this.#running.delete(work),
+      () => undefined,
+    )
+    if (this.#running.size >= AT_ONCE) await Promise.race(this.#running)
+  }
+
+  async publish(): Promise<{ readonly added: number; readonly artifacts: number }> {
+    await Promise.all(this.#running)
+    const added = this.#staged.filter(({ integrity }) => !hasArtifact(this.#store, integrity)).length
+    publishStaged(this.#store, this.#staged.splice(0))
+    for (const manifest of this.#manifests) writeManifest(this.#store, manifest)
+    return { added, artifacts: this.#manifests.length }
+  }
+
+  /** Removes what was not published, when nothing is being written any more. */
+  async discard(): Promise<void> {
+    await Promise.allSettled(this.#running)
+    discardStaged(this.#staged)
+  }
+
+  async #stage(
+    { path, bytes, integrity }: Member,
+    body: AsyncIterable<Uint8Array> | readonly Uint8Array[],
+    label: string,
+  ): Promise<StagedArtifact> {
+    try {
+      const staged = await stageArtifact(this.#store, chunks(body), { expected: integrity, maxBytes: bytes, label })
+      this.#staged.push(staged)
+      return staged
+    } catch (error) {
+      if (!(error instanceof PolderError) || error.code !== 'INTEGRITY_MISMATCH') throw error
+      const { found, wanted } = error.details
+      throw bundleInvalid(this.#bundle, `its member ${path} (${label}) is not what its list says`, {
+        spec: label,
+        cause: error,
+        ...(found === undefined ? {} : { found }),
+        ...(wanted === undefined ? {} : { wanted }),
+      })
+    }
+  }
+
+  /** From the archive itself, which is thereby checked: what a bundle said of it would have to be checked by it. */
+  async #describe(integrity: Integrity, bytes: Buffer, label: string): Promise<void> {
+    try {
+      const { manifest, hasBindingGyp } = await readArchiveManifest(bytes, label)
+      this.#manifests.push({ integrity, manifest, needsBuild: installScripts(manifest, hasBindingGyp).length > 0 })
+    } catch (error) {
+      if (!(error instanceof PolderError)) throw error
+      throw new PolderError(error.code, `${this.#bundle} is refused: ${error.message}`, {
+        ...error.details,
+        path: this.#bundle,
+      })
+    }
   }
 }
 
-/** Read from the archive itself, which is thereby checked: what a bundle said of it would have to be checked by it. */
-async function manifestOf({ path, integrity }: StagedArtifact, label: string, file: string): Promise<PinnedPackage> {
-  try {
-    const { manifest, hasBindingGyp } = await readArchiveManifest(readFileSync(path), label)
-    return { integrity, manifest, needsBuild: installScripts(manifest, hasBindingGyp).length > 0 }
-  } catch (error) {
-    if (!(error instanceof PolderError)) throw error
-    throw new PolderError(error.code, `${file} is refused: ${error.message}`, { ...error.details, path: file })
-  }
+async function* chunks(
+  parts: AsyncIterable<Uint8Array> | readonly Uint8Array[],
+): AsyncGenerator<Uint8Array, void, undefined> {
+  yield* parts
 }

@@ -34,6 +34,7 @@ export class Bundle {
   readonly #file: FileHandle
   readonly #onProgress: BundleProgress | undefined
   #position: number
+  #ahead: Buffer = Buffer.alloc(0)
 
   private constructor(path: string, file: FileHandle, list: BundleList, onProgress: BundleProgress | undefined) {
     this.path = path
@@ -114,8 +115,15 @@ export class Bundle {
     if (padding.some((byte) => byte !== 0)) throw bundleInvalid(this.path, `${path} is not filled up with zeros`)
   }
 
+  /** Out of what was read ahead: most members are smaller than a read is worth. */
   async #take(bytes: number): Promise<Buffer> {
-    const piece = await readExactly(this.#file, this.#position, bytes, this.path)
+    if (this.#ahead.length < bytes) {
+      const missing = Math.min(Math.max(bytes, PIECE_BYTES), this.bytes - this.#position) - this.#ahead.length
+      const more = await readExactly(this.#file, this.#position + this.#ahead.length, missing, this.path)
+      this.#ahead = this.#ahead.length === 0 ? more : Buffer.concat([this.#ahead, more])
+    }
+    const piece = this.#ahead.subarray(0, bytes)
+    this.#ahead = this.#ahead.subarray(bytes)
     this.#position += bytes
     this.#onProgress?.({ done: this.#position, total: this.bytes })
     return piece

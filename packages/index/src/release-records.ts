@@ -1,10 +1,10 @@
 import type { Lock } from '@polder/lock'
 import { algorithmOf, compareText, type Integrity, type PackageId, sortKeys, unpatchedId } from '@polder/spec'
-import type { Store } from '@polder/store'
+import { type FileToWrite, type Store, writeFiles } from '@polder/store'
 import { z } from 'zod'
 
 import { bundleInvalid } from './bundle-format.ts'
-import { readAttestations, readRelease, type Release, writeAttestations, writeRelease } from './releases.ts'
+import { attestationsFile, readAttestations, readRelease, type Release, releaseFile } from './releases.ts'
 import { verifySignatures } from './signatures.ts'
 
 /**
@@ -108,13 +108,18 @@ export function parseReleases(text: Buffer, lock: Lock, file: string): CarriedRe
 /** Instead of a registry's address. */
 const CARRIED = 'a bundle'
 
-/** A record that the store has says more than one that was carried, and stays. */
-export function writeReleases(store: Store, records: CarriedRecords): void {
+/**
+ * Durable before it returns. A record that the store has says more than one that was carried, and stays.
+ * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
+ */
+export async function writeReleases(store: Store, records: CarriedRecords): Promise<void> {
+  const files: FileToWrite[] = []
   for (const [id, { release, attestations }] of records) {
-    if (readRelease(store, id) === undefined) writeRelease(store, id, { ...release, registry: CARRIED })
+    if (readRelease(store, id) === undefined) files.push(releaseFile(store, id, { ...release, registry: CARRIED }))
     if (attestations !== undefined && readAttestations(store, id) === undefined)
-      writeAttestations(store, id, attestations)
+      files.push(attestationsFile(store, id, attestations))
   }
+  await writeFiles(store, files)
 }
 
 const text = z.string().max(10_000)
