@@ -7,8 +7,6 @@ export interface Conditions {
   readonly ifModifiedSince: string | undefined
   readonly range: string | undefined
   readonly ifRange: string | undefined
-  /** What npm is resolving when it asks for a document: `registry:left-pad@^1.3.0`. */
-  readonly wanted: string | undefined
 }
 
 /**
@@ -24,7 +22,6 @@ export function readConditions(raw: readonly string[]): Conditions {
   let ifModifiedSince: string | undefined
   let range: string | undefined
   let ifRange: string | undefined
-  let wanted: string | undefined
   for (let at = 0; at + 1 < raw.length; at += 2) {
     const name = raw[at] ?? ''
     // Few headers have these lengths, so few are compared.
@@ -43,7 +40,6 @@ export function readConditions(raw: readonly string[]): Conditions {
         break
       case 13:
         if (is(name, 'if-none-match')) ifNoneMatch = raw[at + 1]
-        else if (is(name, 'pacote-pkg-id')) wanted = raw[at + 1]
         break
       case 15:
         if (is(name, 'accept-encoding')) acceptEncoding += raw[at + 1] ?? ''
@@ -53,7 +49,7 @@ export function readConditions(raw: readonly string[]): Conditions {
         break
     }
   }
-  return { host, accept, acceptEncoding, ifNoneMatch, ifModifiedSince, range, ifRange, wanted }
+  return { host, accept, acceptEncoding, ifNoneMatch, ifModifiedSince, range, ifRange }
 }
 
 function is(name: string, wanted: string): boolean {

@@ -81,16 +81,12 @@ export class PinnedIndex {
     const described: DescribedVersion[] = []
     for (const pin of view.versions.get(name)?.values() ?? [])
       described.push(await describeVersion(this.store, pin, this.#shasums))
-    const isServed = (wanted: string, range: string): boolean => this.serves(view, wanted, range)
-    return npmDocument(name, described, { origin, base, ranges: this.#ranges, isServed })
-  }
-
-  /** True if a version in this range is pinned; of what is no range (a tag) if any is. */
-  serves(view: View, name: string, range: string): boolean {
-    const versions = [...(view.versions.get(name)?.keys() ?? [])]
-    return this.#ranges.isRange(range)
-      ? versions.some((version) => this.#ranges.satisfies(version, range))
-      : versions.length > 0
+    const ranges = this.#ranges
+    const isServed = (wanted: string, range: string): boolean => {
+      const versions = [...(view.versions.get(wanted)?.keys() ?? [])]
+      return ranges.isRange(range) ? versions.some((version) => ranges.satisfies(version, range)) : versions.length > 0
+    }
+    return npmDocument(name, described, { origin, base, ranges, isServed })
   }
 }
 
@@ -133,7 +129,7 @@ export class Site {
     let document = this.#documents.get(path)
     if (document === undefined) {
       const make = (): Promise<NpmDocument> => this.index.document(view, name, this.baseUrl, this.#baseOf(view))
-      document = new ServedDocument(name, make, this.index.memory)
+      document = new ServedDocument(make, this.index.memory)
       this.#documents.set(path, document)
     }
     return document

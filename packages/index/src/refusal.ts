@@ -10,8 +10,6 @@ export interface Refusal {
   readonly userAgent?: string
   /** What the client was told to do, such as `install`. */
   readonly command?: string
-  /** What the client says that it needs: npm sends the requirement that it is resolving. */
-  readonly wanted?: string
   readonly referer?: string
   /** The socket on which it came: a path, or the address that is listened at. */
   readonly socket: string
@@ -34,7 +32,6 @@ export function refusalOf(
     asker,
     userAgent: header('user-agent'),
     command: header('npm-command'),
-    wanted: header('pacote-pkg-id')?.replace(/^registry:/, ''),
     referer: header('referer'),
   }
   return {

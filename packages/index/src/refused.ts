@@ -178,8 +178,8 @@ function add(pending: Map<string, RefusedEntry>, refusal: Refusal, at: string): 
 
 /** Everything but when and how often, in one order. */
 function keyOf(refusal: Refusal): string {
-  const { what, kind, asker, userAgent, command, wanted, referer, socket } = refusal
-  return JSON.stringify([what, kind, asker, userAgent, command, wanted, referer, socket])
+  const { what, kind, asker, userAgent, command, referer, socket } = refusal
+  return JSON.stringify([what, kind, asker, userAgent, command, referer, socket])
 }
 
 function lineOf(entry: RefusedEntry): string {

@@ -1,7 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 
-import { splitPackageId } from '@polder/spec'
-
 import { readConditions } from './conditions.ts'
 import { filePath } from './files.ts'
 import type { Counters, MetricsSample } from './metrics.ts'
@@ -10,7 +8,6 @@ import type { Site, View } from './pinned-index.ts'
 import { type Refusal, refusalOf } from './refusal.ts'
 import { parseTarget, type RequestTarget } from './request-target.ts'
 import { answerFailure, answerJson, type Exchange, failureOf } from './resource.ts'
-import { ServedDocument } from './served-document.ts'
 import { answerService, takesPost } from './service-routes.ts'
 
 /** What answering needs besides the request. */
@@ -39,10 +36,7 @@ export function createRouter(context: RouterContext): (request: IncomingMessage,
     if (hosts !== null && !hosts.has(conditions.host ?? '')) return refuseHost(exchange)
     const site = context.site()
     const known = request.method === 'GET' ? site.byUrl.get(request.url ?? '') : undefined
-    const answering =
-      known === undefined || (conditions.wanted !== undefined && known instanceof ServedDocument)
-        ? route(exchange, site, context)
-        : known.answer(exchange)
+    const answering = known === undefined ? route(exchange, site, context) : known.answer(exchange)
     answering?.catch((error: unknown) => {
       onError(error)
       answerFailure(exchange, 'other', failureOf(error))
@@ -111,7 +105,6 @@ async function answerDocument(
   const resource = site.document(view, name)
   if (resource === undefined) return refuse(exchange, view, name, version, context)
   if (version === undefined) {
-    if (exchange.conditions.wanted !== undefined) noticeUnmet(exchange, exchange.conditions.wanted, view, site, context)
     site.remember(exchange.request.url ?? '', view, `/${name}`, resource)
     return resource.answer(exchange)
   }
@@ -156,24 +149,6 @@ function refuse(
   const isItself = refusal.userAgent?.startsWith(`${name}/`) === true
   const headers = isItself ? {} : { 'npm-notice': printableAscii(reason) }
   answerFailure(exchange, 'refused', { status: 404, code: 'NOT_PINNED', reason, headers })
-}
-
-/**
- * npm says which requirement it asks for a document for. Whether a version meets it, it will see for itself, but not why
- * there is none: that is what the notice is for, and the record, which would not hear of it otherwise.
- */
-function noticeUnmet(
-  { request, response }: Exchange,
-  wanted: string,
-  view: View,
-  { index }: Site,
-  { asker, socket, onRefused }: RouterContext,
-): void {
-  const what = wanted.replace(/^registry:/, '')
-  const { name, reference } = splitPackageId(what)
-  if (!view.versions.has(name) || index.serves(view, name, reference)) return
-  onRefused(refusalOf(request, { what, kind: 'version' }, { asker, socket }))
-  response.setHeader('npm-notice', printableAscii(reasonOf(what, name, view)))
 }
 
 /** The versions that a message lists before it only counts them. */

@@ -14,11 +14,8 @@ export class ServedDocument implements Resource {
   readonly #full: Representation
   readonly #abbreviated: Representation
 
-  readonly name: string
-
   /** @param make the document, whenever its body is not in memory */
-  constructor(name: string, make: () => Promise<NpmDocument>, memory: BodyMemory) {
-    this.name = name
+  constructor(make: () => Promise<NpmDocument>, memory: BodyMemory) {
     this.#full = new Representation(
       'application/json',
       async () => {

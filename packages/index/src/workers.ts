@@ -13,8 +13,9 @@ type ToWorker =
 
 /** Whoever does not say in this time how it is doing is left out of the metrics. */
 const SAMPLE_MS = 1000
-/** A worker that ends sooner than this would only end again. */
-const SHORT_LIFE_MS = 5000
+/** More workers that end than this, in this time, and there is no use in starting others. */
+const MOST_DEATHS = 5
+const DEATHS_MS = 60_000
 
 export interface Workers {
   readonly url: string
@@ -35,21 +36,26 @@ export async function startWorkers(count: number): Promise<Workers> {
   let closing = false
   let fail: (error: Error) => void
   const failed = new Promise<Error>((resolve) => (fail = resolve))
+  const deaths: number[] = []
   const collecting = new Map<string, (sample: MetricsSample) => void>()
 
   const start = (): Promise<{ url: string; address: string }> =>
     new Promise((resolve) => {
       const worker = cluster.fork()
-      const started = Date.now()
+      let isReady = false
       worker.on('message', (message: ToPrimary) => {
-        if (message.polder === 'ready') resolve(message)
-        else if (message.polder === 'metrics') void collect(worker, message.request)
+        if (message.polder === 'ready') {
+          isReady = true
+          resolve(message)
+        } else if (message.polder === 'metrics') void collect(worker, message.request)
         else if (message.polder === 'sample') collecting.get(`${worker.id}/${message.request}`)?.(message.sample)
       })
-      worker.once('exit', (code) => {
+      worker.once('exit', (code, signal) => {
         if (closing) return
-        if (Date.now() - started < SHORT_LIFE_MS) fail(new Error(`a worker ended with exit code ${code}`))
-        else void start()
+        deaths.push(Date.now())
+        const recent = deaths.filter((at) => Date.now() - at < DEATHS_MS)
+        if (isReady && recent.length <= MOST_DEATHS) void start()
+        else fail(new Error(`workers of the index server end by themselves: ${signal || `exit code ${code}`}`))
       })
     })
 

@@ -18,10 +18,9 @@ export function indexRefused(output: Output, { clear }: { readonly clear: boolea
   return 0
 }
 
-function whoAsked({ asker, userAgent, command, wanted, referer, socket }: RefusedEntry): string {
+function whoAsked({ asker, userAgent, command, referer, socket }: RefusedEntry): string {
   const parts = [
     asker === undefined ? undefined : `for ${asker}`,
-    wanted === undefined ? undefined : `as ${wanted}`,
     command === undefined ? undefined : `by ${command}`,
     userAgent === undefined ? 'by an unnamed client' : `of ${userAgent}`,
     referer === undefined ? undefined : `from ${referer}`,
