@@ -28,10 +28,12 @@ export type NewAttempt = Omit<Attempt, 'count' | 'at'>
 
 // A build may try without end. What is kept of it is bounded: so many different ones, each of them small.
 const KEPT = 500
+// To find out whose an attempt is takes a look at all processes of the build.
+const LOOKED_AT = 5000
 
 /** What one build tried. Equal attempts are counted, and what is too many to keep is counted as well. */
 export interface AttemptList {
-  /** False once nothing new is kept: then it is not worth finding out more about an attempt. */
+  /** False once there were so many that it is not worth finding out more about another. */
   readonly hasRoom: () => boolean
   readonly add: (attempt: NewAttempt) => void
   /** In the order in which they were first seen. */
@@ -43,9 +45,11 @@ export interface AttemptList {
 export function attemptList(began: number = performance.now()): AttemptList {
   const kept = new Map<string, Attempt>()
   let dropped = 0
+  let seen = 0
   return {
-    hasRoom: () => kept.size < KEPT,
+    hasRoom: () => kept.size < KEPT && seen < LOOKED_AT,
     add: (attempt) => {
+      seen++
       const { first: _, ...identity } = attempt
       const key = JSON.stringify(identity)
       const before = kept.get(key)

@@ -1,18 +1,16 @@
-import { spawn, type ChildProcess } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, constants, openSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { constants as system } from 'node:os'
-import { join, posix } from 'node:path'
+import { join } from 'node:path'
 
-import { bubblewrapArguments } from './bubblewrap.ts'
-import { BASE_ENVIRONMENT, buildFileSystem, IN_MEMORY, USER } from './file-system.ts'
+import { confinedProcess } from './confined-process.ts'
+import { IN_MEMORY } from './file-system.ts'
 import { limitInOutput, watchLimits, type Limit, type Limits, type Peak } from './limits.ts'
 import { openLog } from './log.ts'
 import { listProcesses, type ProcessState } from './processes.ts'
 import type { CellBuild, CellConfig } from './protocol.ts'
-import { filteredBy, seccompFilter } from './seccomp.ts'
-import { unshareScript } from './unshare.ts'
 
 /** A build that has ended; `began` is false if its command was not reached, and then the tail says why. */
 export interface EndedBuild {
@@ -45,7 +43,7 @@ export function startBuild(config: CellConfig, build: CellBuild): RunningBuild {
   const writer = openSync(output, constants.O_WRONLY)
   let child: ChildProcess
   try {
-    child = confinedProcess(config, build, marker, writer)
+    child = confinedProcess(config, build, marker.trimEnd(), writer)
   } catch (error) {
     closeSync(reader)
     log.close()
@@ -130,105 +128,6 @@ function describeLimit(limit: Limit, limits: Limits): string {
     case 'disk':
       return `${mib(limits.diskBytes)} on disk`
   }
-}
-
-function confinedProcess(config: CellConfig, build: CellBuild, marker: string, output: number): ChildProcess {
-  const { level, programs, scratch, etc, ownUser } = config
-  const begin = marker.trimEnd()
-  const limited = [programs.prlimit ?? 'prlimit', ...resourceLimits(build.limits), '--']
-  const stdio: ('ignore' | number)[] = ['ignore', output, output]
-  if (level === 'unenforced') {
-    const words = [...limited, '/bin/sh', '-c', 'echo "$0"; exec "$@"', begin, ...build.command]
-    if (programs.prlimit === undefined) words.splice(0, limited.length)
-    // A session of its own: no terminal, and a signal to the whole of polder's group does not end it half-way.
-    const cwd = join(build.directory.source, build.cwd)
-    return spawn(words[0] ?? '', words.slice(1), { env: unconfined(build.env, scratch), cwd, stdio, detached: true })
-  }
-  const cwd = posix.join(build.directory.target, build.cwd)
-  const pieces = buildFileSystem(etc, build.directory, build.mounts, build.limits)
-  const drop = ['--inh-caps=-all', '--ambient-caps=-all', '--bounding-set=-all', '--no-new-privs', '--']
-  const setpriv = programs.setpriv ?? 'setpriv'
-  const becomeUser = [setpriv, `--reuid=${USER.id}`, `--regid=${USER.id}`, '--clear-groups', ...drop]
-  if (level === 'bubblewrap') {
-    const filter = seccompFilter()
-    const options = join(scratch, 'options')
-    const filterFile = join(scratch, 'seccomp')
-    if (filter !== undefined && !existsSync(filterFile)) writeFileSync(filterFile, filter)
-    const seccomp = filter === undefined ? undefined : 4
-    writeFileSync(options, bubblewrapArguments({ pieces, env: build.env, cwd, ownUser, seccomp }), { mode: 0o600 })
-    const descriptors = [openSync(options, 'r'), ...(filter === undefined ? [] : [openSync(filterFile, 'r')])]
-    const inside = [...limited, '/bin/sh', '-c', 'echo "$0"; exec "$@"', begin, ...build.command]
-    try {
-      return spawn(programs.bwrap ?? 'bwrap', ['--args', '3', '--', ...(ownUser ? becomeUser : []), ...inside], {
-        env: {},
-        cwd: '/',
-        stdio: [...stdio, ...descriptors],
-        detached: true,
-      })
-    } finally {
-      for (const descriptor of descriptors) closeSync(descriptor)
-    }
-  }
-  const filter = seccompFilter()
-  const filtered = filter === undefined || programs.perl === undefined ? [] : filteredBy(filter, programs.perl)
-  // The shell stays as the first process of the namespace: another program would not take care of orphans.
-  const inside = [...filtered, ...limited, '/bin/sh', '-c', 'echo "$0"; "$@"; exit $?', begin, ...build.command]
-  const unshare = programs.unshare ?? 'unshare'
-  const change = ownUser
-    ? becomeUser
-    : [unshare, '--user', `--map-user=${USER.id}`, `--map-group=${USER.id}`, '--keep-caps', '--', setpriv, ...drop]
-  const root = join(scratch, 'root')
-  const script = join(scratch, 'enter.sh')
-  mkdirSync(root, { recursive: true })
-  const { mount = 'mount', pivot_root: pivotRoot = 'pivot_root' } = programs
-  const text = unshareScript({
-    pieces,
-    root,
-    programs: { mount, pivotRoot },
-    cwd,
-    command: [...change, ...inside],
-    env: build.env,
-    ownNamespace: !ownUser,
-  })
-  writeFileSync(script, text, { mode: 0o600 })
-  const namespaces = ['--mount', '--pid', '--ipc', '--uts', '--fork', '--kill-child']
-  return spawn(unshare, [...(ownUser ? [] : ['--user', '--map-root-user']), ...namespaces, '--', '/bin/sh', script], {
-    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
-    cwd: '/',
-    stdio,
-    detached: true,
-  })
-}
-
-/** Private directories are made on disk where there is no private file system. */
-function unconfined(env: CellBuild['env'], scratch: string): Record<string, string> {
-  const fresh = (name: string): string => {
-    const path = join(scratch, name)
-    rmSync(path, { recursive: true, force: true })
-    mkdirSync(path)
-    return path
-  }
-  const own = { HOME: fresh('home'), TMPDIR: fresh('tmp') }
-  const given = Object.entries(env).filter(([name, value]) => BASE_ENVIRONMENT[name] !== value)
-  return { ...BASE_ENVIRONMENT, ...own, ...Object.fromEntries(given) }
-}
-
-/** What the kernel limits for each process, and never more than it allows us ourselves. */
-function resourceLimits({ memoryBytes, processes, diskBytes }: Limits): readonly string[] {
-  const allowed = readFileSync('/proc/self/limits', 'latin1')
-  const hard = (name: string): number => {
-    const value = new RegExp(`^${name} +\\S+ +(\\S+)`, 'm').exec(allowed)?.[1]
-    return value === undefined || value === 'unlimited' ? Number.POSITIVE_INFINITY : Number(value)
-  }
-  return [
-    '--core=0',
-    `--fsize=${Math.min(diskBytes, hard('Max file size'))}`,
-    // Counted are the processes and threads of the build alone, as its user has no others in its namespace. A build that
-    // meets this limit has gone over the one that ends it, but cannot take the machine with it before that is seen.
-    `--nproc=${Math.min(Math.ceil(processes * 1.25) + 32, hard('Max processes'))}`,
-    // What a process may write to in memory, used or not: programs reserve far more than they use.
-    `--data=${Math.min(memoryBytes * 2 + 2 ** 30, hard('Max data size'))}`,
-  ]
 }
 
 async function exitOf(child: ChildProcess): Promise<readonly [number | null, NodeJS.Signals | null]> {

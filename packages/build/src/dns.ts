@@ -84,6 +84,8 @@ export async function startNameServer(addresses: InventedAddresses, asked: Asked
       if (bytes !== undefined) socket.send(bytes, from.port, from.address)
     })
     await bound(socket, host)
+    // A reply that nobody waits for any more.
+    socket.on('error', () => undefined)
   }
   const tcp = createServer((connection) => {
     let message = Buffer.alloc(0)
@@ -100,6 +102,7 @@ export async function startNameServer(addresses: InventedAddresses, asked: Asked
       connection.end(Buffer.concat([length, bytesOfReply]))
     })
   })
+  tcp.maxConnections = 64
   await new Promise<void>((resolve, reject) => {
     tcp.once('error', reject)
     tcp.listen(53, '127.0.0.1', resolve)

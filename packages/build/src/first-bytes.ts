@@ -32,6 +32,8 @@ export function isTlsHandshake(bytes: Buffer): boolean {
 /** How many bytes have to be there before `describeFirstBytes` can say all it is able to. */
 export function wantedBytes(bytes: Buffer): number {
   if (isTlsHandshake(bytes)) return bytes.length < 5 ? 5 : 5 + bytes.readUInt16BE(3)
+  // A request that has only begun.
+  if (/^[A-Z]{3,10} /.test(bytes.toString('latin1', 0, 12)) && !bytes.includes('\r\n\r\n')) return bytes.length + 1
   return 1
 }
 

@@ -27,6 +27,8 @@ export async function startIndexBridge(port: number): Promise<IndexBridge> {
     }
     inner.pipe(outer).pipe(inner)
   })
+  // A build is not to use up our descriptors.
+  server.maxConnections = 512
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(port, '127.0.0.1', resolve)

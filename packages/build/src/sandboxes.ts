@@ -1,7 +1,7 @@
 import { PolderError } from '@polder/spec'
 
 import { BASE_ENVIRONMENT, type Mount } from './file-system.ts'
-import { handOver, takeBack, type Finding } from './hand-over.ts'
+import { handOver, takeBack } from './hand-over.ts'
 import { DEFAULT_LIMITS, type Limits } from './limits.ts'
 import type { MissingProgram } from './programs.ts'
 import type { Level, CellReply, CellResult } from './protocol.ts'
@@ -34,8 +34,6 @@ export interface BuildRequest {
 
 export interface BuildResult extends CellResult {
   readonly log: string
-  /** What it left in its directory that must not be followed or published. */
-  readonly findings: readonly Finding[]
 }
 
 export interface Sandboxes {
@@ -110,8 +108,8 @@ export function sandboxesOf(
       cells[number] = undefined
       reply = { failed: (error as Error).message }
     }
-    const findings = takeBack(directory.source, directory.target, owner !== undefined)
-    if ('ended' in reply) return { ...reply.ended, log, findings }
+    takeBack(directory.source, owner)
+    if ('ended' in reply) return { ...reply.ended, log }
     throw new PolderError('SANDBOX_FAILED', `${label}: the sandbox for its ${script} script: ${reply.failed}`)
   }
 

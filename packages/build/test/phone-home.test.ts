@@ -137,7 +137,6 @@ test.for(WAYS)('nothing that a build of $user tries gets out of $level', async (
   refused('writing here', undefined, null)
 
   const [result] = outcome.results
-  expect(result?.findings).toEqual([{ path: 'link-out', why: 'a link out of the directory' }])
   const attempts = result?.attempts ?? []
   const who = {
     command: expect.stringContaining('phone-home.mjs') as string,

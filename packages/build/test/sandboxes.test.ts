@@ -46,7 +46,10 @@ test.for(WAYS)('each build of $user reaches its own index, in $level', async ({ 
 test.for(WAYS)('a build of $user has nothing of polder’s environment, in $level', async ({ user, level }, context) => {
   needs(context, user)
   const environment = { SECRET_TOKEN: 'abc', NODE_OPTIONS: '--title=outside', LD_LIBRARY_PATH: '/outside' }
-  const build = { command: ['sh', '-c', 'env; hostname; pwd; id -u; umask'], env: { GIVEN: 'it\'s\n"given" $HOME' } }
+  const build = {
+    command: ['sh', '-c', 'env; hostname; pwd; id -u; umask'],
+    env: { GIVEN: 'it\'s\n"given" $HOME', LD_LIBRARY_PATH: '/given' },
+  }
   const { tail } = await runBuild({ user, without: withoutFor(level), environment }, build)
   const lines = tail.split('\n').filter((line) => !line.startsWith('PATH='))
   // The shell adds PWD.
@@ -60,6 +63,7 @@ test.for(WAYS)('a build of $user has nothing of polder’s environment, in $leve
       "GIVEN=it's",
       'HOME=/home/polder',
       'LANG=C.UTF-8',
+      'LD_LIBRARY_PATH=/given',
       'LOGNAME=polder',
       'SHELL=/bin/sh',
       'TERM=dumb',
@@ -79,12 +83,6 @@ test.for(WAYS)('what a build of $user makes belongs to that user, out of $level'
     ln "a b/file" twice; cp /bin/true set-id; chmod 6755 set-id; mkdir closed; echo x > closed/x; chmod 0 closed`
   const result = await runBuild({ user, directory, without: withoutFor(level) }, { command: ['sh', '-ec', script] })
   expect(result).toMatchObject({ status: 0, tail: 'polder\n' })
-  expect(result.findings).toEqual([
-    { path: 'a b/file', why: 'a hard link' },
-    { path: 'fifo', why: 'a device, fifo or socket' },
-    { path: 'outside', why: 'a link out of the directory' },
-    { path: 'twice', why: 'a hard link' },
-  ])
   const made = join(directory, 'build-0')
   expect(readFileSync(join(made, 'inside'), 'utf8')).toBe('built\n')
   expect(statSync(join(made, 'set-id')).mode & 0o7777).toBe(0o755)
