@@ -33,7 +33,7 @@ export async function bringAdditions(
 ): Promise<{ readonly fetched: number; readonly bytes: number }> {
   const { additions } = gathered
   if (additions === undefined) return { fetched: 0, bytes: 0 }
-  const { syncAdditions } = await import('@polder/index/additions')
+  const { syncAdditions } = await import('@polder/index/sync-additions')
   const { fetched, bytes, failures } = await syncAdditions(store, additions, {
     root: gathered.root,
     npm: offline ? null : npmConfigOf(gathered),

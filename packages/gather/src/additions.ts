@@ -111,7 +111,9 @@ export function serializeAdditions({ packages, files }: Additions): string {
 export function refuseConflicts({ packages }: Additions, pins: ReadonlyMap<PackageId, Pin>): void {
   for (const [id, { integrity: wanted }] of Object.entries(packages)) {
     const pin = pins.get(id as PackageId)
-    if (pin?.integrity == null || algorithmOf(pin.integrity) !== 'sha512' || pin.integrity === wanted) continue
+    if (pin === undefined || pin.integrity === null || pin.integrity === wanted) continue
+    // A weaker hash says nothing of whether it is another file.
+    if (algorithmOf(pin.integrity) !== 'sha512') continue
     throw new PolderError(
       'PIN_CONFLICT',
       `${id} has another hash in ${pin.lockfiles.join(' and ')} than in ${PINS_FILE}`,

@@ -7,8 +7,9 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 
 import { startRegistry, type Registry } from '../../../test/support/registry.ts'
 import { packTarball } from '../../../test/support/tarball.ts'
-import { addFile, type AdditionSources, addTarball, parseSha512, syncAdditions } from '../src/additions.ts'
+import { addFile, addTarball, parseSha512 } from '../src/additions.ts'
 import { readManifest } from '../src/manifests.ts'
+import { type AdditionSources, syncAdditions } from '../src/sync-additions.ts'
 import { put, tarball, temporaryDirectory, temporaryStore } from './bundle-world.ts'
 import { npmConfig } from './npm-config.ts'
 
