@@ -171,6 +171,10 @@ describe('diff', () => {
     `)
     expect(await json(`diff ${old} polder.lock`, own)).toMatchInlineSnapshot(`
       {
+        "additions": {
+          "added": [],
+          "removed": [],
+        },
         "integrity": [],
         "keys": [],
         "packages": [
