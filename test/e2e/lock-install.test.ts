@@ -68,6 +68,7 @@ describe('lock', () => {
         "optimal": true,
         "otherPolicies": {},
         "services": 3,
+        "sharedPatches": [],
         "splits": {
           "gamma": {
             "proven": true,
