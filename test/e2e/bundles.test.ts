@@ -28,6 +28,7 @@ describe('harbour, carried across an air gap', () => {
     source = copyExample('harbour')
     const home = emptyHome()
     await polderDone(['lock'], { cwd: source, home, upstream: true })
+    await polderDone(['index', 'sync'], { cwd: source, home, upstream: true })
     bundle = join(temporaryDirectory('bundle'), 'harbour.tar')
     await polderDone(['index', 'export', bundle], { cwd: source, home })
   })
@@ -39,7 +40,7 @@ describe('harbour, carried across an air gap', () => {
   test('a clone, the bundle and an empty store are all that install and every check need', async (context) => {
     const run = { cwd: copyExample('harbour'), home: emptyHome(), inside: inside(context) }
     expect(await polderDone(['index', 'import', bundle, '--write-lock'], run)).toMatch(
-      /verified: \d+ artifacts; \d+ were new\n {2}polder\.lock written\n$/,
+      /verified: \d+ artifacts, \d+ release records; \d+ were new\n {2}polder\.lock written\n$/,
     )
     expect(readFileSync(join(run.cwd, 'polder.lock'))).toEqual(readFileSync(join(source, 'polder.lock')))
     await polderDone(['install'], run)
@@ -52,6 +53,7 @@ describe('harbour, carried across an air gap', () => {
         .map((line) => JSON.parse(line) as unknown),
     ).toEqual(CHECKS)
     await polderDone(['verify'], run)
+    await polderDone(['index', 'verify'], run)
     const again = join(temporaryDirectory('bundle'), 'again.tar')
     await polderDone(['index', 'export', again], run)
     expect(sha256(again)).toBe(sha256(bundle))

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 
 import { type Lock, parseLock } from '@polder/lock'
@@ -19,7 +20,7 @@ import { bundleInvalid, contentPath, type Member } from './bundle-format.ts'
 import { Bundle, type BundleProgress } from './bundle-reader.ts'
 import { writeManifest } from './manifests.ts'
 import type { PinnedPackage } from './pin.ts'
-import { type CarriedRecords, parseReleases, writeReleases } from './release-records.ts'
+import { type CarriedRecords, checkShasums, parseReleases, writeReleases } from './release-records.ts'
 
 export interface ImportReport {
   readonly lock: Lock
@@ -81,7 +82,8 @@ async function bring(store: Store, bundle: Bundle): Promise<ImportReport> {
     }
     await bundle.end()
     if (lock === undefined) throw bundleInvalid(path, 'it holds no lock')
-    const { added, artifacts } = await arrival.publish()
+    checkShasums(records, lock.value, await arrival.sha1(), path)
+    const { added, artifacts } = arrival.publish()
     await writeReleases(store, records)
     return {
       lock: lock.value,
@@ -138,6 +140,7 @@ class Arrival {
   readonly #bundle: string
   readonly #staged: StagedArtifact[] = []
   readonly #manifests: PinnedPackage[] = []
+  readonly #sha1 = new Map<Integrity, string>()
   readonly #running = new Set<Promise<void>>()
 
   constructor(store: Store, bundle: string) {
@@ -168,8 +171,14 @@ class Arrival {
     if (this.#running.size >= AT_ONCE) await Promise.race(this.#running)
   }
 
-  async publish(): Promise<{ readonly added: number; readonly artifacts: number }> {
+  /** Of every artifact, hex, when all are verified. */
+  async sha1(): Promise<ReadonlyMap<Integrity, string>> {
     await Promise.all(this.#running)
+    return this.#sha1
+  }
+
+  /** Only after {@link sha1}. */
+  publish(): { readonly added: number; readonly artifacts: number } {
     const added = this.#staged.filter(({ integrity }) => !hasArtifact(this.#store, integrity)).length
     publishStaged(this.#store, this.#staged.splice(0))
     for (const manifest of this.#manifests) writeManifest(this.#store, manifest)
@@ -207,6 +216,7 @@ class Arrival {
   async #describe(integrity: Integrity, bytes: Buffer, label: string): Promise<void> {
     try {
       const { manifest, hasBindingGyp } = await readArchiveManifest(bytes, label)
+      this.#sha1.set(integrity, hash('sha1', bytes, 'hex'))
       this.#manifests.push({ integrity, manifest, needsBuild: installScripts(manifest, hasBindingGyp).length > 0 })
     } catch (error) {
       if (!(error instanceof PolderError)) throw error

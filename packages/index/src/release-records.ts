@@ -86,9 +86,7 @@ export function parseReleases(text: Buffer, lock: Lock, file: string): CarriedRe
   }
   const records = new Map(Object.entries(parsed.data) as unknown as [PackageId, CarriedRecord][])
   const keys = lock.index?.keys
-  const pinned = new Map(
-    Object.entries(lock.npm.packages).map(([id, { integrity }]) => [unpatchedId(id as PackageId), integrity]),
-  )
+  const pinned = pinnedIntegrities(lock)
   for (const [id, { release }] of records) {
     const locked = pinned.get(id)
     if (locked === undefined) throw bundleInvalid(file, `releases.json has ${id}, which its lock does not have`)
@@ -103,6 +101,40 @@ export function parseReleases(text: Buffer, lock: Lock, file: string): CarriedRe
     if (keys !== undefined) verifySignatures(id, { ...release, registry: CARRIED }, keys)
   }
   return records
+}
+
+/**
+ * What the records say of artifacts that came with them: each has to be there, and to have its sha1, which clients of
+ * old lockfiles rely on.
+ * @param sha1 hex, by integrity
+ * @throws PolderError `BUNDLE_INVALID`
+ */
+export function checkShasums(
+  records: CarriedRecords,
+  lock: Lock,
+  sha1: ReadonlyMap<Integrity, string>,
+  file: string,
+): void {
+  const pinned = pinnedIntegrities(lock)
+  for (const [id, { release }] of records) {
+    const integrity = pinned.get(id)
+    const found = integrity === undefined ? undefined : sha1.get(integrity)
+    if (found === undefined) throw bundleInvalid(file, `releases.json has ${id}, and there is no artifact of it`)
+    if (release.shasum !== undefined && release.shasum !== found) {
+      throw bundleInvalid(file, `releases.json has another sha1 for ${id} than its artifact`, {
+        spec: id,
+        found: release.shasum,
+        wanted: found,
+      })
+    }
+  }
+}
+
+/** A patched package is, for its registry, the package as it was published. */
+function pinnedIntegrities(lock: Lock): ReadonlyMap<PackageId, Integrity> {
+  return new Map(
+    Object.entries(lock.npm.packages).map(([id, { integrity }]) => [unpatchedId(id as PackageId), integrity]),
+  )
 }
 
 /** Instead of a registry's address. */

@@ -302,6 +302,11 @@ describe('refused, with nothing kept:', () => {
       'releases.json has another hash for evil@1.0.0 than its lock',
     ],
     [
+      'with another sha1',
+      { 'evil@1.0.0': { release: { name: 'evil', version: '1.0.0', shasum: 'a'.repeat(40) } } },
+      'releases.json has another sha1 for evil@1.0.0 than its artifact',
+    ],
+    [
       'with a registry',
       { 'evil@1.0.0': { release: { name: 'evil', version: '1.0.0', registry: 'x' } } },
       /^releases\.json is damaged: evil@1\.0\.0: release: Unrecognized key/,

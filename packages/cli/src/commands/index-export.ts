@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import { openStore, storeHome, withLease } from '@polder/store'
 
 import { findService, openCheckout } from '../checkout.ts'
+import { changedInputs, LOCK_FILE } from '../lock-file.ts'
 import { bytes, count, type Output } from '../output.ts'
 import { startProgress } from '../progress.ts'
 import { readLockAt } from './diff.ts'
@@ -19,7 +20,10 @@ export interface ExportFlags {
  * @throws PolderError `SERVICE_UNKNOWN`, `LOCK_NOT_FOUND`, `LOCK_INVALID`, `ARTIFACT_MISSING`, `ARTIFACT_CORRUPT`
  */
 export async function indexExport(cwd: string, output: Output, file: string, flags: ExportFlags): Promise<number> {
-  const { lock, lockText } = openCheckout(cwd)
+  const { root, lock, lockText } = openCheckout(cwd)
+  const changed = changedInputs(root, lock.inputs)
+  if (changed.length > 0)
+    output.note(`warning: ${LOCK_FILE} is out of date (${changed.join(', ')}): the bundle has what it pins`)
   const services = flags.service.map((wanted) => findService(lock.npm.services, wanted))
   const since = flags.since === undefined ? undefined : readLockAt(resolve(cwd, flags.since))
   const path = resolve(cwd, file)
