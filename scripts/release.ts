@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 
 import { rolldown, type OutputChunk, type OutputOptions, type Plugin } from 'rolldown'
 
@@ -81,28 +82,35 @@ function loadedBy(module: string, chunks: readonly OutputChunk[]): ReadonlySet<s
   return new Set([...found].flatMap(({ moduleIds }) => moduleIds))
 }
 
-/** Modules that take milliseconds to load and that hold nothing but functions: loaded when one is called. */
+/** Modules that take milliseconds to load, and that a further checkout has no use for. */
 const LAZY = new Set(['node:child_process', 'node:fs/promises', 'node:timers/promises'])
 
 /**
  * Our own imports of Node's modules become property reads: as an ES module, each of them would be wrapped export by
- * export, which takes as long as all that a no-op `install` does.
+ * export, which takes as long as all that a no-op `install` does. Functions of the modules above are read when called.
  */
 const builtinsWithoutWrapping: Plugin = {
   name: 'builtins-without-wrapping',
   transform: (code, id) => {
     if (!id.startsWith(PACKAGES)) return null
-    // `promisify` knows some functions by a property of theirs.
-    const lazy = code.includes('promisify') ? new Set<string>() : LAZY
     return code.replaceAll(/^import \{([^}]+)\} from '(node:[\w/]+)'$/gm, (_, list: string, source: string) => {
       const module = `process.getBuiltinModule('${source}')`
-      const names = list.split(',').map((name) => name.trim())
-      const imported = names.filter((name) => name !== '' && !name.startsWith('type '))
-      if (!lazy.has(source)) return `const { ${imported.join(', ').replaceAll(' as ', ': ')} } = ${module}`
-      return imported
+      return list
+        .split(',')
+        .map((name) => name.trim())
+        .filter((name) => name !== '' && !name.startsWith('type '))
         .map((name) => name.split(' as '))
-        .map(([theirs = '', ours = theirs]) => `const ${ours} = (...rest) => ${module}.${theirs}(...rest)`)
+        .map(([theirs = '', ours = theirs]) => {
+          const lazy = LAZY.has(source) && isPlainFunction(source, theirs)
+          return `const ${ours} = ${lazy ? `(...rest) => ${module}.${theirs}(...rest)` : `${module}.${theirs}`}`
+        })
         .join('; ')
     })
   },
+}
+
+/** Not a class, and no more than a function: `promisify` knows some of Node's by a property of theirs. */
+function isPlainFunction(module: string, name: string): boolean {
+  const value = (process.getBuiltinModule(module) as Readonly<Record<string, unknown>>)[name]
+  return typeof value === 'function' && /^[a-z]/.test(name) && !(promisify.custom in value)
 }
