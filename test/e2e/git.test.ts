@@ -104,6 +104,22 @@ test('pnpm installs a commit from what polder exports', { timeout: TIMEOUT }, as
   )
 })
 
+test('npm installs a commit from what polder exports', { timeout: TIMEOUT }, async () => {
+  const cwd = join(realpathSync(temporaryDirectory('git-export')), 'repository')
+  write(cwd, {
+    '.npmrc': `registry=${registry.url}\n`,
+    'package.json': { name: 'web', version: '1.0.0', dependencies: { lib: `git+file://${repository}#${commit}` } },
+    'polder.yaml': '',
+  })
+  await client('npm', ['install', '--package-lock-only', '--ignore-scripts'], cwd)
+  await polderDone(['lock'], { cwd, home })
+  await polderDone(['export', 'package-lock', '--output', cwd], { cwd, home })
+  await client('npm', ['ci', '--ignore-scripts'], cwd)
+  expect(execFileSync(process.execPath, ['-p', "require('lib')"], { cwd, encoding: 'utf8' }).trim()).toBe(
+    'lib of a commit, inner',
+  )
+})
+
 test('a repository that is gone is reported with who needs it', { timeout: TIMEOUT }, async () => {
   const cwd = join(realpathSync(temporaryDirectory('git-gone')), 'repository')
   write(cwd, {

@@ -119,8 +119,7 @@ async function writeFiles(git: Git, commit: string, directory: string, maxBytes:
     const body = contents.subarray(start, start + size)
     at = start + size + 1
     if (size < 1024 && body.toString('latin1', 0, 23) === 'version https://git-lfs') lfs.push(path)
-    mkdirSync(dirname(join(directory, path)), { recursive: true })
-    writeFileSync(join(directory, path), body, { mode: mode === '100755' ? 0o755 : 0o644, flag: 'wx' })
+    writePlainFile(directory, path, body, mode === '100755' ? 0o755 : 0o644)
   }
   const submodules = entries.filter(({ mode }) => mode === '160000').map(({ path }) => path)
   return [
@@ -129,6 +128,20 @@ async function writeFiles(git: Git, commit: string, directory: string, maxBytes:
       ? []
       : [`has files that Git LFS keeps, of which only the pointers are taken: ${lfs.join(', ')}`]),
   ]
+}
+
+function writePlainFile(directory: string, path: string, body: Buffer, mode: number): void {
+  try {
+    mkdirSync(dirname(join(directory, path)), { recursive: true })
+    writeFileSync(join(directory, path), body, { mode, flag: 'wx' })
+  } catch (cause) {
+    if (!isErrno(cause, 'EEXIST', 'ENOTDIR', 'EISDIR', 'ENAMETOOLONG')) throw cause
+    throw new PolderError(
+      'ARCHIVE_REFUSED',
+      `the commit has ${JSON.stringify(path)}, which cannot stand beside its other files (${cause.code ?? ''})`,
+      { cause },
+    )
+  }
 }
 
 /** Git itself refuses to make such trees, and to check them out; whoever serves one means harm. */

@@ -6,6 +6,7 @@ import {
   type PackageId,
   PolderError,
   splitPackageId,
+  unpatchedId,
 } from '@polder/spec'
 
 import { filePath } from './files.ts'
@@ -51,7 +52,7 @@ export function lockedPins({ npm, index = {} }: Lock): LockedPins {
     // Without a version in its manifest nobody can ask for it.
     if (version === undefined) continue
     const { integrity, deprecated } = entry
-    const pin = { id, name, version, integrity, ...(deprecated === undefined ? {} : { deprecated }) }
+    const pin = { id: unpatchedId(id), name, version, integrity, ...(deprecated === undefined ? {} : { deprecated }) }
     ;(isRegistrys ? fromRegistry : fromElsewhere).push(checked(pin))
   }
   for (const [id, { integrity }] of Object.entries(index.packages ?? {}) as [PackageId, AddedPackage][]) {

@@ -189,6 +189,28 @@ describe('a commit', () => {
     })
   })
 
+  test('whose tree no client of git would make is refused', async () => {
+    const blob = execFileSync('git', ['-C', repository, 'hash-object', '-w', '--stdin'], {
+      input: 'x',
+      encoding: 'utf8',
+    }).trim()
+    /** A tree as bytes, since `git mktree` refuses what this has. */
+    const tree = (entries: readonly (readonly [string, string])[]): string => {
+      const body = Buffer.concat(
+        entries.map(([name, object]) => Buffer.concat([Buffer.from(`100644 ${name}\0`), Buffer.from(object, 'hex')])),
+      )
+      const args = ['-C', repository, 'hash-object', '-t', 'tree', '-w', '--stdin', '--literally']
+      return execFileSync('git', args, { input: body, encoding: 'utf8' }).trim()
+    }
+    for (const names of [['a', 'a'], ['../evil'], ['..'], ['a\\b']]) {
+      const id = git('commit-tree', '-m', 'x', tree(names.map((name) => [name, blob])))
+      git('update-ref', 'refs/heads/evil', id)
+      const { code } = await refusal(fromGit(`git+file://${repository}`, id, MAX))
+      expect(code, names.join()).toBe('ARCHIVE_REFUSED')
+    }
+    expect(existsSync(join(directory, 'evil'))).toBe(false)
+  })
+
   test('leaves nothing behind in the temporary directory', async () => {
     vi.stubEnv('TMPDIR', join(directory, 'tmp'))
     mkdirSync(join(directory, 'tmp'))

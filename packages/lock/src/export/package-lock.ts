@@ -139,7 +139,8 @@ function entry(npm: NpmLock, id: InstanceId, flags: { readonly optional: boolean
     ...(installName(id) === name ? {} : { name }),
     version: locked.version ?? reference,
     ...(resolved === undefined ? {} : { resolved }),
-    integrity: locked.integrity,
+    // Of a commit npm packs its own tarball, which has another hash than ours.
+    ...(git === undefined ? { integrity: locked.integrity } : {}),
     ...(flags.dev ? { dev: true } : {}),
     ...(flags.optional ? { optional: true } : {}),
     ...(locked.needsBuild === true ? { hasInstallScript: true } : {}),
