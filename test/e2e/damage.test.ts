@@ -92,7 +92,7 @@ describe('an artifact in the store', () => {
     expect(failed.stderr).toMatch(found)
     expect(existsSync(join(damaged.cwd, 'node_modules'))).toBe(false)
 
-    expect(await polderDone(['index', 'sync'], damaged)).toMatch(/^3 pins in the index, 1 \(1 kB\) fetched\n$/)
+    expect(await polderDone(['index', 'sync'], damaged)).toMatch(/^3 pins in the index, 1 \(1 kB\) fetched\n/)
     await polderDone(['install'], damaged)
     await polderDone(['verify'], damaged)
   })
@@ -191,7 +191,7 @@ describe('an upstream', () => {
       expect(readdirSync(join(fresh.home, 'artifacts', 'sha512'))).toHaveLength(2)
 
       registry.clearFaults()
-      expect(await polderDone(['index', 'sync'], fresh)).toMatch(/^3 pins in the index, 1 \(1 kB\) fetched\n$/)
+      expect(await polderDone(['index', 'sync'], fresh)).toMatch(/^3 pins in the index, 1 \(1 kB\) fetched\n/)
     },
   )
 
