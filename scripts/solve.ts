@@ -1,12 +1,15 @@
 // scripts/solve FILE.json[.gz] [--peers] [--json]
+// scripts/solve --generate SERVICES,NAMES,LEAST-MOST,SEED
 //
-// Solves the problem in FILE for the fewest versions and prints one line of JSON; times are of a warm run, in
-// milliseconds; the peak of memory is that of the first run, before the repetitions. Without --json the splits follow on standard error, each with its certificate. --peers makes
-// optional peers hard; other peers always are.
+// Solves the problem in FILE for the fewest versions and prints one line of JSON; times are processor time of a warm
+// run, in milliseconds; the peak of memory is that of the first run, before the repetitions. Without --json the splits
+// follow on standard error, each with its certificate. --peers makes optional peers hard; other peers always are.
+// --generate makes the problem instead: a monorepo in which each name has LEAST to MOST candidates.
 import { parseArgs } from 'node:util'
 
 import { certificatesOf } from '../packages/solver/src/certificate.ts'
 import { solveFewest, type Certificate, type Solution } from '../packages/solver/src/index.ts'
+import { generateProblem } from '../packages/solver/test/support/generate.ts'
 import {
   compileProblemFile,
   readProblemFile,
@@ -27,21 +30,35 @@ try {
 function main(): void {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { peers: { type: 'boolean' }, json: { type: 'boolean' } },
+    options: { peers: { type: 'boolean' }, json: { type: 'boolean' }, generate: { type: 'string' } },
   })
   const [path] = positionals
-  if (path === undefined || positionals.length > 1)
-    throw new Error('usage: scripts/solve FILE.json[.gz] [--peers] [--json]')
-  const file = readProblemFile(path)
-  const first = compileProblemFile(file, { optionalPeers: values.peers === true })
-  solveFewest(first.problem)
+  if ((path === undefined) === (values.generate === undefined) || positionals.length > 1)
+    throw new Error(
+      'usage: scripts/solve FILE.json[.gz] [--peers] [--json] | --generate SERVICES,NAMES,LEAST-MOST,SEED',
+    )
+  const make = path === undefined ? generated(values.generate ?? '') : fromFile(path, values.peers === true)
+  solveFewest(make().problem)
   const peakMb = Math.round(process.resourceUsage().maxRSS / 1024)
-  const [compiled, compileMs] = warm(() => compileProblemFile(file, { optionalPeers: values.peers === true }))
+  const [compiled, compileMs] = warm(make)
   const [solution, solveMs] = warm(() => solveFewest(compiled.problem))
   const [, explainMs] = warm(() => certificatesOf(compiled.problem, solution.selected))
   console.log(JSON.stringify({ ...figuresOf(solution), compileMs, solveMs, explainMs, peakMb }))
-  if (values.json !== true)
+  if (values.json !== true && path !== undefined)
     for (const certificate of solution.certificates) console.error(sentence(compiled, certificate))
+}
+
+function fromFile(path: string, optionalPeers: boolean): () => CompiledProblem {
+  const file = readProblemFile(path)
+  return () => compileProblemFile(file, { optionalPeers })
+}
+
+function generated(text: string): () => CompiledProblem {
+  const shape = /^(\d+),(\d+),(\d+)-(\d+),(\d+)$/.exec(text)?.slice(1).map(Number)
+  if (shape === undefined) throw new Error(`${text} is not SERVICES,NAMES,LEAST-MOST,SEED`)
+  const [services = 0, names = 0, least = 0, most = 0, seed = 0] = shape
+  const problem = generateProblem({ services, names, candidates: [least, most], seed })
+  return () => ({ problem, owners: [] })
 }
 
 /** The result, and the median time of some runs after the engine has compiled the code. */
@@ -50,9 +67,10 @@ function warm<T>(run: () => T): [T, number] {
   const start = performance.now()
   for (let i = 1; i < WARM_UP_RUNS && performance.now() - start < WARM_UP_MS; i++) result = run()
   const times = Array.from({ length: MEASURED_RUNS }, () => {
-    const from = performance.now()
+    const from = process.cpuUsage()
     result = run()
-    return performance.now() - from
+    const { user, system } = process.cpuUsage(from)
+    return (user + system) / 1000
   })
   const median = times.sort((a, b) => a - b)[MEASURED_RUNS >> 1] ?? 0
   return [result, Math.round(median * 10) / 10]

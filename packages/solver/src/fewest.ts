@@ -15,7 +15,7 @@ export interface FewestOptions {
   readonly singles?: readonly number[]
 }
 
-const MAX_STEPS = 1_500_000
+const MAX_STEPS = 1_200_000
 
 /**
  * The selection that meets every active demand and, in this order, has the fewest extra copies of `singles`, extra

@@ -6,8 +6,9 @@ export type Selection = Uint8Array
 /**
  * A good selection, found without search: slot by slot the candidate that meets most of what is unmet there, then
  * everything dropped that later picks made superfluous.
+ * @param leanings per candidate what comes before all that: those with the highest are taken
  */
-export function firstSelection(component: Component): Selection {
+export function firstSelection(component: Component, leanings?: Int8Array): Selection {
   const { choices, roots, needs, slots, slotOf } = component
   const on = new Uint8Array(component.candidates.length)
   const active = new Uint8Array(choices.length)
@@ -32,7 +33,7 @@ export function firstSelection(component: Component): Selection {
   for (let next = 0; next < queue.length; next++) {
     const slot = queue[next] as number
     const unmet = (): number[] => (pending[slot] as number[]).filter((id) => !isMet(choices[id], on))
-    for (let open = unmet(); open.length > 0; open = unmet()) select(mostUseful(component, open, on, active))
+    for (let open = unmet(); open.length > 0; open = unmet()) select(mostUseful(component, open, on, active, leanings))
   }
   return pruned(component, on)
 }
@@ -94,7 +95,13 @@ function isMet(members: readonly number[] | undefined, on: Selection): boolean {
 }
 
 /** Most unmet choices met; then fewest new unmet ones brought in; then most often locked; then newest. */
-function mostUseful(component: Component, open: readonly number[], on: Selection, active: Uint8Array): number {
+function mostUseful(
+  component: Component,
+  open: readonly number[],
+  on: Selection,
+  active: Uint8Array,
+  leanings: Int8Array | undefined,
+): number {
   const { choices, needs, keep, stray } = component
   const meets = new Map<number, number>()
   for (const id of open)
@@ -105,7 +112,13 @@ function mostUseful(component: Component, open: readonly number[], on: Selection
     const brings = (needs[candidate] as readonly number[]).filter(
       (id) => active[id] !== 1 && !isMet(choices[id], on),
     ).length
-    const rank = [count, -brings, (keep[candidate] as number) - (stray[candidate] as number), candidate]
+    const rank = [
+      leanings?.[candidate] ?? 0,
+      count,
+      -brings,
+      (keep[candidate] as number) - (stray[candidate] as number),
+      candidate,
+    ]
     if (best < 0 || isGreater(rank, bestRank)) [best, bestRank] = [candidate, rank]
   }
   return best

@@ -24,8 +24,7 @@ export function searchLevels(component: Component, maxSteps: number, levels: 3 |
   const sat = new Sat()
   let best = first
   let bestCost: Cost = costOf(component, first)
-  const consider = (): void => {
-    const selection = pruned(component, sat.model.subarray(0, first.length))
+  const consider = (selection: Selection): void => {
     const cost = costOf(component, selection)
     if (compareCosts(cost, bestCost) < 0) [best, bestCost] = [selection, cost]
   }
@@ -35,10 +34,14 @@ export function searchLevels(component: Component, maxSteps: number, levels: 3 |
     return { selection, levels: reached, extraCopies: singles + others, moreNames: names, steps: sat.steps }
   }
   for (const soft of encode(component, sat, first).slice(0, levels)) {
-    const { cost, reached } = minimise(sat, soft(), maxSteps, consider)
+    const { cost, reached } = minimise(sat, soft(), maxSteps, () =>
+      consider(pruned(component, sat.model.subarray(0, first.length))),
+    )
     paid.push(cost)
     // Levels 4 and 5 are minimised together.
-    if (!reached) return found(best, paid.length - 1)
+    if (reached) continue
+    consider(firstSelection(component, sat.leanings(first.length)))
+    return found(best, paid.length - 1)
   }
   if (levels === 3) return found(best, 3)
   return settleTies(component, sat, maxSteps) ? found(sat.model.slice(0, first.length), 6) : found(best, 5)

@@ -10,15 +10,13 @@ export interface Minimum {
   readonly reached: boolean
 }
 
-/** How far a limit may be exceeded for a last model. */
-const SETTLING_SHARE = 0.1
-
 /**
  * The least cost at which `soft` can be broken, from below: assume all of them; where a few contradict each other (a
  * core), one of them must be paid for, and from then on only a second one of these is assumed away. So work goes where
  * versions really conflict, and what was paid is a proven bound at any time. (Fu and Malik 2006; the cores are relaxed
  * as in Narodytska and Bacchus 2014; heavy literals first as in Ansótegui et al. 2012.)
- * Adds clauses: after a minimum that was reached, `sat` has only assignments of that cost.
+ * Adds clauses: after a minimum that was reached, `sat` has only assignments of that cost. Otherwise the assumptions
+ * stand as the search left them.
  * @param limit of `sat.steps`
  */
 export function minimise(sat: Sat, soft: SoftLiterals, limit: number, onModel: () => void): Minimum {
@@ -57,12 +55,7 @@ export function minimise(sat: Sat, soft: SoftLiterals, limit: number, onModel: (
       for (const [literal, weight] of soft) if (weight < last) assume(literal, weight)
       continue
     }
-    if (verdict === 'limit') {
-      // The values last tried are tried first, so that the model keeps most of what was assumed.
-      sat.retract([...soft.keys()])
-      if (sat.search(limit * (1 + SETTLING_SHARE)) === 'satisfiable') onModel()
-      return { cost, reached: false }
-    }
+    if (verdict === 'limit') return { cost, reached: false }
     if (sat.cores.length === 0) throw new Error('the clauses contradict each other')
     sat.retract(sat.cores.flat())
     sat.cores.forEach(pay)

@@ -86,6 +86,15 @@ export class Sat {
     }
   }
 
+  /**
+   * How much the first variables lean to being true, while a search has no answer: 2 for those that the assumptions
+   * make true and -2 for those they make false; and 1 more for those that were true when last tried.
+   */
+  leanings(count: number): Int8Array {
+    this.#backtrack(1)
+    return Int8Array.from({ length: count }, (_, v) => 2 * this.#trail.value(2 * v) + (this.#phases[v] as number))
+  }
+
   assume(literal: Literal): void {
     this.#assumed[literal] = 1
     this.#waiting.push(literal)
