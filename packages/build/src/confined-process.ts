@@ -7,7 +7,7 @@ import { BASE_ENVIRONMENT, buildFileSystem, USER } from './file-system.ts'
 import type { Limits } from './limits.ts'
 import type { CellBuild, CellConfig } from './protocol.ts'
 import { filteredBy, seccompFilter } from './seccomp.ts'
-import { unshareScript } from './unshare.ts'
+import { writeUnshareScript } from './unshare.ts'
 
 /**
  * Starts the command of a build at the level of this cell. It first writes a line with `begin`, and what it writes before is
@@ -63,20 +63,16 @@ export function confinedProcess(config: CellConfig, build: CellBuild, begin: str
   const change = ownUser
     ? becomeUser
     : [unshare, '--user', `--map-user=${USER.id}`, `--map-group=${USER.id}`, '--keep-caps', '--', setpriv, ...drop]
-  const root = join(scratch, 'root')
-  const script = join(scratch, 'enter.sh')
-  mkdirSync(root, { recursive: true })
   const { mount = 'mount', pivot_root: pivotRoot = 'pivot_root' } = programs
-  const text = unshareScript({
+  const script = writeUnshareScript({
     pieces,
-    root,
+    scratch,
     programs: { mount, pivotRoot },
     cwd,
     command: [...change, ...inside],
     env,
     ownNamespace: !ownUser,
   })
-  writeFileSync(script, text, { mode: 0o600 })
   const namespaces = ['--mount', '--pid', '--ipc', '--uts', '--fork', '--kill-child']
   return spawn(unshare, [...(ownUser ? [] : ['--user', '--map-root-user']), ...namespaces, '--', '/bin/sh', script], {
     env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },

@@ -84,10 +84,11 @@ export function watchLimits({ limits, processes: list, memoryFileSystems, direct
 /** What is in the private file systems, seen through a process that is already inside: its root is not ours. */
 function inMemory(processes: readonly ProcessState[], fileSystems: readonly string[]): number {
   if (fileSystems.length === 0) return 0
-  const ours = statSync('/').dev
+  const ours = statSync('/')
   for (const { pid } of processes.toReversed()) {
     try {
-      if (statSync(`/proc/${pid}/root/`).dev === ours) continue
+      const { dev, ino } = statSync(`/proc/${pid}/root/`)
+      if (dev === ours.dev && ino === ours.ino) continue
       return fileSystems.reduce((sum, path) => {
         const { blocks, bfree, bsize } = statfsSync(`/proc/${pid}/root${path}`)
         return sum + (blocks - bfree) * bsize

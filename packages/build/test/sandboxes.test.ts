@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { createServer } from 'node:http'
 import { once } from 'node:events'
-import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 
@@ -212,11 +212,14 @@ test.for(WAYS)('paths with spaces and quotes are what they are, for $user in $le
   mkdirSync(source)
   writeFileSync(join(source, 'file'), 'contents')
   const target = `/opt/it's a "target" \\ #2`
-  const { tail } = await runBuild(
+  const own = { source: join(directory, 'its "own" \\ #3'), target: '/opt/its "own" \\ #4' }
+  mkdirSync(own.source)
+  chownSync(own.source, statSync(directory).uid, statSync(directory).gid)
+  await runBuild(
     { user, directory, without: withoutFor(level) },
-    { command: ['cat', `${target}/file`], mounts: [{ source, target }] },
+    { command: ['cp', `${target}/file`, 'copy'], mounts: [{ source, target }], directory: own },
   )
-  expect(tail).toBe('contents')
+  expect(readFileSync(join(own.source, 'copy'), 'utf8')).toBe('contents')
 })
 
 test.for(WAYS)('a sandbox that cannot be made says why, for $user with $level', async ({ user, level }, context) => {
