@@ -65,7 +65,8 @@ function merged(a: readonly number[], b: readonly number[]): readonly number[] {
   if (isSubset(b, a)) return a
   const union: number[] = []
   for (let i = 0, j = 0; i < a.length || j < b.length;) {
-    const [left, right] = [a[i] ?? Infinity, b[j] ?? Infinity]
+    const left = a[i] ?? Infinity
+    const right = b[j] ?? Infinity
     union.push(Math.min(left, right))
     if (left <= right) i++
     if (right <= left) j++

@@ -262,6 +262,7 @@ function find(parent: Int32Array, slot: number): number {
 }
 
 function unite(parent: Int32Array, a: number, b: number): void {
-  const [low, high] = [find(parent, a), find(parent, b)].sort((x, y) => x - y) as [number, number]
-  parent[high] = low
+  const left = find(parent, a)
+  const right = find(parent, b)
+  parent[Math.max(left, right)] = Math.min(left, right)
 }

@@ -53,7 +53,7 @@ function exchangedOnce(component: Component, selection: Selection): Selection | 
       for (let other = to - 1; other >= from; other--) {
         if (on[other] === 1 || other === old) continue
         const otherPrice = priceOf(other)
-        if (!isLess(otherPrice, bestPrice)) continue
+        if (otherPrice >= bestPrice) continue
         toggle(other, 1)
         if (isValid(slot, other)) [best, bestPrice] = [other, otherPrice]
         toggle(other, -1)
@@ -65,26 +65,23 @@ function exchangedOnce(component: Component, selection: Selection): Selection | 
   return changed ? pruned(component, on) : undefined
 }
 
-type Price = readonly [moves: number, behind: number]
-
-/** What levels 4 and 5 pay for a candidate being selected rather than not. */
-function pricesOf({ keep, stray, locked, behind }: Component, on: Selection): (candidate: number) => Price {
+/** What levels 4 and 5 pay for a candidate being selected rather than not, as one number. */
+function pricesOf({ keep, stray, locked, behind }: Component, on: Selection): (candidate: number) => number {
   const own = new Map<number, { readonly candidate: number; readonly count: number }[]>()
   const others = new Map<number, { readonly owner: number; readonly count: number }[]>()
   for (const { owner, candidate, count } of locked) {
     own.set(owner, [...(own.get(owner) ?? []), { candidate, count }])
     others.set(candidate, [...(others.get(candidate) ?? []), { owner, count }])
   }
+  const move = behind.reduce((most, ages) => Math.max(most, ages), 0) + 1
   return (candidate) => {
     let moves = (stray[candidate] as number) - (keep[candidate] as number)
-    for (const { candidate: to, count } of own.get(candidate) ?? [])
+    for (const { candidate: to, count } of own.get(candidate) ?? NONE)
       if (to !== candidate && on[to] !== 1) moves += count
-    for (const { owner, count } of others.get(candidate) ?? [])
+    for (const { owner, count } of others.get(candidate) ?? NONE)
       if (owner !== candidate && on[owner] === 1) moves -= count
-    return [moves, behind[candidate] as number]
+    return moves * move + (behind[candidate] as number)
   }
 }
 
-function isLess(a: Price, b: Price): boolean {
-  return a[0] < b[0] || (a[0] === b[0] && a[1] < b[1])
-}
+const NONE: readonly never[] = []

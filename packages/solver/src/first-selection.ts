@@ -38,13 +38,17 @@ export function firstSelection(component: Component, leanings?: Int8Array): Sele
   return pruned(component, on)
 }
 
+const NONE: number[] = []
+
 /** Drops what nothing needs and what can be missed, extra copies first and the oldest among them first. */
 export function pruned(component: Component, selection: Selection): Selection {
   const on = selection.slice()
   const { choices, slots, slotOf, needs } = component
-  const containing: number[][] = Array.from(on, () => [])
-  choices.forEach((members, id) => members.forEach((member) => containing[member]?.push(id)))
+  const containing: number[][] = Array.from(on, (bit) => (bit === 1 ? [] : NONE))
   dropUnreached(component, on)
+  choices.forEach((members, id) => {
+    for (const member of members) if (on[member] === 1) containing[member]?.push(id)
+  })
   const wanted = new Int32Array(choices.length)
   for (const id of component.roots) wanted[id] = 1
   on.forEach((bit, candidate) => {

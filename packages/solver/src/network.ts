@@ -91,8 +91,12 @@ function inOrder(
 
 /** The places of these choices, ascending, each once; in the same array. */
 function ranked(ids: number[], rank: Int32Array): number[] {
-  for (let i = 0; i < ids.length; i++) ids[i] = rank[ids[i] as number] as number
-  ids.sort((a, b) => a - b)
+  for (let i = 0; i < ids.length; i++) {
+    const place = rank[ids[i] as number] as number
+    let at = i
+    for (; at > 0 && (ids[at - 1] as number) > place; at--) ids[at] = ids[at - 1] as number
+    ids[at] = place
+  }
   let kept = 0
   for (let i = 0; i < ids.length; i++) if (i === 0 || ids[i] !== ids[i - 1]) ids[kept++] = ids[i] as number
   ids.length = kept

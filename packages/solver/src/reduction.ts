@@ -110,7 +110,8 @@ function dominated({ slots, choices, needs }: Component, isOpen: Uint8Array, isA
   })
   const isInAllOf = (a: number, b: number): boolean => {
     let at = starts[a] as number
-    const [end, otherEnd] = [starts[a + 1] as number, starts[b + 1] as number]
+    const end = starts[a + 1] as number
+    const otherEnd = starts[b + 1] as number
     for (let i = starts[b] as number; at < end; i++, at++) {
       while (i < otherEnd && (within[i] as number) < (within[at] as number)) i++
       if (i === otherEnd || within[i] !== within[at]) return false

@@ -70,19 +70,26 @@ export class Sat {
 
   addClause(literals: readonly Literal[]): void {
     this.#backtrack(1)
-    if (!this.#consistent || literals.some((literal) => this.fixed(literal) === 1)) return
-    const open = [...new Set(literals)].filter((literal) => this.fixed(literal) === 0)
+    if (!this.#consistent) return
+    const open: Literal[] = []
     // Literals that are not false come first, so that they are watched.
-    const rank = (literal: Literal): number => (this.#trail.value(literal) < 0 ? 1 : 0)
-    open.sort((a, b) => rank(a) - rank(b))
-    const isRefuted = open.every((literal) => rank(literal) === 1)
-    if (isRefuted) this.#backtrack(0)
-    const [first, second] = open
+    let free = 0
+    for (const literal of literals) {
+      const fixed = this.fixed(literal)
+      if (fixed === 1) return
+      if (fixed === -1 || open.includes(literal)) continue
+      open.push(literal)
+      if (this.#trail.value(literal) === -1) continue
+      open[open.length - 1] = open[free] as Literal
+      open[free++] = literal
+    }
+    if (free === 0) this.#backtrack(0)
+    const first = open[0]
     if (first === undefined) this.#consistent = false
-    else if (second === undefined) this.#learnUnit(first)
+    else if (open.length === 1) this.#learnUnit(first)
     else {
       const clause = this.#clauses.add(open)
-      if (this.#trail.value(first) === 0 && rank(second) === 1) this.#trail.assign(first, clause)
+      if (free === 1 && this.#trail.value(first) === 0) this.#trail.assign(first, clause)
     }
   }
 
