@@ -26,14 +26,14 @@ export type YarnDocument = ReadonlyMap<string, YarnEntry>
 
 const MEND = 'yarn install'
 
-/** Parses with yarn's own parser, one CommonJS bundle whose named exports Node and bundlers agree on. */
+/** Parses with yarn's own parser, one CommonJS bundle of whose exports Node 22 does not find all by name. */
 export async function readYarnDocument(input: LockfileInput): Promise<YarnDocument> {
   const { path, text } = input
   refuseConflictMarkers(input, MEND)
-  const { parse } = await import('@yarnpkg/lockfile')
+  const { parse, default: whole } = await import('@yarnpkg/lockfile')
   let object: unknown
   try {
-    object = parse(text, path).object
+    object = (parse ?? whole.parse)(text, path).object
   } catch (cause) {
     throw invalidLockfile(path, (cause as Error).message, cause)
   }
