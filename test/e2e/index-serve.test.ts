@@ -22,7 +22,7 @@ import { checkout, makeSample, type Sample } from '../support/sample.ts'
 
 interface Serving {
   readonly url: string
-  /** Empty if it was not asked for with `--json`. */
+  /** What it printed with `--json`. */
   readonly ready: Readonly<Record<string, unknown>>
   readonly program: ChildProcess
   /** What it said on stderr so far. */
@@ -54,9 +54,12 @@ async function serve(args: readonly string[], invocation: Invocation, form = ['-
   const lines = createInterface(program.stdout)[Symbol.asyncIterator]()
   const first = await lines.next()
   if (first.done === true) throw new Error(`the server ended with ${await exited}\n${stderr}`)
-  const ready = (form.length === 0 ? {} : JSON.parse(first.value)) as Record<string, unknown>
+  const ready = (form.length === 0 ? { url: first.value.split(' ').at(-1) } : JSON.parse(first.value)) as {
+    readonly url: string
+    readonly [field: string]: unknown
+  }
   const serving: Serving = {
-    url: String(ready['url'] ?? first.value.split(' ').at(-1)),
+    url: ready.url,
     ready,
     program,
     said: () => stderr,

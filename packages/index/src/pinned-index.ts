@@ -79,8 +79,11 @@ export class PinnedIndex {
   /** The document of a name in a view, for tarballs below `base`. */
   async document(view: View, name: string, origin: string, base: string): Promise<NpmDocument> {
     const described: DescribedVersion[] = []
-    for (const pin of view.versions.get(name)?.values() ?? [])
+    for (const pin of view.versions.get(name)?.values() ?? []) {
       described.push(await describeVersion(this.store, pin, this.#shasums))
+      // Most of it is read without waiting, and some names have thousands of versions.
+      if (described.length % 32 === 0) await new Promise((resolve) => setImmediate(resolve))
+    }
     const ranges = this.#ranges
     const isServed = (wanted: string, range: string): boolean => {
       const versions = [...(view.versions.get(wanted)?.keys() ?? [])]
