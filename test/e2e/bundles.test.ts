@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -8,6 +8,7 @@ import { buildRelease } from '../../scripts/release.ts'
 import { copyExample, finish, polder, polderDone, scrubbedEnvironment, temporaryDirectory } from '../support/cli.ts'
 import { CHECKS } from '../support/harbour-checks.ts'
 import { writeChain } from '../support/monorepo.ts'
+import { mountNamespace, noMounts } from '../support/mounts.ts'
 import { networkCut } from '../support/network-cut.ts'
 import { startRegistry, type Registry } from '../support/registry.ts'
 
@@ -170,6 +171,33 @@ describe('a bundle', () => {
         if (at === points.at(-1)) await polderDone(['install'], run)
       }
       expect(killed).toBeGreaterThan(5)
+    },
+  )
+
+  test.skipIf(noMounts !== undefined)(
+    `that does not fit the disk leaves nothing behind, and fits when there is room${noMounts === undefined ? '' : ` (skipped: ${noMounts})`}`,
+    async () => {
+      const own = { cwd: copy(), home }
+      writeFileSync(join(own.cwd, 'browser.zip'), randomBytes(2_000_000))
+      await polderDone(['index', 'add', 'browser.zip', '--as', 'https://host.example/browser.zip'], own)
+      const large = join(temporaryDirectory('bundle'), 'large.tar')
+      await polderDone(['index', 'export', large], own)
+      const path = temporaryDirectory('disk')
+      const disk = await mountNamespace(own.cwd)
+      disk.run(`mount -t tmpfs -o size=1000k tmpfs ${path}`)
+      const run = { cwd: own.cwd, home: path, inside: disk.inside }
+      const { code, stderr } = await polder(['index', 'import', large], run)
+      expect(code).toBe(1)
+      expect(stderr).toMatch(
+        /^polder: the disk is full: writing https:\/\/host\.example\/browser\.zip to .* \[DISK_FULL\]\n {2}hint: make room/,
+      )
+      expect(
+        disk.run(
+          `find ${path}/artifacts ${path}/tmp ${path}/locks ${path}/releases -type f 2>&1 | grep -v 'No such' || true`,
+        ),
+      ).toBe('')
+      disk.run(`mount -o remount,size=64m ${path}`)
+      expect(await polderDone(['index', 'import', large], run)).toContain('1 file')
     },
   )
 
