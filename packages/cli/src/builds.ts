@@ -105,20 +105,29 @@ export async function performBuilds(
     store,
     sources.map((source) => wantedTree(store, source, root)),
   )
-  const [{ openIndex, startIndexServer }, { toolEnvironment }] = await Promise.all([
+  const [{ openIndex, openRefusedRecord, startIndexServer }, { toolEnvironment }, { clientEnvironment }] = await Promise.all([
     import('@polder/index/server'),
     import('@polder/index/files'),
   ])
   const lock = parseLock(requireLockText(root), LOCK_FILE)
   const index = openIndex(store, [{ id: 'lock', lock }], { memoryBytes: 64 * 2 ** 20 })
   const progress = startProgress(output, 'Building')
+  const refused = openRefusedRecord(store)
   try {
     const report = await runBuilds(store, builds, {
       toolchain: toolchainHere(),
       requireSandbox: options.requireSandbox ?? (process.env['CI'] ?? '') !== '',
       serveIndex: async ({ socket, asker, onRefused }) =>
-        startIndexServer(index, { listen: { socket }, asker, onRefused: ({ what }) => onRefused(what) }),
-      toolVariables: (url) => toolEnvironment(lock.index?.files ?? {}, url),
+        startIndexServer(index, {
+          listen: { socket },
+          asker,
+          onRefused: (refusal) => {
+            // Where the socket was for this one build tells nobody anything.
+            refused.note({ ...refusal, socket: 'sandbox' })
+            onRefused(refusal.what)
+          },
+        }),
+      indexVariables: (url) => ({ ...clientEnvironment(url), ...toolEnvironment(lock.index?.files ?? {}, url) }),
       ...(inspect === undefined ? {} : { inspect }),
       limits: limitsOf(readConfig(root).builds.limits),
       onProgress: ({ done, total, label }) => progress.update(done, total, label),
@@ -127,6 +136,7 @@ export async function performBuilds(
     return report
   } finally {
     progress.end()
+    refused.close()
   }
 }
 
