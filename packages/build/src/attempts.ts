@@ -40,6 +40,8 @@ export interface AttemptList {
   readonly list: () => readonly Attempt[]
   /** How many were not kept. */
   readonly dropped: () => number
+  /** How many there were of any kind. */
+  readonly seen: () => number
 }
 
 export function attemptList(began: number = performance.now()): AttemptList {
@@ -50,15 +52,18 @@ export function attemptList(began: number = performance.now()): AttemptList {
     hasRoom: () => kept.size < KEPT && seen < LOOKED_AT,
     add: (attempt) => {
       seen++
-      const { first: _, ...identity } = attempt
+      const { first, ...identity } = attempt
       const key = JSON.stringify(identity)
       const before = kept.get(key)
-      if (before !== undefined) kept.set(key, { ...before, count: before.count + 1 })
-      else if (kept.size < KEPT) {
+      if (before !== undefined) {
+        // The first of them that said something.
+        kept.set(key, { ...(first === undefined ? {} : { first }), ...before, count: before.count + 1 })
+      } else if (kept.size < KEPT) {
         kept.set(key, { ...attempt, count: 1, at: Math.round(performance.now() - began) })
       } else dropped++
     },
     list: () => [...kept.values()],
     dropped: () => dropped,
+    seen: () => seen,
   }
 }

@@ -1,5 +1,5 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram'
-import { createServer } from 'node:net'
+import { createServer, type Server, type Socket } from 'node:net'
 
 import { printable } from './first-bytes.ts'
 
@@ -59,7 +59,14 @@ export function inventedAddresses(most: number = 2000): InventedAddresses {
   }
 }
 
-type Asked = (name: string, type: string, from: { readonly address: string; readonly port: number }) => void
+/** Who asked, and how. */
+export interface Asker {
+  readonly protocol: 'udp' | 'tcp'
+  readonly address: string
+  readonly port: number
+}
+
+type Asked = (name: string, type: string, from: Asker) => void
 
 /**
  * The only name server that a build has. It gives each name an invented address, says that there is no IPv6 address,
@@ -67,10 +74,10 @@ type Asked = (name: string, type: string, from: { readonly address: string; read
  * @param asked is told each question
  */
 export async function startNameServer(addresses: InventedAddresses, asked: Asked): Promise<void> {
-  const reply = (message: Buffer, from: { address: string; port: number }, tell: Asked): Buffer | undefined => {
+  const reply = (message: Buffer, from: Asker): Buffer | undefined => {
     const question = readQuestion(message)
     if (question === undefined) return undefined
-    tell(question.name, TYPES.get(question.type) ?? `TYPE${question.type}`, from)
+    asked(question.name, TYPES.get(question.type) ?? `TYPE${question.type}`, from)
     return answer(message, question, question.type === 1 ? addresses.addressOf(question.name) : undefined)
   }
   // One socket an address: a reply leaves from where its question arrived, also after a redirect.
@@ -80,36 +87,44 @@ export async function startNameServer(addresses: InventedAddresses, asked: Asked
   ] as const) {
     const socket = createSocket(kind)
     socket.on('message', (message, from) => {
-      const bytes = reply(message, from, asked)
+      const bytes = reply(message, { protocol: 'udp', address: from.address, port: from.port })
       if (bytes !== undefined) socket.send(bytes, from.port, from.address)
     })
     await bound(socket, host)
     // A reply that nobody waits for any more.
     socket.on('error', () => undefined)
   }
-  const tcp = createServer((connection) => {
-    let message = Buffer.alloc(0)
+  for (const host of ['127.0.0.1', '::1']) await listen(createServer(over(reply)), host)
+}
+
+/** RFC 1035, 4.2.2: over TCP, a message comes behind its length. */
+function over(reply: (message: Buffer, from: Asker) => Buffer | undefined): (connection: Socket) => void {
+  return (connection) => {
+    const { remoteAddress: address = '', remotePort: port = 0 } = connection
+    let bytes = Buffer.alloc(0)
     connection.setTimeout(5000, () => connection.destroy())
     connection.on('error', () => connection.destroy())
-    connection.on('data', (bytes: Buffer) => {
-      message = Buffer.concat([message, bytes])
-      if (message.length < 2 || message.length < 2 + message.readUInt16BE(0)) return
-      const from = { address: connection.remoteAddress ?? '', port: connection.remotePort ?? 0 }
-      const bytesOfReply = reply(message.subarray(2, 2 + message.readUInt16BE(0)), from, asked)
-      if (bytesOfReply === undefined) return void connection.destroy()
+    connection.on('data', (more: Buffer) => {
+      bytes = Buffer.concat([bytes, more])
+      if (bytes.length < 2 || bytes.length < 2 + bytes.readUInt16BE(0)) return
+      const answered = reply(bytes.subarray(2, 2 + bytes.readUInt16BE(0)), { protocol: 'tcp', address, port })
+      if (answered === undefined) return void connection.destroy()
       const length = Buffer.alloc(2)
-      length.writeUInt16BE(bytesOfReply.length)
-      connection.end(Buffer.concat([length, bytesOfReply]))
+      length.writeUInt16BE(answered.length)
+      connection.end(Buffer.concat([length, answered]))
     })
-  })
-  tcp.maxConnections = 64
+  }
+}
+
+/** IPv6 may be switched off in the kernel, and is then done without. */
+async function listen(server: Server, host: string): Promise<void> {
+  server.maxConnections = 64
   await new Promise<void>((resolve, reject) => {
-    tcp.once('error', reject)
-    tcp.listen(53, '127.0.0.1', resolve)
+    server.once('error', (error) => (host === '::1' ? resolve() : reject(error)))
+    server.listen(53, host, resolve)
   })
 }
 
-/** IPv6 may be switched off in the kernel; its socket is then done without. */
 async function bound(socket: UdpSocket, host: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     socket.once('error', (error) => (host === '::1' ? resolve() : reject(error)))

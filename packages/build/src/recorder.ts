@@ -31,6 +31,7 @@ export async function startRecorder(programs: Programs): Promise<Recorder> {
   const invented = inventedAddresses()
   let attempts = attemptList()
   let datagrams = new Map<number, Datagrams>()
+  let received = 0
 
   const ask = (protocol: 'tcp' | 'udp', address: string, port: number): SocketEntry & Actor => {
     const socket = socketWithAddress(protocol, address, port)
@@ -39,7 +40,7 @@ export async function startRecorder(programs: Programs): Promise<Recorder> {
 
   await startNameServer(invented, (name, type, from) => {
     if (!attempts.hasRoom()) return attempts.add({ kind: 'dns', name, type })
-    const { inode: _, address, port: __, ...actor } = ask('udp', from.address, from.port)
+    const { inode: _, address, port: __, ...actor } = ask(from.protocol, from.address, from.port)
     // A server that the build named itself is worth telling; the one of resolv.conf is not.
     const server = address === undefined || address === '127.0.0.1' ? {} : { address, port: 53 }
     attempts.add({ kind: 'dns', name, type, ...server, ...actor })
@@ -73,6 +74,7 @@ export async function startRecorder(programs: Programs): Promise<Recorder> {
       : undefined
   if (sink !== undefined) {
     await startUdpSink(SINK_PORT, (from, port, bytes) => {
+      received++
       const before = datagrams.get(port)
       if (before !== undefined) return void before.count++
       if (datagrams.size >= MOST_SENDERS) return attempts.add({ kind: 'udp' })
@@ -84,14 +86,12 @@ export async function startRecorder(programs: Programs): Promise<Recorder> {
   return {
     incomplete,
     begin: () => {
-      sink?.closeAll()
       invented.clear()
       attempts = attemptList()
     },
     finish: async () => {
-      sink?.closeAll()
-      // What is closed tells what it saw when the event comes.
-      await new Promise((resolve) => setImmediate(resolve))
+      await settle(() => attempts.seen() + received + (sink?.accepted() ?? 0))
+      await sink?.closeAll()
       if (programs.nft !== undefined && datagrams.size > 0) {
         // What a build did counts more than where exactly a datagram was going.
         tellDatagrams(datagrams, await readDestinations(programs.nft).catch(() => new Map() as Destinations))
@@ -100,5 +100,16 @@ export async function startRecorder(programs: Programs): Promise<Recorder> {
       }
       return attempts
     },
+  }
+}
+
+/**
+ * What a process did just before it ended waits in the queues of our sockets: goes on for as long as turns of the event
+ * loop bring more.
+ */
+async function settle(seen: () => number): Promise<void> {
+  for (let before = -1; before !== seen();) {
+    before = seen()
+    for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve))
   }
 }

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 
 import { describeFirstBytes, isTlsHandshake, wantedBytes, type FirstBytes } from './first-bytes.ts'
@@ -21,6 +22,13 @@ const FORBIDDEN = [
   REFUSAL,
 ].join('\r\n')
 
+interface TcpSink {
+  /** How many there were. */
+  readonly accepted: () => number
+  /** Resolves when all are closed; their clients have ended, so that it is at hand what they had to say. */
+  readonly closeAll: () => Promise<void>
+}
+
 /**
  * Accepts every connection that is redirected here, waits for what it has to say, and refuses.
  * @param opened is called when a connection begins, while its client is sure to be there; what it gives is called at
@@ -29,9 +37,11 @@ const FORBIDDEN = [
 export async function startTcpSink(
   port: number,
   opened: (address: string, port: number) => (description: FirstBytes) => void,
-): Promise<{ readonly closeAll: () => void }> {
+): Promise<TcpSink> {
   const open = new Set<Socket>()
+  let accepted = 0
   const server = createServer((connection) => {
+    accepted++
     const closed = opened(connection.remoteAddress ?? '', connection.remotePort ?? 0)
     if (open.size >= AT_ONCE) {
       closed({})
@@ -45,6 +55,7 @@ export async function startTcpSink(
       told = true
       const description = describeFirstBytes(bytes)
       closed(description)
+      if (connection.destroyed) return
       if (isTlsHandshake(bytes)) connection.write(DENIED)
       else if (description.request !== undefined) connection.write(FORBIDDEN)
       connection.end()
@@ -69,7 +80,13 @@ export async function startTcpSink(
       server.once('error', () => resolve(false))
       server.listen(port, host, () => resolve(true))
     })
-    if (bound) return { closeAll: () => open.forEach((connection) => connection.destroy()) }
+    if (bound) return { accepted: () => accepted, closeAll: async () => closeAll(open) }
   }
   throw new Error(`the sink for connections cannot listen on port ${port}`)
+}
+
+async function closeAll(open: ReadonlySet<Socket>): Promise<void> {
+  const timer = setTimeout(() => open.forEach((connection) => connection.destroy()), 250)
+  await Promise.all([...open].map(async (connection) => connection.closed || once(connection, 'close')))
+  clearTimeout(timer)
 }

@@ -112,6 +112,7 @@ test.for(WAYS)('nothing that a build of $user tries gets out of $level', async (
   // Answered by ourselves.
   expect(told.get('a name')).toMatch(/^198\.1[89]\./)
   expect(told.get('a server of names')).toBe(1)
+  expect(told.get('a server of names over TCP')).toBe('heard')
   refused('https', 'ERR_SSL_TLSV1_ALERT_ACCESS_DENIED')
   refused('http', 403)
   refused('an address', 'closed')
@@ -147,6 +148,7 @@ test.for(WAYS)('nothing that a build of $user tries gets out of $level', async (
   }
   recorded({ kind: 'dns', name: 'secret.exfiltration.example', type: 'A' })
   recorded({ kind: 'dns', name: 'direct.example', type: 'A', address: '203.0.113.53', port: 53 })
+  recorded({ kind: 'dns', name: 'stream.example', type: 'A', address: '2001:db8::53', port: 53 })
   recorded({ kind: 'tcp', name: 'secure.example', port: 443, sni: 'secure.example' })
   recorded({ kind: 'tcp', name: 'plain.example', port: 80, request: 'GET /path?token=1', host: 'plain.example' })
   recorded({ kind: 'tcp', address: '203.0.113.9', port: 4444, first: 'raw \\x1b bytes' })

@@ -117,6 +117,33 @@ test.for(WAYS)('what a build of $user leaves running is gone before the next, in
   expect(results[1]?.tail).toBe('0 0\nECONNREFUSED\n')
 })
 
+test.for(WAYS)('what a build of $user does just before it ends is recorded, in $level', async (way, context) => {
+  const { user, level } = way
+  needs(context, user)
+  const perl = `use Socket;
+    for (1 .. 20) {
+      socket(my $s, PF_INET, SOCK_STREAM, 0); connect($s, sockaddr_in(4444, inet_aton('203.0.113.9'))) or die $!;
+      socket(my $u, PF_INET, SOCK_DGRAM, 0); send($u, 'x', 0, sockaddr_in(123, inet_aton('198.51.100.3')));
+      push @all, $s, $u;
+      socket(my $d, PF_INET, SOCK_DGRAM, 0); push @all, $d;
+      send($d, pack('H*', '000701000001000000000000047269736b076578616d706c650000010001'), 0, sockaddr_in(53, inet_aton('127.0.0.1')));
+    }
+    send($all[-3], 'last words', 0); kill 9, $$;`
+  const { results } = await runBuilds({ user, without: withoutFor(level) }, [
+    { command: ['perl', '-e', perl] },
+    { command: ['true'] },
+  ])
+  const sum = (kind: string): number =>
+    (results[0]?.attempts ?? []).filter((attempt) => attempt.kind === kind).reduce((all, { count }) => all + count, 0)
+  expect(results[0]).toMatchObject({ status: null, signal: 'SIGKILL' })
+  expect([sum('tcp'), sum('udp'), sum('dns')]).toEqual([20, 20, 20])
+  expect(results[0]?.attempts).toContainEqual(
+    expect.objectContaining({ kind: 'tcp', address: '203.0.113.9', port: 4444, first: 'last words' }),
+  )
+  // Nothing of it is taken for the next build's.
+  expect(results[1]?.attempts).toEqual([])
+})
+
 test('two builds at once are in networks of their own', async (context) => {
   needs(context, ME)
   const directory = directoryOf(ME)

@@ -51,6 +51,13 @@ await attempt('a server of names', async () => {
   resolver.setServers(['203.0.113.53'])
   return (await resolver.resolve4('direct.example')).length
 })
+await attempt('a server of names over TCP', async () => {
+  // One question, of type A, for the name of two labels.
+  const labels = ['stream', 'example'].flatMap((label) => [label.length, ...Buffer.from(label)])
+  const message = [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, ...labels, 0, 0, 1, 0, 1]
+  const heard = await say({ host: '2001:db8::53', port: 53 }, Buffer.from([0, message.length, ...message]))
+  return heard.startsWith('heard') ? 'heard' : heard
+})
 await attempt('https', () => fetch('https://secure.example/path'))
 await attempt('http', async () => (await fetch('http://plain.example/path?token=1')).status)
 await attempt('an address', () => say({ host: '203.0.113.9', port: 4444 }, 'raw \u001b bytes'))
