@@ -6,7 +6,7 @@ import type { Toolchain } from './toolchain.ts'
 export interface BuildIndex {
   /** Ends in a slash. */
   readonly url: string
-  /** The variables that lead known tools to pinned files. */
+  /** The variables that lead clients and tools to it. */
   readonly env: Readonly<Record<string, string>>
 }
 
@@ -30,7 +30,7 @@ export function buildEnvironment(
       ? {}
       : { npm_config_nodedir: room.nodedir, npm_package_config_node_gyp_nodedir: room.nodedir }
   return {
-    ...indexVariables(index.url),
+    ...quietClients(index.url),
     ...index.env,
     ...packageConfig(manifest),
     ...gyp,
@@ -53,21 +53,16 @@ export function buildEnvironment(
   }
 }
 
-/** Each client's own way to be told of a registry, and to be quiet about everything else. */
-function indexVariables(url: string): Record<string, string> {
+/** What clients would ask of other places, or again and again. pip's packages are to come from the same index. */
+function quietClients(url: string): Record<string, string> {
   const host = new URL(url).hostname
   return {
     POLDER_INDEX: url,
-    npm_config_registry: url,
     npm_config_audit: 'false',
     npm_config_fund: 'false',
     npm_config_update_notifier: 'false',
     npm_config_fetch_retries: '0',
-    YARN_REGISTRY: url,
-    YARN_NPM_REGISTRY_SERVER: url,
-    YARN_UNSAFE_HTTP_WHITELIST: host,
     YARN_ENABLE_TELEMETRY: '0',
-    BUN_CONFIG_REGISTRY: url,
     PIP_INDEX_URL: `${url}simple/`,
     PIP_TRUSTED_HOST: host,
     PIP_RETRIES: '0',

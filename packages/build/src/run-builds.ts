@@ -33,8 +33,8 @@ export interface BuildOptions {
   /** Refuses to run anything that cannot be confined. */
   readonly requireSandbox: boolean
   readonly serveIndex: ServeIndex
-  /** The variables that lead known tools to pinned files, for an index at that URL. */
-  readonly toolVariables: (indexUrl: string) => Readonly<Record<string, string>>
+  /** The variables that lead clients, and tools that fetch files, to an index at that URL. */
+  readonly indexVariables: (indexUrl: string) => Readonly<Record<string, string>>
   readonly limits?: Partial<Limits>
   readonly onProgress?: (progress: { readonly done: number; readonly total: number; readonly label: string }) => void
   /**
@@ -163,7 +163,7 @@ class Workshop {
     let failed: { readonly script: BuildRecord['scripts'][number]; readonly result: BuildResult } | undefined
     try {
       const url = this.#sandboxes.indexUrl
-      const index = { url, env: this.#options.toolVariables(url) }
+      const index = { url, env: this.#options.indexVariables(url) }
       for (const script of build.scripts) {
         const result = await this.#sandboxes.run({
           label: build.package,

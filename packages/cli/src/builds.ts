@@ -105,14 +105,16 @@ export async function performBuilds(
     store,
     sources.map((source) => wantedTree(store, source, root)),
   )
-  const [{ openIndex, openRefusedRecord, startIndexServer }, { toolEnvironment }, { clientEnvironment }] = await Promise.all([
-    import('@polder/index/server'),
-    import('@polder/index/files'),
-  ])
+  const [{ openIndex, openRefusedRecord, startIndexServer }, { toolEnvironment }, { clientEnvironment }] =
+    await Promise.all([
+      import('@polder/index/server'),
+      import('@polder/index/files'),
+      import('./commands/index-env.ts'),
+    ])
   const lock = parseLock(requireLockText(root), LOCK_FILE)
   const index = openIndex(store, [{ id: 'lock', lock }], { memoryBytes: 64 * 2 ** 20 })
-  const progress = startProgress(output, 'Building')
   const refused = openRefusedRecord(store)
+  const progress = startProgress(output, 'Building')
   try {
     const report = await runBuilds(store, builds, {
       toolchain: toolchainHere(),
@@ -135,8 +137,8 @@ export async function performBuilds(
     for (const shortcoming of report.shortcomings) output.note(`warning: ${shortcoming}`)
     return report
   } finally {
-    progress.end()
     refused.close()
+    progress.end()
   }
 }
 

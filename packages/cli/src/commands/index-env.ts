@@ -17,7 +17,7 @@ export function indexEnv(cwd: string, output: Output, baseUrl: string): number {
  * npm's variable is yarn 1's and bun's too. pnpm has its own since version 11; so has yarn 4, which refuses `YARN_REGISTRY`
  * and speaks plain HTTP only with hosts that it is told of.
  */
-function clientEnvironment(baseUrl: string): Record<string, string> {
+export function clientEnvironment(baseUrl: string): Record<string, string> {
   const url = URL.parse(baseUrl)
   if (url === null || !/^https?:$/.test(url.protocol) || /['\s]/.test(baseUrl))
     throw new PolderError('USAGE', `${JSON.stringify(baseUrl)} is no http or https URL`, { found: baseUrl })
