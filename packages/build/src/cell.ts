@@ -46,7 +46,13 @@ export async function openCell(config: CellConfig, user: OwnUser | undefined): P
   const enter = [...tie, programs.unshare ?? 'unshare', ...namespaces]
   const wait = user === undefined ? [] : ['/bin/sh', '-c', WAIT, 'sh', ...tie]
   const words = config.level === 'unenforced' ? node : [...enter, ...wait, ...node]
-  const child = spawn(words[0] ?? '', words.slice(1), { stdio: ['pipe', 'pipe', 'pipe'], cwd: '/', env: {} })
+  // A session of its own: an interrupt from the terminal is for polder, which then ends what it started.
+  const child = spawn(words[0] ?? '', words.slice(1), {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    cwd: '/',
+    env: {},
+    detached: true,
+  })
   const told: string[] = []
   child.stderr.on('data', (bytes: Buffer) => told.push(bytes.toString()))
   child.stdin.on('error', () => undefined)
