@@ -132,6 +132,21 @@ describe('the released command line', () => {
     expect(JSON.parse(text)).toMatchObject({ upToDate: false, packages: 2 })
   })
 
+  test('serves what it locked, with workers and a log', async () => {
+    const log = join(home, 'requests.log')
+    const words = ['index', 'serve', '--json', '--port', '0', '--workers', '2', '--log', log]
+    const env = scrubbedEnvironment({ home })
+    const server = spawn(process.execPath, [program, ...words], { cwd, env, stdio: ['ignore', 'pipe', 'inherit'] })
+    const exited = once(server, 'exit')
+    const [line] = (await once(server.stdout, 'data')) as [Buffer]
+    const { url } = JSON.parse(line.toString()) as { url: string }
+    expect(await (await fetch(`${url}lib`)).json()).toMatchObject({ name: 'lib', 'dist-tags': { latest: '1.0.0' } })
+    expect((await fetch(`${url}leaf/-/leaf-2.1.0.tgz`)).status).toBe(200)
+    server.kill()
+    expect(await exited).toEqual([0, null])
+    expect(readFileSync(log, 'utf8').trim().split('\n')).toHaveLength(2)
+  })
+
   test('knows its version and tells its errors like the sources', async () => {
     expect((await polder('--version')).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
     const { code, stderr } = await polder('instal')

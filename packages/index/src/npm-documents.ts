@@ -31,7 +31,7 @@ export interface DocumentContext {
  * The date of what was published at an unknown time: the one that npm gives the files in its archives. It is old, so no
  * client takes a pin for a fresh release.
  */
-export const UNKNOWN_DATE = '1985-10-26T08:15:00.000Z'
+const UNKNOWN_DATE = '1985-10-26T08:15:00.000Z'
 
 /** A document as clients ask for it (npm's "Package metadata"); `abbreviated` as `application/vnd.npm.install-v1+json`. */
 export interface NpmDocument {

@@ -182,6 +182,6 @@ function viewOf(id: string, locks: readonly LockedPins[]): View {
 }
 
 /** `''` for all, `/@lock/<id>` for one lock. */
-export function prefixOf(view: View): string {
+function prefixOf(view: View): string {
   return view.id === '' ? '' : `/@lock/${view.id}`
 }

@@ -11,7 +11,7 @@ import { createRouter } from './router.ts'
 export { openIndex, type ListenAddress, type MetricsSample, type NamedLock, type PinnedIndex, type Refusal }
 export { lockedPins, type LockedPins } from './locked-pins.ts'
 
-export { clearRefused, openRefusedRecord, readRefused, type RefusedEntry, type RefusedRecord } from './refused.ts'
+export { clearRefused, openRefusedRecord, readRefused, type RefusedEntry } from './refused.ts'
 
 export interface ServerOptions {
   readonly listen: ListenAddress
@@ -59,7 +59,7 @@ export interface IndexServer {
 }
 
 /** npm's own default for a local registry, and where verdaccio listens: what is configured for that works. */
-export const DEFAULT_PORT = 4873
+const DEFAULT_PORT = 4873
 
 /** Against clients that send their request slowly, or nothing, or too much. In milliseconds and bytes. */
 const LIMITS = {
