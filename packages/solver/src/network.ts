@@ -60,8 +60,9 @@ export function networkOf(problem: Problem): Network {
   problem.lockedCount.forEach((counts, slot) =>
     counts.forEach((count, i) => (keep[(first[slot] as number) + i] = count)),
   )
-  for (const { candidate, count } of lockedNeeds(problem.roots, first))
+  for (const { candidate, count } of lockedNeeds(problem.roots, foundRoots, first))
     keep[candidate] = (keep[candidate] as number) + count
+  const locked = problem.demands.flat().map((demands, i) => lockedNeeds(demands, foundNeeds[i] as number[], first))
 
   return {
     first,
@@ -70,7 +71,7 @@ export function networkOf(problem: Problem): Network {
     roots: ranked(foundRoots, rank),
     needs: foundNeeds.map((ids) => ranked(ids, rank)),
     keep,
-    locked: problem.demands.flatMap((slot) => slot.map((demands) => lockedNeeds(demands, first))),
+    locked,
   }
 }
 
@@ -139,19 +140,24 @@ function keyOf({ names, versions }: Problem, { slot, allowed }: Demand): number 
 
 const NONE: readonly LockedNeed[] = []
 
-// The same demand listed twice is one; the same lock entry seen by two owners is two edges that would move.
-function lockedNeeds(demands: readonly Demand[], first: Int32Array): readonly LockedNeed[] {
+/**
+ * The same demand listed twice is one; the same lock entry seen by two owners is two edges that would move.
+ * @param ids the choice of each demand
+ */
+function lockedNeeds(demands: readonly Demand[], ids: readonly number[], first: Int32Array): readonly LockedNeed[] {
   if (demands.every(({ locked }) => locked === undefined)) return NONE
   const counts = new Map<number, number>()
-  const seen = new Set<string>()
-  for (const { slot, allowed, owner, locked } of demands) {
-    if (locked === undefined || !allowed.includes(locked)) continue
-    const key = `${slot}:${owner}:${locked}:${allowed.join()}`
-    if (seen.has(key)) continue
-    seen.add(key)
+  const seen = new Map<number, Set<number>>()
+  demands.forEach(({ slot, allowed, owner, locked }, i) => {
+    if (locked === undefined || !allowed.includes(locked)) return
     const candidate = (first[slot] as number) + locked
+    const key = (ids[i] as number) * 2 ** 26 + owner
+    const owners = seen.get(candidate)
+    if (owners === undefined) seen.set(candidate, new Set([key]))
+    else if (owners.has(key)) return
+    else owners.add(key)
     counts.set(candidate, (counts.get(candidate) ?? 0) + 1)
-  }
+  })
   return [...counts].sort(([a], [b]) => a - b).map(([candidate, count]) => ({ candidate, count }))
 }
 
