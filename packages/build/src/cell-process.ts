@@ -1,7 +1,7 @@
 // The process that lives in the namespaces of a cell: sets the network up, records, and starts the builds in it, one
 // at a time. Started by cell.ts.
 import { execFileSync } from 'node:child_process'
-import { chmodSync, writeFileSync } from 'node:fs'
+import { chmodSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 
@@ -45,6 +45,7 @@ async function start(config: CellConfig): Promise<void> {
   execFileSync(config.programs.mkfifo ?? 'mkfifo', [join(config.scratch, 'output')])
   chmodSync(join(config.scratch, 'output'), 0o666)
   const enforced = config.level !== 'unenforced'
+  if (enforced) proveNamespaces(config)
   if (enforced && config.ownUser) writeFileSync('/proc/sys/user/max_user_namespaces', '0')
   const recorder = enforced ? await startRecorder(config.programs) : undefined
   const bridge = await startIndexBridge(config.indexPort)
@@ -68,6 +69,14 @@ async function run({ config, bridge, recorder }: Cell, build: CellBuild): Promis
   if (!began && ended.limit === undefined)
     return { failed: ended.tail.trim() || `it ended with ${ended.status ?? ended.signal}` }
   return { ended: { ...ended, attempts: attempts?.list() ?? [], moreAttempts: attempts?.dropped() ?? 0 } }
+}
+
+/** What follows would change the network of whoever is in this namespace. */
+function proveNamespaces({ outside }: CellConfig): void {
+  for (const [kind, theirs] of Object.entries(outside)) {
+    if (readlinkSync(`/proc/self/ns/${kind}`) === theirs)
+      throw new Error(`the cell has no ${kind} namespace of its own`)
+  }
 }
 
 /** Without a way to go on: what is wrong goes to stderr, which polder quotes. */

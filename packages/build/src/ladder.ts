@@ -1,5 +1,5 @@
 import { PolderError } from '@polder/spec'
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { BASE_ENVIRONMENT, writeOwnFiles } from './file-system.ts'
@@ -83,6 +83,8 @@ const NEEDED: Readonly<Record<Exclude<Level, 'unenforced'>, readonly ProgramName
   unshare: ['unshare', 'setpriv', 'prlimit', 'mount', 'pivot_root', 'ip', 'mkfifo'],
 }
 
+const NAMESPACES = ['user', 'net', 'mnt', 'pid']
+
 async function tryLevel(
   { scratch, parallel = 2 }: Options,
   level: Level,
@@ -98,6 +100,7 @@ async function tryLevel(
       scratch: join(scratch, `cell-${number}`),
       etc,
       ownUser: user !== undefined,
+      outside: Object.fromEntries(NAMESPACES.map((kind) => [kind, readlinkSync(`/proc/self/ns/${kind}`)])),
       indexPort: level === 'unenforced' ? 0 : INDEX_PORT,
     }
     return openCell(config, user)

@@ -18,6 +18,8 @@ export interface CellConfig {
   readonly etc: string
   /** The user namespace of the cell has an id to spare for builds. */
   readonly ownUser: boolean
+  /** Polder's own namespaces, by kind: the cell makes sure that it is in none of them before it changes anything. */
+  readonly outside: Readonly<Record<string, string>>
   /** Where the index is listened for; 0 for any. */
   readonly indexPort: number
 }

@@ -212,6 +212,19 @@ test('what is missing is named with the command that installs it, and nothing ru
   })
 })
 
+test('a cell that shares a namespace with polder is found out before it changes anything in it', async (context) => {
+  needs(context, ME)
+  const instead = {
+    unshare: 'for word; do shift; [ "$word" = --net ] || set -- "$@" "$word"; done; exec "$0-real" "$@"',
+  }
+  const { error, details } = await runBuilds({ user: ME, instead }, [])
+  expect(error).toBe('SANDBOX_UNAVAILABLE')
+  expect(details?.explanation).toBe(
+    'no sandbox with bubblewrap: the cell has no net namespace of its own\n' +
+      'no sandbox with unshare: the cell has no net namespace of its own',
+  )
+})
+
 test('a build that is not confined has a fresh HOME, its limits, and the index, too', async (context) => {
   needs(context, ME)
   const directory = directoryOf(ME)

@@ -1,6 +1,16 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { accessSync, chmodSync, chownSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
+import {
+  accessSync,
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -81,6 +91,8 @@ interface Job {
   readonly user: User
   /** Programs that are not to be found. */
   readonly without?: readonly string[]
+  /** Shell scripts to be found as these programs; `$0-real` is the real one. */
+  readonly instead?: Readonly<Record<string, string>>
   readonly require?: boolean
   readonly parallel?: number
   readonly atOnce?: boolean
@@ -120,7 +132,9 @@ export async function runBuilds(job: Job, builds: readonly Build[]): Promise<Out
   mkdirSync(bin, { recursive: true })
   for (const program of Object.keys(PACKAGES).filter((name) => !without.includes(name))) {
     const file = find(program)
-    if (file !== undefined) symlinkSync(file, join(bin, program))
+    const script = job.instead?.[program]
+    if (file !== undefined) symlinkSync(file, join(bin, script === undefined ? program : `${program}-real`))
+    if (script !== undefined) writeFileSync(join(bin, program), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
   }
   const requests = builds.map((build, at): BuildRequest => {
     const source = join(directory, `build-${at}`)
