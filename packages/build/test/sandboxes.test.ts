@@ -229,19 +229,20 @@ test('a build that is not confined has a fresh HOME, its limits, and the index, 
   needs(context, ME)
   const directory = directoryOf(ME)
   const socket = await startIndex(directory, 'one')
-  // Which port it is is not known before: the one build asks at the place that polder tells.
   const program = `
-    const url = new URL(require('fs').readFileSync('/proc/net/tcp', 'latin1') && process.env.INDEX)
-    console.log(process.env.HOME, process.env.TMPDIR, process.env.SECRET)
+    const { HOME, TMPDIR, SECRET, INDEX } = process.env
+    fetch(INDEX + 'a').then(async (response) => console.log(await response.text(), HOME, TMPDIR, SECRET))
     setTimeout(() => {}, 60_000)`
-  const outcome = await runBuilds({ user: ME, directory, without: ['bwrap', 'unshare'], require: false }, [
-    { command: ['node', '-e', program], env: { INDEX: 'http://127.0.0.1/' }, socket, limits: { timeMs: 1500 } },
+  const environment = { SECRET: 'abc' }
+  const job = { user: ME, directory, without: ['bwrap', 'unshare'], require: false, environment }
+  const outcome = await runBuilds(job, [
+    { command: ['node', '-e', program], env: { INDEX: '<index>' }, socket, limits: { timeMs: 2000 } },
   ])
   expect(outcome).toMatchObject({ level: 'unenforced', recorded: 'nothing' })
   expect(outcome.indexUrl).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/$/)
   const scratch = join(directory, 'scratch/cell-0')
   expect(outcome.results[0]).toMatchObject({ signal: 'SIGKILL', limit: 'time' })
-  expect(outcome.results[0]?.tail).toContain(`${scratch}/home ${scratch}/tmp undefined\n`)
+  expect(outcome.results[0]?.tail).toContain(`one answers /a ${scratch}/home ${scratch}/tmp undefined\n`)
 })
 
 test.for(WAYS)('paths with spaces and quotes are what they are, for $user in $level', async (way, context) => {

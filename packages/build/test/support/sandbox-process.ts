@@ -20,7 +20,8 @@ try {
   const sandboxes = await openSandboxes(job.options)
   const { level, recorded, shortcomings, missing, indexUrl } = sandboxes
   const results: unknown[] = []
-  const run = async (build: BuildRequest): Promise<unknown> => sandboxes.run(build).catch(failure)
+  const run = async (build: BuildRequest): Promise<unknown> =>
+    sandboxes.run({ ...build, env: withIndex(build.env, indexUrl) }).catch(failure)
   try {
     if (job.atOnce === true) results.push(...(await Promise.all(job.builds.map(run))))
     else for (const build of job.builds) results.push(await run(build))
@@ -30,6 +31,11 @@ try {
   console.log(JSON.stringify({ level, recorded, shortcomings, missing, indexUrl, results }))
 } catch (error) {
   console.log(JSON.stringify({ ...failure(error), results: [] }))
+}
+
+/** A variable whose value is `<index>` is where the index is. */
+function withIndex(env: BuildRequest['env'], indexUrl: string): Record<string, string> {
+  return Object.fromEntries(Object.entries(env).map(([name, value]) => [name, value === '<index>' ? indexUrl : value]))
 }
 
 function failure(error: unknown): { readonly error: string; readonly message: string; readonly details?: unknown } {
