@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { polder, polderCommand, polderDone, temporaryDirectory, type Invocation } from '../support/cli.ts'
 import { copyStore, emptyStore, writeChain } from '../support/monorepo.ts'
 import { startRegistry, type Registry } from '../support/registry.ts'
+import { makeSigningKey } from '../support/signing-key.ts'
 
 const KILL_AT_CHANGE = new URL('../support/kill-at-change.ts', import.meta.url).pathname
 const POINTS = 26
@@ -22,6 +23,8 @@ let made = 0
 
 beforeAll(async () => {
   registry = await startRegistry()
+  // So that every run verifies signatures, and has to come to the same pinned key.
+  registry.signWith(makeSigningKey())
   const root = join(temporaryDirectory('crash'), 'repository')
   const home = join(temporaryDirectory('crash'), 'store')
   writeChain(root, registry, { packages: 8, files: 6 })

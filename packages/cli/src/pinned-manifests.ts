@@ -30,7 +30,12 @@ export interface PinnedManifests {
 }
 
 /** The manifest of every pin that some locked platform needs, fetched where the index lacks it. */
-export async function pinnedManifests(gathered: Gathered, output: Output, offline: boolean): Promise<PinnedManifests> {
+export async function pinnedManifests(
+  gathered: Gathered,
+  output: Output,
+  offline: boolean,
+  beforeFetching?: (store: Store, pins: readonly PinRequest[]) => Promise<void>,
+): Promise<PinnedManifests> {
   const store = openStore(storeHome(process.env))
   const platforms = platformsOf(gathered)
   const wanted = pinRequests(gathered, platforms)
@@ -39,6 +44,7 @@ export async function pinnedManifests(gathered: Gathered, output: Output, offlin
   let sync: SyncReport | null = null
   if (known.missing.length > 0) {
     if (offline) throw missingPins(known.missing)
+    await beforeFetching?.(store, known.missing)
     const progress = startProgress(output, 'Fetching')
     const platform = currentPlatform()
     try {

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 
 import type { Gathered } from '@polder/gather'
 import {
+  type PinRequest,
   readRelease,
   recalledKeys,
   remembersKeys,
@@ -9,7 +10,7 @@ import {
   unrecorded,
   type WantedRelease,
 } from '@polder/index'
-import type { Drift, NewPin, ReleaseReport } from '@polder/index/trust'
+import type { AskedKeys, Drift, NewPin, ReleaseReport } from '@polder/index/trust'
 import { parseLock, parseSigningKeys, type Lock } from '@polder/lock'
 import { type PackageId, PolderError, splitPackageId, unpatchedId } from '@polder/spec'
 import type { Store } from '@polder/store'
@@ -29,6 +30,21 @@ export interface LockReleases {
   readonly fetched: boolean
   readonly offline: boolean
   readonly acceptKeys: boolean
+  /** What registries were asked for before anything was fetched. */
+  readonly asked: AskedKeys
+}
+
+/** For `pinnedManifests` to call: that there are signatures has to be known before there is what they are of. */
+export function firstKeys(
+  gathered: Gathered,
+  locked: SigningKeys,
+  asked: Map<string, SigningKeys>,
+): (store: Store, pins: readonly PinRequest[]) => Promise<void> {
+  return async (store, pins) => {
+    if (gathered.config.index.signatures === 'off' || Object.keys(locked).length > 0) return
+    const { askFirstKeys } = await import('@polder/index/trust')
+    for (const [registry, keys] of await askFirstKeys(store, pins, npmConfigOf(gathered))) asked.set(registry, keys)
+  }
 }
 
 /** The signing keys of the lock that is there; none of one that cannot be read. */
@@ -42,12 +58,12 @@ export function lockedKeys(existing: string | null): SigningKeys {
  * @throws PolderError what is wrong with a signature
  */
 export async function verifyReleases(gathered: Gathered, known: LockReleases, output: Output): Promise<SigningKeys> {
-  const { store, pins, existing, fetched, offline, acceptKeys } = known
+  const { store, pins, existing, fetched, offline, acceptKeys, asked } = known
   const keys = lockedKeys(existing)
   if (gathered.config.index.signatures === 'off') return keys
   const pinned = Object.keys(keys).length > 0
   if (!offline && (fetched || acceptKeys || ((pinned || remembersKeys(store)) && hasUnverified(known)))) {
-    const report = await bringReleases(gathered, store, pins, output, { keys, acceptKeys, scope: 'signed' })
+    const report = await bringReleases(gathered, store, pins, output, { keys, acceptKeys, asked, scope: 'signed' })
     if (Object.keys(report.keys).length > 0) return report.keys
   }
   return pinned
@@ -95,6 +111,7 @@ export async function holdToPolicy(gathered: Gathered, lock: Lock, known: LockRe
     await bringReleases(gathered, known.store, undated, output, {
       keys: lockedKeys(known.existing),
       acceptKeys: known.acceptKeys,
+      asked: known.asked,
       scope: 'all',
     })
   const refused = refusedPins(fresh, policy, {
@@ -110,6 +127,14 @@ export async function holdToPolicy(gathered: Gathered, lock: Lock, known: LockRe
   })
 }
 
+interface WhatToBring {
+  /** Those that the lock pins. */
+  readonly keys: SigningKeys
+  readonly acceptKeys?: boolean
+  readonly scope: 'all' | 'signed'
+  readonly asked?: AskedKeys
+}
+
 /**
  * Asks the registries about pins of which nothing is recorded.
  * @throws PolderError the failures, if there are any
@@ -119,11 +144,7 @@ export async function bringReleases(
   store: Store,
   pins: readonly WantedRelease[],
   output: Output,
-  {
-    keys,
-    acceptKeys,
-    scope,
-  }: { readonly keys: SigningKeys; readonly acceptKeys: boolean; readonly scope: 'all' | 'signed' },
+  { keys, acceptKeys = false, scope, asked = new Map() }: WhatToBring,
 ): Promise<ReleaseReport> {
   const { syncReleases } = await import('@polder/index/trust')
   const { signatures, trustedRoot } = gathered.config.index
@@ -135,6 +156,7 @@ export async function bringReleases(
       keys,
       acceptKeys,
       signatures,
+      asked,
       scope,
       trustedRoot: trustedRoot === null ? null : join(gathered.root, trustedRoot),
       onProgress: ({ done, total }) => {

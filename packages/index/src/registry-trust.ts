@@ -7,7 +7,7 @@ import { readRelease } from './releases.ts'
 import type { SigningKeys } from './remembered-keys.ts'
 import { verifySignatures } from './signatures.ts'
 import type { KeyChange } from './signing-keys.ts'
-import { type TrustedKeys, trustedKeys } from './trusted-keys.ts'
+import { type AskedKeys, type TrustedKeys, trustedKeys } from './trusted-keys.ts'
 import type { Upstream } from './upstream.ts'
 import type { WantedRelease } from './wanted-releases.ts'
 
@@ -17,8 +17,12 @@ export const FATAL: readonly string[] = ['NPMRC_INVALID', 'DISK_FULL', 'STORE_UN
 export interface TrustOptions {
   /** Those that the lock pins; empty if it pins none. */
   readonly keys: SigningKeys
+  /** Believe the keys that the registries have now. */
   readonly acceptKeys?: boolean
+  /** Whether signatures are checked, and whether every release needs one. */
   readonly signatures: 'verify' | 'required' | 'off'
+  /** What registries were asked for already. */
+  readonly asked?: AskedKeys
 }
 
 const NOTHING: TrustedKeys = { keys: null, changes: [], served: false }
@@ -79,10 +83,10 @@ export class RegistryTrust {
   }
 
   async #ask(upstream: Upstream, registry: string): Promise<TrustedKeys | null> {
-    const { keys: pinned, acceptKeys: accept = false, signatures } = this.#options
+    const { keys: pinned, acceptKeys: accept = false, signatures, asked = new Map() } = this.#options
     if (signatures === 'off') return NOTHING
     try {
-      const trusted = await trustedKeys(this.#store, upstream, registry, { pinned, accept })
+      const trusted = await trustedKeys(this.#store, upstream, registry, { pinned, accept, asked })
       if (accept || Object.keys(pinned).length === 0) this.keys = { ...this.keys, ...trusted.keys }
       this.keyChanges.push(...trusted.changes)
       if (!accept) this.drift.push(...driftOfKeys(redactUrl(registry), trusted.changes))

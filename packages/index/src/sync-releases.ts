@@ -9,7 +9,7 @@ import { type Drift, driftOf, pinnedHash, sortDrift } from './drift.ts'
 import { type NpmConfig, redactUrl, registryOf } from './npm-config.ts'
 import { attributed } from './pin.ts'
 import { type Documents, openDocuments } from './release-document.ts'
-import { FATAL, RegistryTrust } from './registry-trust.ts'
+import { FATAL, RegistryTrust, type TrustOptions } from './registry-trust.ts'
 import { attestationsFile, type Release, releaseFile } from './releases.ts'
 import { type SignatureState, verifySignatures } from './signatures.ts'
 import type { SigningKeys } from './remembered-keys.ts'
@@ -18,14 +18,8 @@ import type { TrustedKeys } from './trusted-keys.ts'
 import { openUpstream, type Upstream } from './upstream.ts'
 import { byName, type Known, knownOf, unrecorded, type WantedRelease } from './wanted-releases.ts'
 
-export interface ReleaseOptions {
+export interface ReleaseOptions extends TrustOptions {
   readonly npm: () => Promise<NpmConfig>
-  /** Those that the lock pins; empty if it pins none. */
-  readonly keys: SigningKeys
-  /** Believe the keys that the registries have now. */
-  readonly acceptKeys?: boolean
-  /** Whether signatures are checked, and whether every release needs one. */
-  readonly signatures: 'verify' | 'required' | 'off'
   /** `signed`: only of registries that sign, and without attestations. */
   readonly scope: 'all' | 'signed'
   /** Path of Sigstore's trusted root, or null. */

@@ -1,10 +1,12 @@
 import { PolderError } from '@polder/spec'
 import type { Store } from '@polder/store'
 
-import { redactUrl } from './npm-config.ts'
+import { type Clock, systemClock } from './backoff.ts'
+import { type NpmConfig, redactUrl, registryOf } from './npm-config.ts'
+import type { PinRequest } from './pin.ts'
 import { rememberedKeys, rememberKeys, type SigningKeys } from './remembered-keys.ts'
 import { fetchKeys, type KeyChange, keyChanges, pinnedKey } from './signing-keys.ts'
-import type { Upstream } from './upstream.ts'
+import { openUpstream, type Upstream } from './upstream.ts'
 
 /** The keys that a registry's signatures are checked with, and how they came to be trusted. */
 export interface TrustedKeys {
@@ -14,6 +16,51 @@ export interface TrustedKeys {
   readonly changes: readonly KeyChange[]
   /** True if the registry has keys now, so that every release of it should be signed. */
   readonly served: boolean
+}
+
+/** Registry → the keys that it was found to have, none if it has none. */
+export type AskedKeys = ReadonlyMap<string, SigningKeys>
+
+/**
+ * Asks registries that were never asked before for their keys and remembers them, before anything comes from there: so
+ * that whatever interrupts what follows, it is known that there are signatures to be verified. Whoever cannot be asked
+ * is left out; that shows when signatures are verified.
+ * @throws PolderError `NPMRC_INVALID`, `DISK_FULL`, `STORE_UNWRITABLE`
+ */
+export async function askFirstKeys(
+  store: Store,
+  pins: readonly PinRequest[],
+  npm: () => Promise<NpmConfig>,
+  clock: Clock = systemClock,
+): Promise<AskedKeys> {
+  const config = await npm()
+  const registries = new Set<string>()
+  for (const { name, source } of pins) {
+    if (source.kind !== 'registry') continue
+    try {
+      registries.add(registryOf(config, name))
+    } catch (error) {
+      if (!(error instanceof PolderError && error.code === 'PRIVATE_NAME')) throw error
+    }
+  }
+  const asked = new Map<string, SigningKeys>()
+  const unknown = [...registries].filter((registry) => rememberedKeys(store, registry) === undefined)
+  if (unknown.length === 0) return asked
+  const upstream = await openUpstream(config, clock)
+  try {
+    for (const registry of unknown) {
+      try {
+        const keys = (await fetchKeys(upstream, registry)) ?? {}
+        rememberKeys(store, registry, keys)
+        asked.set(registry, keys)
+      } catch (error) {
+        if (!(error instanceof PolderError && error.code === 'FETCH_FAILED')) throw error
+      }
+    }
+  } finally {
+    await upstream.close()
+  }
+  return asked
 }
 
 /**
@@ -26,14 +73,19 @@ export async function trustedKeys(
   store: Store,
   upstream: Upstream,
   registry: string,
-  { pinned: locked, accept }: { readonly pinned: SigningKeys; readonly accept: boolean },
+  {
+    pinned: locked,
+    accept,
+    asked,
+  }: { readonly pinned: SigningKeys; readonly accept: boolean; readonly asked?: AskedKeys },
 ): Promise<TrustedKeys> {
   const remembered = rememberedKeys(store, registry)
   const pinned = Object.keys(locked).length > 0 ? locked : (remembered ?? {})
   const isPinned = Object.keys(pinned).length > 0
   let served: SigningKeys | null
   try {
-    served = await fetchKeys(upstream, registry)
+    const known = asked?.get(registry)
+    served = known === undefined ? await fetchKeys(upstream, registry) : Object.keys(known).length === 0 ? null : known
   } catch (error) {
     // Who keeps the keys from being asked for must not keep signatures from being checked.
     if (!isPinned || !(error instanceof PolderError)) throw error

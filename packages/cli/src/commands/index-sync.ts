@@ -9,7 +9,7 @@ import { readLockText } from '../lock-file.ts'
 import { bytes, count, type Output } from '../output.ts'
 import { knownPins, pinnedManifests } from '../pinned-manifests.ts'
 import { startProgress } from '../progress.ts'
-import { bringReleases, lockedKeys, noteDrift } from '../releases.ts'
+import { bringReleases, firstKeys, lockedKeys, noteDrift } from '../releases.ts'
 import { npmConfigOf } from '../upstream-config.ts'
 
 /**
@@ -52,9 +52,11 @@ interface Brought {
 }
 
 async function bringAll(gathered: Gathered, keys: SigningKeys, output: Output): Promise<Brought> {
-  const { manifests, sync, store, pins } = await pinnedManifests(gathered, output, false)
+  const asked = new Map<string, SigningKeys>()
+  const beforeFetching = firstKeys(gathered, keys, asked)
+  const { manifests, sync, store, pins } = await pinnedManifests(gathered, output, false, beforeFetching)
   const added = await bringAdditions(gathered, store, output, false)
-  const report = await bringReleases(gathered, store, pins, output, { keys, acceptKeys: false, scope: 'all' })
+  const report = await bringReleases(gathered, store, pins, output, { keys, scope: 'all', asked })
   return {
     pins: manifests.size,
     fetched: (sync?.fetched ?? 0) + added.fetched,

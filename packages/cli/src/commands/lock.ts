@@ -12,7 +12,7 @@ import { findService } from '../checkout.ts'
 import { LOCK_FILE, outOfDate, readLockText } from '../lock-file.ts'
 import { bytes, count, duration, type Output } from '../output.ts'
 import { pinnedManifests } from '../pinned-manifests.ts'
-import { holdToPolicy, lockedKeys, verifyReleases } from '../releases.ts'
+import { firstKeys, holdToPolicy, lockedKeys, verifyReleases } from '../releases.ts'
 import { printDiff, versionIn } from './diff.ts'
 
 export interface LockOptions {
@@ -36,9 +36,11 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
   for (const warning of gathered.warnings) output.note(`warning: ${warning}`)
   const existing = readLockText(root)
   if (options.check) return check(gathered, existing, output)
-  const { manifests, sync, store, pins } = await pinnedManifests(gathered, output, options.offline)
   const { offline, acceptKeys } = options
-  const known = { store, pins, existing, fetched: sync !== null, offline, acceptKeys }
+  const asked = new Map<string, SigningKeys>()
+  const beforeFetching = firstKeys(gathered, lockedKeys(existing), asked)
+  const { manifests, sync, store, pins } = await pinnedManifests(gathered, output, offline, beforeFetching)
+  const known = { store, pins, existing, fetched: sync !== null, offline, acceptKeys, asked }
   const keys = await verifyReleases(gathered, known, output)
   const added = await bringAdditions(gathered, store, output, offline)
   const flattened = flatten(gathered, manifests)
