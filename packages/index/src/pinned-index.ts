@@ -1,7 +1,7 @@
 import type { Lock, LockedKey } from '@polder/lock'
-import type { Integrity } from '@polder/spec'
+import type { Integrity, PackageId } from '@polder/spec'
 import { RangeCache } from '@polder/spec/semver-ranges'
-import type { Store } from '@polder/store'
+import { hasArtifact, type Store } from '@polder/store'
 
 import { BodyMemory } from './body-memory.ts'
 import { describeVersion } from './described-version.ts'
@@ -65,6 +65,19 @@ export class PinnedIndex {
       this.#sites.set(baseUrl, site)
     }
     return site
+  }
+
+  /** The pins that the store has no artifact of. A look at each, in turns with other work. */
+  async missing(): Promise<readonly PackageId[]> {
+    const missing: PackageId[] = []
+    let looked = 0
+    for (const versions of this.all.versions.values()) {
+      for (const { id, integrity } of versions.values()) {
+        if (!hasArtifact(this.store, integrity)) missing.push(id)
+        if ((looked += 1) % 64 === 0) await new Promise((resolve) => setImmediate(resolve))
+      }
+    }
+    return missing
   }
 
   artifact(integrity: Integrity, label: string, kind: 'tarball' | 'file'): ServedArtifact {

@@ -40,10 +40,9 @@ export class ServedDocument implements Resource {
     return (isShort ? this.#abbreviated : this.#full).answer(exchange)
   }
 
-  /** Makes what is not in memory, so that whoever asks first does not have to wait. */
+  /** Makes what is not in memory, so that whoever asks first does not have to wait. What fails, fails again for them. */
   async prepare(): Promise<void> {
-    await this.#abbreviated.prepare()
-    await this.#full.prepare()
+    await Promise.allSettled([this.#abbreviated.prepare(), this.#full.prepare()])
   }
 }
 

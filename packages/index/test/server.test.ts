@@ -1,4 +1,4 @@
-import { existsSync, linkSync, lstatSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, linkSync, lstatSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 
@@ -134,6 +134,24 @@ test('documents that are made ahead are the ones that are served', async () => {
   expect(server.sample().bodies).toBe(6)
   expect(await askJson(server, '/b')).toMatchObject({ name: 'b' })
   expect(server.sample().bodies).toBe(6)
+})
+
+test('pins that the store lacks hinder nothing else, and are there as soon as they are', async () => {
+  const [there, gone] = [await world.pin('there', '1.0.0'), await world.pin('gone', '1.0.0')]
+  rmSync(gone.path)
+  const index = openIndex(world.store, [{ id: 'x', lock: lockOf([gone, there]) }], { memoryBytes: 1e6 })
+  expect(await index.missing()).toEqual(['gone@1.0.0'])
+  const server = await world.serve(lockOf([gone, there]))
+  await server.prepare()
+  expect(server.sample().bodies).toBe(2)
+  expect(await askJson(server, '/gone')).toMatchObject({
+    code: 'ARTIFACT_MISSING',
+    error: 'the artifact of gone@1.0.0 is not in the store; run `polder index sync` to fetch it',
+  })
+  expect((await ask(server, '/gone')).status).toBe(503)
+  expect((await ask(server, '/there')).status).toBe(200)
+  await world.put(gone.bytes)
+  expect((await ask(server, '/gone')).status).toBe(200)
 })
 
 describe('closing', () => {

@@ -90,7 +90,7 @@ async function serve(
   })
   const end = ended()
   ready(server, index, output)
-  void server.prepare()
+  void warnOfMissing(index, output).then(() => server.prepare())
   await end
   await server.close()
   refused.close()
@@ -103,10 +103,18 @@ async function reload(server: IndexServer, read: () => Promise<PinnedIndex>, out
     const index = await read()
     server.use(index)
     output.note(`polder: read again: ${contents(index)}`)
+    await warnOfMissing(index, output)
     void server.prepare()
   } catch (error) {
     output.note(`polder: not read again: ${error instanceof Error ? error.message : String(error)}`)
   }
+}
+
+/** They are answered with 503 until a sync brings them. */
+async function warnOfMissing(index: PinnedIndex, output: Output): Promise<void> {
+  const { length, 0: first = '' } = await index.missing()
+  if (length > 0)
+    output.note(`warning: the store lacks ${count(length, 'artifact')}, such as ${first}: run \`polder index sync\``)
 }
 
 function announce(
