@@ -5,9 +5,10 @@ import { join } from 'node:path'
 import type { Archive } from './archive.ts'
 import { syncDirectory } from './atomic-write.ts'
 import { treeId, treePath, type Store, type TreeId } from './content-path.ts'
-import { placeAll, syncFile, syncFileSystemMeanwhile, temporaryPath, type Publication } from './publish.ts'
+import { placeAll, syncFile, temporaryPath, type Publication } from './publish.ts'
 import { readArtifact } from './read.ts'
 import { discardStaged } from './staging.ts'
+import { startSyncer, type Syncer } from './syncer.ts'
 import { hasTree } from './trees.ts'
 import { placeArtifacts, receiveArtifact, type ArtifactExpectation, type StagedArtifact } from './write.ts'
 import { writeFailure } from './write-failure.ts'
@@ -16,9 +17,6 @@ import { TREE_LIST, writeTree } from './write-tree.ts'
 /** A batch is published when it has so many bytes or is so old: what a killed process loses. */
 const BATCH_BYTES = 256 * 1024 * 1024
 const BATCH_MS = 1000
-
-/** Up to so many directories it is as fast to fsync each as to start a command that does it for the whole file system. */
-const FEW = 16
 
 /**
  * What comes in while many artifacts are fetched. They are written to `tmp/`, made durable a batch at a time by one
@@ -53,14 +51,26 @@ export interface Intake {
 
 export function openIntake(store: Store): Intake {
   const unpacked = new Set<TreeId>()
+  let syncer: Syncer | undefined
   let batch: Batch | undefined
   let publishing: Promise<void> = Promise.resolve()
   /** Where artifacts got names that are not durable yet. */
   const directories = new Set<string>()
 
   function current(): Batch {
+    syncer ??= startSyncer(store)
     batch ??= newBatch(store, () => void publishBatch())
     return batch
+  }
+
+  async function publish({ artifacts, trees }: Batch): Promise<void> {
+    try {
+      if (!(await syncer?.sync())) for (const { path } of artifacts) syncFile(path)
+      for (const directory of placeArtifacts(store, artifacts)) directories.add(directory)
+      placeAll(store, trees, TREE_LIST)
+    } catch (error) {
+      throw writeFailure(error, 'placing artifacts', store.home)
+    }
   }
 
   /** One batch after the other; the first failure is that of all which follow, and is heard of by who waits next. */
@@ -69,7 +79,7 @@ export function openIntake(store: Store): Intake {
     batch = undefined
     if (full === undefined) return publishing
     clearTimeout(full.timer)
-    publishing = publishing.then(() => publish(store, full, directories)).finally(() => discard(full))
+    publishing = publishing.then(() => publish(full)).finally(() => discard(full))
     publishing.catch(() => undefined)
     return publishing
   }
@@ -104,11 +114,14 @@ export function openIntake(store: Store): Intake {
     },
 
     async close() {
-      await publishBatch()
       try {
-        if (directories.size <= FEW || !(await syncFileSystemMeanwhile(store))) directories.forEach(syncDirectory)
+        await publishBatch()
+        // Names are made durable once.
+        if (directories.size > 0 && !(await syncer?.sync())) directories.forEach(syncDirectory)
       } catch (error) {
         throw writeFailure(error, 'placing artifacts', store.home)
+      } finally {
+        syncer?.close()
       }
     },
   }
@@ -130,16 +143,6 @@ function newBatch(store: Store, onOld: () => void): Batch {
     directory: temporaryPath(store, 'trees'),
     timer: setTimeout(onOld, BATCH_MS),
     bytes: 0,
-  }
-}
-
-async function publish(store: Store, { artifacts, trees }: Batch, directories: Set<string>): Promise<void> {
-  try {
-    if (!(await syncFileSystemMeanwhile(store))) for (const { path } of artifacts) syncFile(path)
-    for (const directory of placeArtifacts(store, artifacts)) directories.add(directory)
-    placeAll(store, trees, TREE_LIST)
-  } catch (error) {
-    throw writeFailure(error, 'placing artifacts', store.home)
   }
 }
 

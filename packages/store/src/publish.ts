@@ -47,22 +47,16 @@ export function placeAll(store: Store, publications: readonly Publication[], las
  * @returns whether all that was written so far is on the disk
  */
 export function syncFileSystem(store: Store): boolean {
-  const [command, parameters, options] = syncCommand(store)
-  return isSynced(spawnSync(command, parameters, options).status)
+  return isSynced(spawnSync('sync', ['-f', join(store.home, 'tmp')], { stdio: 'ignore' }).status)
 }
 
 /** As {@link syncFileSystem}, while this process goes on. */
 export function syncFileSystemMeanwhile(store: Store): Promise<boolean> {
   return new Promise((resolve) => {
-    const [command, parameters, options] = syncCommand(store)
-    const child = spawn(command, parameters, options)
+    const child = spawn('sync', ['-f', join(store.home, 'tmp')], { stdio: 'ignore' })
     child.on('error', () => resolve(false))
     child.on('exit', (status) => resolve(isSynced(status)))
   })
-}
-
-function syncCommand(store: Store): [string, string[], { stdio: 'ignore' }] {
-  return ['sync', ['-f', join(store.home, 'tmp')], { stdio: 'ignore' }]
 }
 
 /** Other systems have a `sync` that ignores `-f`, or that does not wait for the disk. */
