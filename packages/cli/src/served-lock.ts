@@ -10,6 +10,9 @@ import { atomicWrite, type Store } from '@polder/store'
 import { lockDigest } from './lock-file.ts'
 import { polderVersion } from './version.ts'
 
+/** Another number where the same lock comes to other pins, or they are kept in another way. */
+const SERVED_FORMAT = 1
+
 /** How many locks' pins are kept: those of the branches somebody works on. */
 const KEPT = 16
 
@@ -63,7 +66,7 @@ function dropOldest(store: Store): void {
 }
 
 function pinsPath(store: Store, lockText: string): string {
-  return join(directory(store), `${sha256(JSON.stringify([polderVersion(), lockText]))}.json`)
+  return join(directory(store), `${sha256(JSON.stringify([SERVED_FORMAT, polderVersion(), lockText]))}.json`)
 }
 
 function directory(store: Store): string {
