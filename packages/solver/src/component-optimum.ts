@@ -3,7 +3,7 @@ import { pruned, type Selection } from './first-selection.ts'
 import { exchanged } from './exchange.ts'
 import { improve } from './improvement.ts'
 import { searchLevels, type Found } from './levels.ts'
-import { costOf } from './objective.ts'
+import { compareCosts, costOf } from './objective.ts'
 import { reduced } from './reduction.ts'
 
 /** Above so many candidates a component is reduced first; then only the first three levels can be proven. */
@@ -16,13 +16,29 @@ export function optimumOf(component: Component, maxSteps: number): Found {
   const limit = Math.floor(maxSteps * SEARCH_SHARE)
   let found = component.candidates.length > LARGE ? undefined : searchLevels(component, limit / 2)
   if (found?.levels === 6) return found
-  if (found === undefined || found.levels < 3) found = searchReduced(component, limit)
+  if (found === undefined || found.levels < 3) {
+    const steps = found?.steps ?? 0
+    found = better(component, searchReduced(component, limit - steps), found)
+  }
   let { selection, steps } = found
   if (found.levels < 3) {
     selection = improve(component, selection, maxSteps - steps)
     steps = maxSteps
   }
   return { ...found, selection: exchanged(component, selection), steps }
+}
+
+/** What was proven by either, with the better one's selection. */
+function better(component: Component, a: Found, b: Found | undefined): Found {
+  if (b === undefined) return a
+  const isFirst = compareCosts(costOf(component, a.selection), costOf(component, b.selection)) <= 0
+  return {
+    selection: isFirst ? a.selection : b.selection,
+    levels: Math.max(a.levels, b.levels),
+    extraCopies: Math.max(a.extraCopies, b.extraCopies),
+    moreNames: Math.max(a.moreNames, b.moreNames),
+    steps: a.steps + b.steps,
+  }
 }
 
 function searchReduced(whole: Component, maxSteps: number): Found {

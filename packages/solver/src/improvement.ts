@@ -1,7 +1,8 @@
-import { partOf, type Component, type OpenSlot } from './components.ts'
+import type { Component, OpenSlot } from './components.ts'
 import { pruned, type Selection } from './first-selection.ts'
 import { searchLevels } from './levels.ts'
 import { compareCosts, costOf } from './objective.ts'
+import { partOf } from './part.ts'
 
 const NEIGHBOURHOOD = 80
 const STEPS_PER_NEIGHBOURHOOD = 10_000

@@ -1,9 +1,10 @@
-import { partOf, type Component, type OpenSlot } from './components.ts'
+import type { Component, OpenSlot } from './components.ts'
 import { isSubset } from './network.ts'
+import { partOf } from './part.ts'
 
 /** A smaller component whose best selections at levels 1 to 3, with `must`, are best selections of the whole. */
 export interface Reduction {
-  /** Without prices: levels 4 to 6 are not those of the whole. */
+  /** Its levels 4 to 6 are not those of the whole. */
   readonly component: Component
   /** Per candidate of `component` its number in the whole. */
   readonly candidates: readonly number[]

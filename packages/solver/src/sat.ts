@@ -1,5 +1,7 @@
 import { ActivityQueue } from './activity-queue.ts'
-import { Clauses, LITERALS, NO_CLAUSE, type Clause, type Literal } from './clauses.ts'
+import { Clauses, NO_CLAUSE, type Clause, type Literal } from './clauses.ts'
+import { Conflicts } from './conflicts.ts'
+import { Propagation } from './propagation.ts'
 import { enlarged, Trail } from './trail.ts'
 
 export type { Literal } from './clauses.ts'
@@ -23,17 +25,14 @@ export class Sat {
    * contradict each other.
    */
   cores: (readonly Literal[])[] = []
-  /** Work done so far: clauses looked at. The same on every machine, so limits are set in it. */
-  steps = 0
   variables = 0
 
   #consistent = true
   readonly #clauses: Clauses = new Clauses()
   readonly #trail: Trail = new Trail()
-  /** What stands before this place of the trail has had its consequences drawn, but for … */
-  #propagated = 0
-  /** … false literals whose clauses have to be looked at once more. */
-  #again: Literal[] = []
+  readonly #propagation: Propagation = new Propagation(this.#clauses, this.#trail)
+  readonly #queue: ActivityQueue = new ActivityQueue()
+  readonly #conflicts: Conflicts = new Conflicts(this.#clauses, this.#trail, (variable) => this.#queue.bump(variable))
   /** Per literal 1 if it is assumed, whether it has been assigned or not. */
   #assumed: Uint8Array = new Uint8Array(128)
   /** Assumptions not assigned yet. */
@@ -41,11 +40,14 @@ export class Sat {
   /** Learnt while something was assumed. */
   #units: Literal[] = []
   #phases: Uint8Array = new Uint8Array(64)
-  #seen: Uint8Array = new Uint8Array(64)
-  readonly #queue: ActivityQueue = new ActivityQueue()
   readonly #reopen = (literal: Literal): void => {
     this.#phases[literal >> 1] = (literal & 1) ^ 1
     this.#queue.add(literal >> 1)
+  }
+
+  /** Work done so far: clauses looked at. The same on every machine, so limits are set in it. */
+  get steps(): number {
+    return this.#propagation.steps
   }
 
   /** @param phase the value to try first */
@@ -53,9 +55,9 @@ export class Sat {
     const variable = this.variables++
     this.#trail.addVariable(variable)
     this.#clauses.addLiterals(2 * this.variables)
+    this.#conflicts.addVariable(variable)
     if (variable === this.#phases.length) {
       this.#phases = enlarged(this.#phases, new Uint8Array(2 * variable))
-      this.#seen = enlarged(this.#seen, new Uint8Array(2 * variable))
       this.#assumed = enlarged(this.#assumed, new Uint8Array(4 * variable))
     }
     this.#phases[variable] = phase
@@ -119,21 +121,9 @@ export class Sat {
         this.#trail.value(literal) === 1 && reasons[literal >> 1] === NO_CLAUSE && levels[literal >> 1] === 1,
     )
     if (baseless.length === 0) return
-    const { arena, heads } = this.#clauses
-    const opened: Literal[] = []
-    this.#propagated = this.#trail.retract(baseless, arena, this.#propagated, (literal) => opened.push(literal))
-    for (const literal of opened) {
+    for (const literal of this.#propagation.retract(baseless)) {
       this.#reopen(literal)
       if (this.#assumed[literal] === 1) this.#waiting.push(literal)
-    }
-    // A clause may have watched a false literal for no other reason than that its other one was true.
-    for (const literal of opened) {
-      for (let clause = heads[literal] as Clause; clause !== NO_CLAUSE;) {
-        const side = arena[clause + LITERALS] === literal ? 0 : 1
-        const other = arena[clause + LITERALS + 1 - side] as Literal
-        if (this.#trail.value(other) === -1) this.#again.push(other)
-        clause = arena[clause + side] as Clause
-      }
     }
   }
 
@@ -143,6 +133,7 @@ export class Sat {
    * @param limit of `steps` in all, not for this call
    */
   search(limit: number): Verdict {
+    const run = (): Clause => this.#propagation.run()
     let restarts = 0
     let untilRestart = RESTART_INTERVAL
     for (;;) {
@@ -156,7 +147,7 @@ export class Sat {
       }
       this.#trail.starts.push(this.#trail.length)
       this.#trail.assign(2 * variable + (this.#phases[variable] === 1 ? 0 : 1), NO_CLAUSE)
-      for (let conflict = this.#propagate(); conflict !== NO_CLAUSE; conflict = this.#propagate()) {
+      for (let conflict = run(); conflict !== NO_CLAUSE; conflict = run()) {
         if (this.#trail.starts.length === 1) break
         this.#learn(conflict)
         untilRestart--
@@ -183,10 +174,13 @@ export class Sat {
     if (this.#waiting.length > 0) this.#backtrack(1)
     if (this.#trail.starts.length > 1) return true
     while (this.#consistent) {
-      const conflicts: Clause[] = []
-      this.#propagate(conflicts)
-      if (conflicts.length > 0) {
-        this.#findCores(conflicts)
+      const failed: Clause[] = []
+      this.#propagation.run(failed)
+      if (failed.length > 0) {
+        this.cores = this.#conflicts.cores(failed)
+        this.#consistent = this.cores.every((core) => core.length > 0)
+        if (!this.#consistent) this.cores = []
+        for (const clause of failed) this.#propagation.revisit(clause)
         return false
       }
       if (this.#trail.starts.length === 0) this.#trail.starts.push(this.#trail.length)
@@ -204,140 +198,13 @@ export class Sat {
     return false
   }
 
-  /** One for each conflict, but for those that share something with an earlier one. */
-  #findCores(conflicts: readonly Clause[]): void {
-    const variables: number[] = []
-    for (const conflict of conflicts) {
-      const core = this.#assumptionsBehind(conflict, variables)
-      if (core?.length === 0) this.#consistent = false
-      if (core !== undefined) this.cores.push(core)
-      // What is retracted need not be what it watches.
-      for (let i = 0; i < 2; i++) this.#again.push(this.#clauses.arena[conflict + LITERALS + i] as Literal)
-    }
-    for (const variable of variables) this.#seen[variable] = 0
-    if (!this.#consistent) this.cores = []
-  }
-
-  /**
-   * Draws all conclusions from the trail; gives the clause that failed.
-   * @param failed gets all that fail, and the conclusions from the others are drawn
-   */
-  #propagate(failed?: Clause[]): Clause {
-    const { order } = this.#trail
-    for (;;) {
-      const literal = this.#again.at(-1)
-      if (literal !== undefined) {
-        const conflict = this.#trail.value(literal) === -1 ? this.#visit(literal, failed) : NO_CLAUSE
-        if (conflict !== NO_CLAUSE) return conflict
-        this.#again.pop()
-      } else if (this.#propagated < this.#trail.length) {
-        const conflict = this.#visit((order[this.#propagated] as Literal) ^ 1, failed)
-        if (conflict !== NO_CLAUSE) return conflict
-        this.#propagated++
-      } else return NO_CLAUSE
-    }
-  }
-
-  /** Looks at the clauses that watch a false literal. */
-  #visit(falsified: Literal, failed: Clause[] | undefined): Clause {
-    const { arena, heads } = this.#clauses
-    const { values } = this.#trail
-    let before = NO_CLAUSE
-    let clause = heads[falsified] as Clause
-    while (clause !== NO_CLAUSE) {
-      this.steps++
-      const first = clause + LITERALS
-      let next = arena[clause + 1] as Clause
-      if (arena[first] === falsified) {
-        arena[clause + 1] = arena[clause] as Clause
-        arena[clause] = next
-        next = arena[clause + 1] as Clause
-        arena[first] = arena[first + 1] as Literal
-        arena[first + 1] = falsified
-      }
-      const other = arena[first] as Literal
-      if (values[other] !== 1) {
-        const end = first + (arena[clause + 2] as number)
-        let at = first + 2
-        while (at < end && values[arena[at] as Literal] === -1) at++
-        if (at < end) {
-          const replacement = arena[at] as Literal
-          arena[first + 1] = replacement
-          arena[at] = falsified
-          arena[clause + 1] = heads[replacement] as Clause
-          heads[replacement] = clause
-          if (before === NO_CLAUSE) heads[falsified] = next
-          else arena[before + 1] = next
-          clause = next
-          continue
-        }
-        if (values[other] === 0) this.#trail.assign(other, clause)
-        else if (failed === undefined) return clause
-        else failed.push(clause)
-      }
-      before = clause
-      clause = next
-    }
-    return NO_CLAUSE
-  }
-
-  /** Learns the first unique implication point's clause, and goes back to where it says something new. */
   #learn(conflict: Clause): void {
-    const seen = this.#seen
-    const { arena } = this.#clauses
-    const { levels, reasons, order, starts } = this.#trail
-    const level = starts.length
-    const learnt: Literal[] = [0]
-    let open = 0
-    let at = this.#trail.length - 1
-    let clause = conflict
-    let pivot: Literal
-    do {
-      const end = this.#clauses.end(clause)
-      for (let i = clause + LITERALS; i < end; i++) {
-        const literal = arena[i] as Literal
-        const variable = literal >> 1
-        if (seen[variable] === 1 || levels[variable] === 0 || this.#trail.value(literal) === 1) continue
-        seen[variable] = 1
-        this.#queue.bump(variable)
-        if (levels[variable] === level) open++
-        else learnt.push(literal)
-      }
-      while (seen[(order[at] as Literal) >> 1] !== 1) at--
-      pivot = order[at--] as Literal
-      clause = reasons[pivot >> 1] as Clause
-      seen[pivot >> 1] = 0
-      open--
-    } while (open > 0)
-    learnt[0] = pivot ^ 1
+    const { literals, level } = this.#conflicts.learn(conflict)
     this.#queue.age()
-
-    const short = learnt.filter((literal, i) => i === 0 || !this.#isImplied(literal))
-    for (const literal of learnt) seen[literal >> 1] = 0
-    let back = 1
-    for (let i = 1; i < short.length; i++) {
-      const literal = short[i] as Literal
-      const literalLevel = levels[literal >> 1] as number
-      if (i > 1 && literalLevel <= back) continue
-      back = literalLevel
-      short[i] = short[1] as Literal
-      short[1] = literal
-    }
-    this.#backtrack(back)
-    if (short.length === 1) this.#learnUnit(pivot ^ 1)
-    else this.#trail.assign(pivot ^ 1, this.#clauses.add(short))
-  }
-
-  /** True if the other literals of the learnt clause already say it. */
-  #isImplied(literal: Literal): boolean {
-    const reason = this.#trail.reasons[literal >> 1] as Clause
-    if (reason === NO_CLAUSE) return false
-    const end = this.#clauses.end(reason)
-    for (let i = reason + LITERALS; i < end; i++) {
-      const variable = (this.#clauses.arena[i] as Literal) >> 1
-      if (variable !== literal >> 1 && this.#seen[variable] !== 1 && this.#trail.levels[variable] !== 0) return false
-    }
-    return true
+    this.#backtrack(level)
+    const first = literals[0] as Literal
+    if (literals.length === 1) this.#learnUnit(first)
+    else this.#trail.assign(first, this.#clauses.add(literals))
   }
 
   #learnUnit(literal: Literal): void {
@@ -356,49 +223,14 @@ export class Sat {
     const reason = this.#trail.reasons[literal >> 1] as Clause
     if (this.fixed(literal) !== 0) return []
     if (reason === NO_CLAUSE) return [literal ^ 1]
-    const variables: number[] = []
-    const core = this.#assumptionsBehind(reason, variables) ?? []
-    for (const variable of variables) this.#seen[variable] = 0
-    return core
-  }
-
-  /**
-   * The assumptions from which the literals of a clause follow, or their negations.
-   * @param variables gets those on the way; what was on the way of another clause before makes it give up
-   */
-  #assumptionsBehind(clause: Clause, variables: number[]): Literal[] | undefined {
-    const seen = this.#seen
-    const { arena } = this.#clauses
-    const { levels, reasons, values } = this.#trail
-    let core: Literal[] | undefined = []
-    const first = variables.length
-    let next = first
-    for (let from = clause; core !== undefined; from = reasons[variables[next++] as number] as Clause) {
-      if (from === NO_CLAUSE) {
-        const variable = variables[next - 1] as number
-        core.push(values[2 * variable] === 1 ? 2 * variable : 2 * variable + 1)
-      } else {
-        const end = this.#clauses.end(from)
-        for (let i = from + LITERALS; i < end; i++) {
-          const variable = (arena[i] as Literal) >> 1
-          if (levels[variable] === 0 || seen[variable] === 1) continue
-          if (seen[variable] === 2) core = undefined
-          seen[variable] = 1
-          variables.push(variable)
-        }
-      }
-      if (next === variables.length) break
-    }
-    for (let i = first; i < variables.length; i++) seen[variables[i] as number] = 2
-    this.steps += variables.length - first
-    return core
+    return this.#conflicts.cores([reason])[0] ?? []
   }
 
   #backtrack(level: number): void {
     if (this.#trail.starts.length <= level) return
     const opened: Literal[] = []
     this.#trail.backtrack(level, level > 0 ? this.#reopen : (literal) => opened.push(literal))
-    this.#propagated = Math.min(this.#propagated, this.#trail.length)
+    this.#propagation.shorten()
     if (level > 0) return
     for (const literal of opened.reverse()) {
       this.#reopen(literal)

@@ -161,6 +161,17 @@ describe('a generated monorepo', () => {
     expect(solveFewest(shuffled(problem, 1))).toEqual(solution)
   })
 
+  test('of 200 services and 3,000 names with 5 to 12 candidates has the proven number of copies, in any order', () => {
+    const problem = generateProblem({ services: 200, names: 3000, candidates: [5, 12], seed: 1 })
+    const solution = solveFewest(problem)
+    expect(faultsOf(problem, solution)).toEqual([])
+    // What HiGHS has, in some seconds.
+    expect(solution.lowerBound.extraCopies).toBe(3134)
+    const [, extraCopies, total] = objectiveOf(problem, solution.selected)
+    expect({ extraCopies, total }).toEqual(solution.lowerBound)
+    expect(solveFewest(shuffled(problem, 1))).toEqual(solution)
+  })
+
   test('that is too much work gets a selection with a bound, the same in any order of its demands', () => {
     const problem = generateProblem({ services: 100, names: 800, candidates: [5, 12], seed: 1 })
     const solution = solveFewest(problem, { maxSteps: 200_000 })

@@ -42,6 +42,68 @@ test('a series of questions under assumptions is answered as a truth table answe
   )
 })
 
+test('assumptions come and go one by one, between clauses, and every answer, model and core is right', () => {
+  const operation = fc.oneof(
+    {
+      weight: 5,
+      arbitrary: fc.record({
+        kind: fc.constant('clause'),
+        literals: fc.uniqueArray(literal, { minLength: 1, maxLength: 4 }),
+      }),
+    },
+    {
+      weight: 3,
+      arbitrary: fc.record({ kind: fc.constant('assume'), literals: fc.uniqueArray(literal, { maxLength: 3 }) }),
+    },
+    {
+      weight: 1,
+      arbitrary: fc.record({ kind: fc.constant('retract'), literals: fc.uniqueArray(literal, { maxLength: 8 }) }),
+    },
+    { weight: 4, arbitrary: fc.record({ kind: fc.constant('ask'), literals: fc.constant<number[]>([]) }) },
+  )
+  fc.assert(
+    fc.property(fc.array(operation, { maxLength: 40 }), (operations) => {
+      const sat = new Sat()
+      for (let i = 0; i < VARIABLES; i++) sat.newVariable()
+      const all: number[][] = []
+      const assumed = new Set<number>()
+      for (const { kind, literals } of operations) {
+        if (kind === 'clause' && !literals.some((lit) => literals.includes(lit ^ 1))) {
+          all.push(literals)
+          sat.addClause(literals)
+        }
+        if (kind === 'assume') {
+          for (const each of literals.filter((lit) => !assumed.has(lit))) {
+            assumed.add(each)
+            sat.assume(each)
+          }
+        }
+        if (kind === 'retract') {
+          for (const each of literals) assumed.delete(each)
+          sat.retract(literals)
+        }
+        if (kind !== 'ask') continue
+        const verdict = sat.search(Infinity)
+        expect(verdict).toBe(isSatisfiable(all, [...assumed]) ? 'satisfiable' : 'unsatisfiable')
+        if (verdict === 'satisfiable') {
+          const holds = (lit: number): boolean => (sat.model[lit >> 1] ?? 0) === ((lit & 1) ^ 1)
+          expect(all.every((clause) => clause.some(holds)) && [...assumed].every(holds)).toBe(true)
+          continue
+        }
+        const together = sat.cores.flat()
+        expect(new Set(together).size).toBe(together.length)
+        expect([...assumed]).toEqual(expect.arrayContaining(together))
+        for (const core of sat.cores) expect(isSatisfiable(all, core)).toBe(false)
+        if (sat.cores.length === 0) expect(isSatisfiable(all, [])).toBe(false)
+        const taken = sat.cores.flatMap((core) => core.slice(0, 1))
+        for (const each of taken) assumed.delete(each)
+        sat.retract(taken)
+      }
+    }),
+    { numRuns: 2000, seed: 5 },
+  )
+})
+
 test('a question that needs search ends at its limit, and can be asked again', () => {
   const sat = new Sat()
   // Seven pigeons, six holes.
