@@ -15,7 +15,7 @@ export function listArtifacts(store: Store): readonly Integrity[] {
 
 /** Every tree of the store, of artifacts, patched and built ones. */
 export function listTrees(store: Store): readonly TreeId[] {
-  return names(join(store.home, 'trees'), /^[0-9a-f]{40}$/) as readonly string[] as readonly TreeId[]
+  return names(join(store.home, 'trees'), /^[0-9a-f]{40}$/) as readonly TreeId[]
 }
 
 function names(directory: string, pattern: RegExp): readonly string[] {
