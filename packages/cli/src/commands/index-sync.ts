@@ -66,16 +66,15 @@ async function bringAll(gathered: Gathered, keys: SigningKeys, output: Output): 
 }
 
 function printReleases(output: Output, report: ReleaseReport, pinned: SigningKeys): void {
-  if (report.recorded === 0) return
   const { verified, key, unverified } = report.attestations
   const parts = [
-    `${count(report.recorded, 'release')} recorded`,
+    ...(report.recorded === 0 ? [] : [`${count(report.recorded, 'release')} recorded`]),
     ...(report.verified === 0 ? [] : [`${count(report.verified, 'signature')} verified`]),
     ...(verified === 0 ? [] : [`${count(verified, 'attestation')} verified`]),
     ...(key === 0 ? [] : [`${count(key, 'attestation')} verified by the registry's key only`]),
     ...(unverified === 0 ? [] : [`${count(unverified, 'attestation')} not verified (no index.trustedRoot)`]),
   ]
-  output.line(`  ${parts.join(', ')}`)
+  if (parts.length > 0) output.line(`  ${parts.join(', ')}`)
   if (Object.keys(pinned).length === 0 && Object.keys(report.keys).length > 0)
     output.note('polder: the signing keys were trusted as they came; `polder lock` pins them')
 }
