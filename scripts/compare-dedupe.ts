@@ -32,7 +32,13 @@ interface Row {
   readonly lowerBound: number
   readonly seconds: number
   /** What `pnpm dedupe` starts with and keeps; null where there is no workspace of pnpm. */
-  readonly pnpm: { readonly locked: number; readonly kept: number } | null
+  readonly pnpm: {
+    readonly locked: number
+    readonly kept: number
+    /** What only one of the two keeps. */
+    readonly onlyPolder: readonly string[]
+    readonly onlyPnpm: readonly string[]
+  } | null
 }
 
 const rows: Row[] = []
@@ -127,13 +133,25 @@ async function measurePnpm(checkout: Checkout, directory: string): Promise<Row['
   const registry = await startPinRegistry(checkout)
   try {
     const locked = counted(join(checkout.path, 'pnpm-lock.yaml'), checkout)
-    return { locked, kept: await pnpmDedupe(checkout, directory, registry.url) }
+    const theirs = await pnpmDedupe(checkout, directory, registry.url)
+    const { packages } = load(join(checkout.path, 'polder.lock'))['npm'] as { packages: Record<string, unknown> }
+    const ours = Object.keys(packages).map((id) => id.replace(/\(patch=\w+\)$/, ''))
+    const without = (ids: readonly string[], others: readonly string[]): string[] => {
+      const there = new Set(others)
+      return ids.filter((id) => !there.has(id)).sort()
+    }
+    return {
+      locked: locked.length,
+      kept: theirs.length,
+      onlyPolder: without(ours, theirs),
+      onlyPnpm: without(theirs, ours),
+    }
   } finally {
     await registry.close()
   }
 }
 
-async function pnpmDedupe(checkout: Checkout, directory: string, registry: string): Promise<number> {
+async function pnpmDedupe(checkout: Checkout, directory: string, registry: string): Promise<string[]> {
   const path = join(directory, 'pnpm')
   copyWorkspace(checkout.path, path)
   const manifest = JSON.parse(readFileSync(join(path, 'package.json'), 'utf8')) as object
@@ -155,12 +173,12 @@ async function pnpmDedupe(checkout: Checkout, directory: string, registry: strin
 }
 
 /** The packages of a pnpm lockfile that some locked platform can use. */
-function counted(lockfile: string, { path }: Checkout): number {
+function counted(lockfile: string, { path }: Checkout): string[] {
   const { platforms = ['linux-x64-glibc'] } = load(join(path, 'polder.yaml')) as { platforms?: readonly string[] }
   const wanted = platforms.map((name) => parsePlatform(name)).filter((platform) => platform !== undefined)
-  return Object.values(packagesOf(lockfile)).filter((entry) =>
-    wanted.some((platform) => matchesPlatform(entry, platform)),
-  ).length
+  return Object.entries(packagesOf(lockfile)).flatMap(([id, entry]) =>
+    wanted.some((platform) => matchesPlatform(entry, platform)) ? [id] : [],
+  )
 }
 
 function table(measured: readonly Row[]): string {

@@ -2,7 +2,7 @@ import { existsSync, globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { gather, readConfig } from '../../packages/gather/src/index.ts'
-import { splitPackageId } from '../../packages/spec/src/index.ts'
+import { splitPackageId, unpatchedId } from '../../packages/spec/src/index.ts'
 import { readArchiveManifest } from '../../packages/store/src/archive.ts'
 import { startRegistry } from '../../test/support/registry.ts'
 import type { Checkout } from './workspace.ts'
@@ -29,10 +29,12 @@ export async function startPinRegistry({ path, store }: Checkout): Promise<PinRe
   const packages = served.size
   const { pins } = await gather(path, readConfig(path))
   for (const pin of pins.values()) {
-    if (pin.source.kind !== 'registry' || served.has(pin.id)) continue
+    // A patched pin is the artifact as published.
+    const id = unpatchedId(pin.id)
+    if (pin.source.kind !== 'registry' || served.has(id)) continue
     const { os, cpu, libc } = pin
     registry.serve(pin.name, pin.reference, { os, cpu, libc })
-    served.add(pin.id)
+    served.add(id)
   }
   const lockfile = join(path, 'pnpm-lock.yaml')
   if (existsSync(lockfile)) {

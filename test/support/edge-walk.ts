@@ -166,11 +166,13 @@ function wantedOf(name: string, spec: string, catalogs: NonNullable<Options['cat
   }
 }
 
-/** An optional package may be missing if no locked version of it is for this platform. */
+/** An optional package may be missing if no locked version of it is for this platform, as far as lockfiles say. */
 function mayBeAbsent(kind: Kind, name: string, original: OriginalLocks): boolean {
   if (kind === 'optional peer') return true
   // package-lock.json has no `libc`, so for musl the name is all there is.
-  return kind === 'optional' && (name.includes('musl') || !original.locked(name).some(fitsHere))
+  const locked = original.locked(name)
+  const isUnknown = locked.some(({ anyPlatform }) => anyPlatform === true)
+  return kind === 'optional' && (name.includes('musl') || isUnknown || !locked.some(fitsHere))
 }
 
 function fitsHere({ os, cpu, libc }: LockedVersion): boolean {

@@ -21,6 +21,8 @@ export interface OriginalLocks {
 
 export interface LockedVersion {
   readonly version: string
+  /** The lockfile does not say which platform it is for. */
+  readonly anyPlatform?: true
   readonly os?: readonly string[]
   readonly cpu?: readonly string[]
   readonly libc?: readonly string[]
@@ -34,12 +36,13 @@ interface Collected {
   readonly versions: Map<string, LockedVersion[]>
 }
 
-/** @param lockfiles paths of pnpm-lock.yaml (9) and package-lock.json (2, 3) files, relative to `root` */
+/** @param lockfiles paths of pnpm-lock.yaml (9), package-lock.json (2, 3) and yarn.lock (1) files, relative to `root` */
 export function readOriginalLocks(root: string, lockfiles: readonly string[]): OriginalLocks {
   const collected: Collected = { services: [], lookups: new Map(), versions: new Map() }
   for (const path of lockfiles) {
     const text = readFileSync(join(root, path), 'utf8')
     if (path.endsWith('.yaml')) collectPnpm(parse(text, { maxAliasCount: -1 }) as PnpmLock, collected)
+    else if (path.endsWith('yarn.lock')) collectYarn(text, root, posix.dirname(path), collected)
     else collectNpm(JSON.parse(text) as NpmLock, posix.dirname(path), collected)
   }
   return {
@@ -115,4 +118,65 @@ function collectPnpm({ importers, packages, snapshots }: PnpmLock, { services, l
 function versionOfReference(reference: string): string {
   const plain = reference.replace(/\(.*$/, '')
   return plain.startsWith('link:') ? '0.0.0' : plain.slice(plain.lastIndexOf('@') + 1)
+}
+
+interface YarnEntry {
+  readonly version: string
+  readonly dependencies: ReadonlyMap<string, string>
+}
+
+interface YarnManifest {
+  readonly workspaces?: readonly string[]
+  readonly resolutions?: Readonly<Record<string, string>>
+  readonly [group: string]: unknown
+}
+
+/** `yarn.lock` 1: patterns and what they are. Of peers it says nothing: where a name has one version, that was found. */
+function collectYarn(text: string, root: string, directory: string, { services, lookups, versions }: Collected): void {
+  const manifestAt = (path: string): YarnManifest =>
+    JSON.parse(readFileSync(join(root, path, 'package.json'), 'utf8')) as YarnManifest
+  const own = manifestAt(directory)
+  const entries = parseYarn(text)
+  const byName = new Map<string, Set<string>>()
+  for (const [pattern, { version }] of entries) {
+    const name = pattern.slice(0, pattern.indexOf('@', 1))
+    byName.set(name, (byName.get(name) ?? new Set()).add(version))
+  }
+  const resolve = (name: string, range: string | undefined): string | null => {
+    const resolution = own.resolutions?.[name]
+    const patterns = [resolution, range].flatMap((one) => (one === undefined ? [] : [`${name}@${one}`]))
+    const found = patterns.map((pattern) => entries.get(pattern)).find((entry) => entry !== undefined)
+    const all = [...(byName.get(name) ?? [])]
+    return found?.version ?? (all.length === 1 ? (all[0] ?? null) : null)
+  }
+  for (const [name, all] of byName) for (const version of all) add(versions, name, { version, anyPlatform: true })
+  for (const path of ['.', ...(own.workspaces ?? [])].map((one) => posix.join(directory, one))) {
+    const manifest = manifestAt(path)
+    const groups = [manifest['dependencies'], manifest['devDependencies'], manifest['optionalDependencies']]
+    const declared = Object.assign({}, ...groups) as Record<string, string>
+    services.push(path)
+    add(lookups, path, (name) => resolve(name, declared[name]))
+  }
+  for (const [pattern, { version, dependencies }] of entries) {
+    const owner = `${pattern.slice(0, pattern.indexOf('@', 1))}@${version}`
+    add(lookups, owner, (name) => resolve(name, dependencies.get(name)))
+  }
+}
+
+function parseYarn(text: string): ReadonlyMap<string, YarnEntry> {
+  const entries = new Map<string, YarnEntry>()
+  for (const block of text.split(/\n(?=\S)/)) {
+    const [head = '', ...lines] = block.split('\n')
+    const version = /^ {2}version "?([^"]+)"?$/m.exec(block)?.[1]
+    if (!head.endsWith(':') || version === undefined) continue
+    const dependencies = new Map(
+      lines.flatMap((line) => {
+        const [, name, range] = /^ {4}"?([^"\s]+)"? "?([^"]*)"?$/.exec(line) ?? []
+        return name === undefined || range === undefined ? [] : [[name, range] as const]
+      }),
+    )
+    for (const pattern of head.slice(0, -1).split(', '))
+      entries.set(pattern.replaceAll('"', ''), { version, dependencies })
+  }
+  return entries
 }

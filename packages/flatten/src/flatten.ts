@@ -98,7 +98,7 @@ export function flatten(locked: Gathered, manifests: ReadonlyMap<PackageId, Pinn
       services: services(universe, formed),
       packages: packages(formed),
       instances: instances(formed),
-      root: flatRoot(universe, formed, preferred),
+      root: flatRoot(universe, formed, preferred, resolution),
       splits: explainSplits(universe, kept, derived),
     },
   }
@@ -144,6 +144,7 @@ function flatRoot(
   universe: Universe,
   { instances: all, services: used, uses }: Instances,
   preferred: readonly (number | undefined)[],
+  { hidden }: Resolution,
 ): Record<string, Target> {
   const standing = new Map<number, InstanceId[]>()
   for (const { id, node } of all.values())
@@ -158,6 +159,7 @@ function flatRoot(
       root[name] = own
       continue
     }
+    if (hidden.has(index)) continue
     if (workspace !== null && linked.has(`link:${workspace}`)) {
       root[name] = `link:${workspace}`
       continue
@@ -290,11 +292,20 @@ function report(
     optimal: solution.optimal,
     lowerBound: solution.lowerBound.total,
     moved: moved.sort((a, b) => compareText(a.service, b.service) || compareText(a.name, b.name)),
-    unmetPeers: resolution.unmetPeers.toSorted((a, b) => compareText(a.owner, b.owner) || compareText(a.name, b.name)),
+    unmetPeers: [...resolution.unmetPeers, ...shownAnyway(universe, lock, resolution)].sort(
+      (a, b) => compareText(a.owner, b.owner) || compareText(a.name, b.name),
+    ),
     sharedPatches: universe.sharedPatches.toSorted(
       (a, b) => compareText(a.owner, b.owner) || compareText(a.uses, b.uses),
     ),
   }
+}
+
+/** What would be hidden if the service at the root did not ask for it. */
+function shownAnyway(universe: Universe, { npm }: Lock, { hidden }: Resolution): UnmetPeer[] {
+  return [...hidden].flatMap(([slot, unmet]) =>
+    Object.hasOwn(npm.root, universe.slots[slot]?.name ?? '') ? [...unmet.values()] : [],
+  )
 }
 
 /**

@@ -28,6 +28,11 @@ export interface Resolution {
   readonly derived: readonly DerivedDemand[]
   /** Peers that meet something outside their range, by owner and slot. */
   readonly unmetPeers: readonly UnmetPeer[]
+  /**
+   * Slots that should not stand at the flat root, and whom that spares: packages that have the name as an optional peer,
+   * have none of it, and would see there what does not suit them, by owner. For everybody else there is a link.
+   */
+  readonly hidden: ReadonlyMap<number, ReadonlyMap<string, UnmetPeer>>
 }
 
 export interface UnmetPeer {
@@ -66,6 +71,8 @@ export function resolvePeers(
   const queue: OpenNode[] = []
   const derived: DerivedDemand[] = []
   const unmetPeers = new Map<string, UnmetPeer>()
+  const hidden = new Map<number, Map<string, UnmetPeer>>()
+  const needed = new Set<number>()
 
   const enter = (candidate: Candidate, scope: Context): OpenNode => {
     const context = new Map(
@@ -98,7 +105,7 @@ export function resolvePeers(
     const links = new Map<number, Link>()
     for (const edge of owner.edges) {
       const choice = choices.get(edge.slot)
-      if (isPeer(edge)) noteUnmet(name, edge, choice)
+      if (isPeer(edge)) noteUnmet(owner, name, edge, choice)
       if (choice === undefined) continue
       const candidate = universe.slots[edge.slot]?.candidates[choice]
       links.set(edge.slot, { kind: edge.kind, to: candidate === undefined ? 'workspace' : enter(candidate, scope) })
@@ -147,10 +154,12 @@ export function resolvePeers(
     return choice
   }
 
-  const noteUnmet = (owner: string, edge: Edge, choice: number | undefined): void => {
+  const noteUnmet = (of: Owner, owner: string, edge: Edge, choice: number | undefined): void => {
     const slot = universe.slots[edge.slot]
     if (slot === undefined) return
     const sees = choice ?? (slot.workspace === null ? rootOf[edge.slot] : WORKSPACE)
+    const mayBeAbsent = !isService(of) && of.pinned.manifest.optionalPeers.includes(slot.name)
+    if (choice === undefined && !mayBeAbsent) needed.add(edge.slot)
     if (sees === undefined ? edge.kind === 'optionalPeer' : satisfies(edge, sees)) return
     const version =
       sees === undefined
@@ -158,7 +167,10 @@ export function resolvePeers(
         : sees === WORKSPACE
           ? `link:${slot.workspace ?? ''}`
           : (slot.candidates[sees]?.version ?? null)
-    unmetPeers.set(`${owner}\0${slot.name}`, { owner, name: slot.name, range: edge.range, sees: version })
+    const unmet = { owner, name: slot.name, range: edge.range, sees: version }
+    if (choice === undefined && mayBeAbsent && slot.workspace === null)
+      hidden.set(edge.slot, (hidden.get(edge.slot) ?? new Map<string, UnmetPeer>()).set(owner, unmet))
+    else unmetPeers.set(`${owner}\0${slot.name}`, unmet)
   }
 
   const services = new Map<ServiceOwner, ReadonlyMap<number, Link>>()
@@ -167,7 +179,12 @@ export function resolvePeers(
   for (let node = queue.shift(); node !== undefined; node = queue.shift()) {
     for (const [slot, link] of resolveOwner(node.candidate, node.candidate.id, node.context)) node.links.set(slot, link)
   }
-  return { nodes: [...nodes.values()], services, derived, unmetPeers: [...unmetPeers.values()] }
+  // Whoever has it as a peer that nobody provides, and cannot do without, sees it at the root or not at all.
+  for (const slot of needed) {
+    for (const unmet of hidden.get(slot)?.values() ?? []) unmetPeers.set(`${unmet.owner}\0${unmet.name}`, unmet)
+    hidden.delete(slot)
+  }
+  return { nodes: [...nodes.values()], services, derived, unmetPeers: [...unmetPeers.values()], hidden }
 }
 
 /** Slots that peers ask for and that hold more than one thing. */

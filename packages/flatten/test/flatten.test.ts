@@ -13,6 +13,14 @@ function lockOf(
   return flatten(gathered, manifests).lock.npm
 }
 
+function lockAndReport(
+  services: Readonly<Record<string, ServiceSpec>>,
+  packages: Readonly<Record<string, PackageSpec>>,
+): ReturnType<typeof flatten> {
+  const { gathered, manifests } = monorepo(services, packages)
+  return flatten(gathered, manifests)
+}
+
 const links = (npm: Lock['npm'], id: string): unknown =>
   (npm.instances as Record<string, { links?: unknown }>)[id]?.links
 
@@ -295,4 +303,45 @@ test('a pin without a manifest is an error that names the command to run', () =>
       details: expect.objectContaining({ hint: 'run `polder index sync`' }),
     }),
   )
+})
+
+describe('an optional peer that nobody provides', () => {
+  const packages = {
+    'lint@6.0.0': {
+      peerDependencies: { plugin: '^3.0.0' },
+      peerDependenciesMeta: { plugin: { optional: true } },
+    },
+    'lint@7.0.0': { dependencies: { plugin: '^5.0.0' } },
+    'plugin@5.0.0': {},
+  }
+
+  test('does not see at the root what is outside its range, and whoever needs that has a link', () => {
+    const { lock, report } = lockAndReport(
+      { old: { dependencies: { lint: '^6.0.0' } }, web: { dependencies: { lint: '^7.0.0' } } },
+      packages,
+    )
+    expect(lock.npm.root).toEqual({ lint: expect.stringMatching(/^lint@/) as string })
+    expect(lock.npm.instances['lint@6.0.0' as never]?.links).toEqual({})
+    expect(lock.npm.instances['lint@7.0.0' as never]?.links).toEqual({ plugin: 'plugin@5.0.0' })
+    expect(report.unmetPeers).toEqual([])
+  })
+
+  test('sees it where the service at the root asks for it, or somebody has nothing but the root', () => {
+    const unmet = [{ owner: 'lint@6.0.0', name: 'plugin', range: '^3.0.0', sees: '5.0.0' }]
+    const asked = lockAndReport(
+      { '.': { dependencies: { plugin: '^5.0.0' } }, old: { dependencies: { lint: '^6.0.0' } } },
+      packages,
+    )
+    expect(asked.lock.npm.root).toMatchObject({ plugin: 'plugin@5.0.0' })
+    expect(asked.report.unmetPeers).toEqual(unmet)
+    const relied = lockAndReport(
+      {
+        old: { dependencies: { lint: '^6.0.0', preset: '^1.0.0' } },
+        web: { dependencies: { plugin: '^5.0.0' } },
+      },
+      { ...packages, 'preset@1.0.0': { peerDependencies: { plugin: '*' }, locked: { plugin: null } } },
+    )
+    expect(relied.lock.npm.root).toMatchObject({ plugin: 'plugin@5.0.0' })
+    expect(relied.report.unmetPeers).toEqual(unmet)
+  })
 })
