@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream'
+import { setFlagsFromString } from 'node:v8'
 
 import { type ErrorCode, type Integrity, type Manifest, type PackageId, PolderError } from '@polder/spec'
 import { installScripts } from '@polder/spec/manifest'
@@ -64,6 +65,7 @@ const FATAL: readonly ErrorCode[] = ['NPMRC_INVALID', 'DISK_FULL', 'STORE_UNWRIT
  */
 export async function syncPins(store: Store, pins: readonly PinRequest[], options: SyncOptions): Promise<SyncReport> {
   const { pinned, missing } = readPinned(store, pins)
+  if (missing.length > 0) collectGarbageLess()
   const sync = new Sync(store, options, pins.length, pinned)
   sync.reused = sync.done = pinned.size
   const queue = missing.values()
@@ -79,6 +81,15 @@ export async function syncPins(store: Store, pins: readonly PinRequest[], option
   }
   await Promise.all([sync.disconnect(), sync.settle()])
   return sync.report()
+}
+
+/**
+ * Archives come and go by the megabyte beside a heap of twenty, and each such tide would start a collection: twenty of
+ * them, a tenth of the CPU of a sync of 500 packages. V8 reads this flag whenever it decides how far the heap may grow,
+ * so it holds from the next collection on; it costs 20 MB.
+ */
+function collectGarbageLess(): void {
+  setFlagsFromString('--heap-growing-percent=400')
 }
 
 /** One running sync: its connections and its counts. */
