@@ -100,6 +100,20 @@ describe('several syncs', () => {
     expect((await run('index verify', where)).code).toBe(0)
   })
 
+  test('beside a collection of garbage lose nothing', async () => {
+    repository(...many(40))
+    const syncing = run('index sync', where)
+    let done = false
+    void syncing.finally(() => (done = true))
+    const collected: (number | null)[] = []
+    while (!done) collected.push((await run('store gc', where)).code)
+    expect((await syncing).code).toBe(0)
+    expect(collected.filter((code) => code !== 0)).toEqual([])
+    await polderDone(['lock'], where)
+    expect((await run('index verify', where)).code).toBe(0)
+    expect(releases()).toHaveLength(40)
+  })
+
   test.each([30, 70])('killed after %i requests leaves what the next one goes on from', async (number) => {
     repository(...many(40))
     const { program, args, env } = polderCommand(['index', 'sync'], where)

@@ -115,15 +115,16 @@ const release = z
     'begins with no package name and no pattern; a range follows behind an @, as in react@^19.0.0',
   )
 const MINUTES: Readonly<Record<string, number>> = { '': 1, m: 1, h: 60, d: 24 * 60, w: 7 * 24 * 60 }
+const AGE = 'is no age; ages look like 90m, 12h, 3d or 2w, and a number is minutes'
 const age = z.union(
   [
-    z.number().nonnegative(),
+    z.number().nonnegative(AGE),
     z
       .string()
-      .regex(/^\d+(?:\.\d+)? *[mhdw]?$/)
+      .regex(/^\d+(?:\.\d+)? *[mhdw]?$/, AGE)
       .transform((text) => Number.parseFloat(text) * (MINUTES[/[mhdw]?$/.exec(text)?.[0] ?? ''] ?? 1)),
   ],
-  'is no age; ages look like 90m, 12h, 3d or 2w, and a number is minutes',
+  AGE,
 )
 
 const ranges = new RangeCache()
