@@ -1,4 +1,4 @@
-import { isErrno, PolderError, type Manifest } from '@polder/spec'
+import { isErrno, type PolderError, type Manifest } from '@polder/spec'
 import { parseManifest } from '@polder/spec/manifest'
 import { promisify } from 'node:util'
 import { gunzip, type ZlibOptions } from 'node:zlib'
