@@ -52,7 +52,9 @@ export function platformName(platform: Platform): string {
 
 /** The reverse of {@link platformName}; `linux-x64` means glibc. Undefined if the text is not a platform. */
 export function parsePlatform(name: string): Platform | undefined {
-  const match = /^(linux|darwin|win32|freebsd|netbsd|openbsd|sunos|aix|android)-([a-z0-9]+)(?:-(glibc|musl))?$/.exec(name)
+  const match = /^(linux|darwin|win32|freebsd|netbsd|openbsd|sunos|aix|android)-([a-z0-9]+)(?:-(glibc|musl))?$/.exec(
+    name,
+  )
   if (match === null) return undefined
   const [, os = '', cpu = '', libc] = match
   if (os === 'linux') return { os, cpu, libc: libc ?? 'glibc' }
