@@ -22,6 +22,7 @@ export interface Attestations {
   check(id: PackageId, integrity: Integrity, answer: unknown, keys: SigningKeys): readonly AttestationState[]
 }
 
+const PATH = '/-/npm/v1/attestations/'
 const MAX_ATTESTATION_BYTES = 10 * 1024 * 1024
 
 /**
@@ -34,8 +35,10 @@ export async function fetchAttestations(
   attestations: NonNullable<Release['attestations']>,
 ): Promise<unknown> {
   const path = URL.parse(attestations.url, registry)?.pathname ?? '/'
+  const known = path.indexOf(PATH)
   const request = {
-    url: new URL(path.replace(/^\/+/, '/'), registry).href,
+    // A mirror may have a path of its own in front, and pass on documents that don't know of it.
+    url: known < 0 ? new URL(path.replace(/^\/+/, '/'), registry).href : `${registry}${path.slice(known + 1)}`,
     registry,
     accept: 'application/json',
     maxBytes: MAX_ATTESTATION_BYTES,

@@ -29,9 +29,9 @@ export interface Documents {
 /** The largest documents known have some 60 MB. */
 const MAX_DOCUMENT_BYTES = 100 * 1024 * 1024
 // Larger ones are received one at a time.
-const LARGE_BYTES = 8 * 1024 * 1024
+const LARGE_BYTES = 4 * 1024 * 1024
 const MAX_TAGS = 1000
-const GONE = ['400', '403', '404', '405', '410']
+const GONE = ['404', '405', '410']
 
 export function openDocuments(config: NpmConfig, upstream: Upstream): Documents {
   let turn = Promise.resolve()

@@ -105,6 +105,16 @@ describe('an attestation of the registry', () => {
   })
 })
 
+test('attestations are asked of the own registry below its path, whatever host and path the document names', async () => {
+  world.registry = await world.start({ basePath: '/mirror/npm/' })
+  world.registry.signWith(key)
+  const plain = world.registry.serve('@sea/tide', '1.0.0')
+  world.registry.attest('@sea/tide', '1.0.0', attested(plain.integrity))
+  const url = 'https://elsewhere.example/-/npm/v1/attestations/@sea/tide@1.0.0'
+  const tide = world.registry.serve('@sea/tide', '1.0.0', { dist: { attestations: { url } } })
+  expect(await world.sync([tide])).toMatchObject({ attestations: { key: 1 }, failures: [], warnings: [] })
+})
+
 test('attestations that a mirror does not have are a warning, and are asked for again', async () => {
   const tide = served(attested)
   world.registry.fault('/-/npm/v1/attestations/@sea/tide@1.0.0', { kind: 'status', status: 404, times: 1 })

@@ -87,6 +87,17 @@ describe('a release record', () => {
   })
 })
 
+test.each([401, 403, 400, 429])(
+  'a document that is answered with %i is a failure, not a version that is gone',
+  async (status) => {
+    const tide = world.registry.serve('tide', '1.0.0')
+    world.registry.fault('/tide', { kind: 'status', status })
+    const report = await world.sync([tide])
+    expect(report.drift).toEqual([])
+    expect(failures(report)).toEqual([expect.stringContaining(`answered ${status}`)])
+  },
+)
+
 describe('a hostile document', () => {
   test.each([
     ['no JSON', '<html>', 'is not JSON: no object at byte 0'],
