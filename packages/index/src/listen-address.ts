@@ -79,7 +79,7 @@ async function listening(server: Server, start: () => void, where: string): Prom
  * that both find a dead one, the second would remove what the first has just put there.
  */
 async function listenOnSocket(server: Server, path: string): Promise<Listening> {
-  const turn = await takeTurn(path)
+  const turn = process.platform === 'linux' ? await takeTurn(path) : undefined
   try {
     const found = lstatSync(path, { throwIfNoEntry: false })
     if (found !== undefined && !found.isSocket()) throw inUse(path, 'it is there already and is no socket')
@@ -93,7 +93,7 @@ async function listenOnSocket(server: Server, path: string): Promise<Listening> 
       process.umask(mask)
     }
   } finally {
-    turn.close()
+    turn?.close()
   }
   const { ino } = lstatSync(path)
   const release = (): void => {
