@@ -24,3 +24,20 @@ export async function concurrently<T>(
     await Promise.allSettled(workers)
   }
 }
+
+/** Runs what it is given, so many at a time. */
+export function turns(width: number): <T>(work: () => Promise<T>) => Promise<T> {
+  const waiting: (() => void)[] = []
+  let free = width
+  return async (work) => {
+    if (free > 0) free -= 1
+    else await new Promise<void>((resolve) => waiting.push(resolve))
+    try {
+      return await work()
+    } finally {
+      const next = waiting.shift()
+      if (next === undefined) free += 1
+      else next()
+    }
+  }
+}

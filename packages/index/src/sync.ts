@@ -8,6 +8,7 @@ import { archiveManifest, useArchive } from '@polder/store/archive'
 
 import { type Consumer, fromFile, fromRegistry, fromUrl, hashFromDocument, type Network } from './artifact-source.ts'
 import { type Clock, systemClock } from './backoff.ts'
+import { turns } from './concurrently.ts'
 import { writeManifest } from './manifests.ts'
 import { type NpmConfig, redactUrl } from './npm-config.ts'
 import { attributed, type PinnedPackage, type PinRequest } from './pin.ts'
@@ -320,23 +321,6 @@ class Sync {
 }
 
 type Received = Awaited<ReturnType<Intake['receive']>>
-
-/** Runs what it is given, so many at a time. */
-function turns(width: number): <T>(work: () => Promise<T>) => Promise<T> {
-  const waiting: (() => void)[] = []
-  let free = width
-  return async (work) => {
-    if (free > 0) free -= 1
-    else await new Promise<void>((resolve) => waiting.push(resolve))
-    try {
-      return await work()
-    } finally {
-      const next = waiting.shift()
-      if (next === undefined) free += 1
-      else next()
-    }
-  }
-}
 
 /** What npm and pnpm run before they pack a commit; the registry's packages were packed after it. */
 function isPreparedFromGit({ scripts }: Manifest): boolean {
