@@ -122,7 +122,7 @@ async function sit(client: Client, served: string): Promise<Sitting> {
   const unpinned = step(own, last, words([...client.add, UNPINNED]))
   const { program: node, args, env } = polderCommand(['index', 'serve', '--port', '0', '--json'], { cwd: served, home })
   const session: Session = { serve: { command: [node, ...args], cwd: served, env }, steps }
-  const [first = '', ...rest] = [
+  const [first, ...rest] = [
     ...cut.inside,
     'sh',
     '-c',
@@ -208,7 +208,7 @@ function rowOf(client: Client, { installs, unpinned, signatures }: Sitting): str
     sentence(unpinned.output, /left-pad/),
     signatures === undefined
       ? 'no such command'
-      : `exit ${signatures.code}: ${sentence(signatures.output, /signature|attest|audit|key/i)}`,
+      : `exit ${signatures.code}: ${sentence(signatures.output, /signature|attest|audited|failed, reason/i)}`,
   ]
   return `| ${cells.join(' | ')} |`
 }
@@ -222,6 +222,8 @@ function sentence(output: string, about: RegExp): string {
   return line
     .trim()
     .replaceAll(/http:\/\/127\.0\.0\.1:\d+/g, 'http://127.0.0.1:4873')
+    .replaceAll(/https:\/\/[^\s,]+/g, 'a host of its own')
+    .replaceAll(/(EAI_AGAIN|ENOTFOUND) \S+/g, '$1')
     .replaceAll(/\b\d+(\.\d+)?m?s\b/g, 'N ms')
     .replaceAll('|', '\\|')
     .slice(0, 200)
