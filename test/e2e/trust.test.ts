@@ -97,6 +97,7 @@ describe('a registry that signs', () => {
     )
     expect(lockText()).toBe(text)
     expect(await refused('index sync', 5)).toContain('[SIGNING_KEY_SWAPPED]')
+    expect(await refused('lock --accept-keys --offline', 2)).toContain('[USAGE]')
     registry.serve('tide', '1.0.0')
     const { stdout } = await done('lock --accept-keys')
     expect(stdout).toContain(`! signing key ${key.listed.keyid}: another key\n`)

@@ -30,6 +30,10 @@ export interface LockOptions {
 /** `polder lock`: gather → sync → flatten → polder.lock. With `check` nothing is written and an old lock is an error. */
 export async function lock(cwd: string, output: Output, options: LockOptions): Promise<number> {
   const started = performance.now()
+  if (options.acceptKeys && (options.offline || options.check))
+    throw new PolderError('USAGE', '--accept-keys asks the registries for their keys: not with --offline or --check', {
+      spec: '--accept-keys',
+    })
   const root = findRoot(cwd)
   const all = await gather(root, readConfig(root))
   const gathered = options.service.length === 0 ? all : subset(all, options)
