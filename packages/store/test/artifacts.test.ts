@@ -6,12 +6,14 @@ import { describe, expect, test } from 'vitest'
 import { artifactPath } from '../src/content-path.ts'
 import {
   hasArtifact,
+  openArtifact,
   openStore,
   readArtifact,
   treeId,
   unpackTrees,
   verifyArtifacts,
   writeArtifact,
+  type FileState,
   type Store,
 } from '../src/index.ts'
 import { chunks, put, putPackage, temporaryStore } from './support/temporary-store.ts'
@@ -189,6 +191,30 @@ describe('reading', () => {
     ])
     expect(labels).toEqual(['good@1.0.0', 'bad@1.0.0', 'gone@1.0.0'])
     expect(readdirSync(join(store.home, 'quarantine'))).toEqual([])
+  })
+
+  test('an artifact that is opened is read once to verify it, and again only if its file is in another state', async () => {
+    const store = temporaryStore()
+    await put(store, hello)
+    const path = artifactPath(store, sha512)
+    const opened = async (verified?: FileState): Promise<string> => {
+      const { file } = await openArtifact(store, sha512, 'foo@1.0.0', verified)
+      const text = await file.readFile('utf8')
+      await file.close()
+      return text
+    }
+    expect(await opened()).toBe('hello world')
+    damage(store, 'hello there')
+    const { ino, size, mtimeMs, ctimeMs } = statSync(path)
+    const state = { ino, size, mtimeMs, ctimeMs }
+    // Whoever says that this state was verified is believed.
+    expect(await opened(state)).toBe('hello there')
+    await expect(opened({ ...state, mtimeMs: mtimeMs - 1 })).rejects.toMatchObject({
+      code: 'ARTIFACT_CORRUPT',
+      details: { spec: 'foo@1.0.0', found: integrityOf('sha512', Buffer.from('hello there')), wanted: sha512 },
+    })
+    expect(readdirSync(join(store.home, 'quarantine'))).toHaveLength(1)
+    await expect(opened(state)).rejects.toMatchObject({ code: 'ARTIFACT_MISSING' })
   })
 
   test('unpacking names every damaged artifact and unpacks the others', async () => {
