@@ -1,4 +1,4 @@
-import type { Lock, Target } from '@polder/lock'
+import type { InstanceId, Lock, Target } from '@polder/lock'
 import { requirementsOf } from '@polder/lock/requirements'
 import { compareText, type Integrity, type PackageId } from '@polder/spec'
 
@@ -36,9 +36,13 @@ export function contentsOf(lock: Lock, services?: readonly string[]): readonly C
     .sort((a, b) => compareText(a.names[0], b.names[0]))
 }
 
-/** The packages that services lead to, through workspace packages too. */
-function packagesOf({ npm }: Lock, services: readonly string[]): ReadonlySet<PackageId> {
-  const packages = new Set<PackageId>()
+function packagesOf(lock: Lock, services: readonly string[]): ReadonlySet<PackageId | undefined> {
+  return new Set([...instancesOf(lock, services)].map((instance) => lock.npm.instances[instance]?.package))
+}
+
+/** The instances that services lead to, through workspace packages too. */
+export function instancesOf({ npm }: Lock, services: readonly string[]): ReadonlySet<InstanceId> {
+  const instances = new Set<InstanceId>()
   const seen = new Set<Target>()
   const queue: Target[] = services.map((path): Target => `link:${path}`)
   for (let target = queue.pop(); target !== undefined; target = queue.pop()) {
@@ -51,10 +55,10 @@ function packagesOf({ npm }: Lock, services: readonly string[]): ReadonlySet<Pac
     }
     const instance = npm.instances[target]
     if (instance === undefined) continue
-    packages.add(instance.package)
+    instances.add(target)
     queue.push(...Object.values(instance.links ?? {}))
   }
-  return packages
+  return instances
 }
 
 function isLink(target: Target): target is `link:${string}` {

@@ -3,11 +3,22 @@ import { statSync } from 'node:fs'
 import { open, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 
-import type { Lock } from '@polder/lock'
+import type { InstanceId, Lock } from '@polder/lock'
 import { hexDigest, integrityOf, type PackageId, PolderError, unpatchedId } from '@polder/spec'
-import { artifactPath, hasArtifact, openArtifact, readArtifact, type Store, writeFailure } from '@polder/store'
+import {
+  artifactPath,
+  hasArtifact,
+  openArtifact,
+  type PackedTree,
+  packedTreeBytes,
+  packTree,
+  readArtifact,
+  type Store,
+  type TreeId,
+  writeFailure,
+} from '@polder/store'
 
-import { type Content, contentsOf } from './bundle-contents.ts'
+import { type Content, contentsOf, instancesOf } from './bundle-contents.ts'
 import {
   bundleBytes,
   type BundleList,
@@ -19,6 +30,7 @@ import {
   paddingOf,
   serializeList,
   sortMembers,
+  treePath,
 } from './bundle-format.ts'
 import { collectReleases } from './release-records.ts'
 
@@ -30,8 +42,18 @@ export interface ExportRequest {
   readonly services?: readonly string[]
   /** An older lock: what it has is left out. */
   readonly since?: { readonly lock: Lock; readonly text: string }
+  /** What packages of the lock were built to, in this store: those that its services need are carried. */
+  readonly builtTrees?: readonly BuiltTree[]
   /** In bytes of the bundle. */
   readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void
+}
+
+/** A tree of the store, and which instance of a lock it is. */
+export interface BuiltTree {
+  readonly id: TreeId
+  readonly instance: InstanceId
+  /** What its id is the hash of. */
+  readonly recipe: string
 }
 
 export interface ExportReport {
@@ -39,6 +61,7 @@ export interface ExportReport {
   readonly bytes: number
   readonly artifacts: number
   readonly files: number
+  readonly trees: number
   readonly releases: number
   /** Packages of which the store has no record of what their registry says. */
   readonly withoutRelease: readonly PackageId[]
@@ -54,7 +77,7 @@ const PIECE_BYTES = 1024 ** 2
  * @throws PolderError `ARTIFACT_MISSING` with all that are, `ARTIFACT_CORRUPT`, `DISK_FULL`, `STORE_UNWRITABLE`
  */
 export async function exportBundle(store: Store, path: string, request: ExportRequest): Promise<ExportReport> {
-  const { lock, lockText, services, since, onProgress } = request
+  const { lock, lockText, services, since, builtTrees = [], onProgress } = request
   const known = new Set(since === undefined ? [] : contentsOf(since.lock).map(({ integrity }) => integrity))
   const contents = contentsOf(lock, services).filter(({ integrity }) => !known.has(integrity))
   refuseMissing(store, contents)
@@ -67,6 +90,8 @@ export async function exportBundle(store: Store, path: string, request: ExportRe
   const bodies = new Map<string, Body>([['polder.lock', { kind: 'lock', text: Buffer.from(lockText) }]])
   if (releases.text !== undefined) bodies.set('releases.json', { kind: 'releases', text: releases.text })
   for (const content of contents) bodies.set(contentPath(content.kind, content.integrity), content)
+  const trees = await packTrees(store, builtTrees, services === undefined ? undefined : instancesOf(lock, services))
+  for (const tree of trees) bodies.set(treePath(tree.id), { kind: 'tree', tree })
   const list: BundleList = {
     format: 1,
     ...(services === undefined ? {} : { services }),
@@ -79,12 +104,28 @@ export async function exportBundle(store: Store, path: string, request: ExportRe
     bytes: total,
     artifacts: contents.filter(({ kind }) => kind === 'artifact').length,
     files: contents.filter(({ kind }) => kind === 'file').length,
+    trees: trees.length,
     releases: packages.length - releases.without.length,
     withoutRelease: releases.without,
   }
 }
 
-type Body = Content | { readonly kind: 'lock' | 'releases'; readonly text: Buffer }
+type Body =
+  | Content
+  | { readonly kind: 'lock' | 'releases'; readonly text: Buffer }
+  | { readonly kind: 'tree'; readonly tree: PackedTree }
+
+/** Several instances may be one tree. */
+async function packTrees(
+  store: Store,
+  builtTrees: readonly BuiltTree[],
+  needed: ReadonlySet<InstanceId> | undefined,
+): Promise<readonly PackedTree[]> {
+  const packed = new Map<TreeId, PackedTree>()
+  for (const { id, instance, recipe } of builtTrees)
+    if (needed?.has(instance) !== false && !packed.has(id)) packed.set(id, await packTree(store, id, recipe, instance))
+  return [...packed.values()]
+}
 
 function refuseMissing(store: Store, contents: readonly Content[]): void {
   const missing = contents.filter(({ integrity }) => !hasArtifact(store, integrity))
@@ -106,6 +147,7 @@ function refuseMissing(store: Store, contents: readonly Content[]): void {
 function memberOf(store: Store, path: string, body: Body): Member {
   if ('text' in body)
     return { kind: body.kind, path, bytes: body.text.length, integrity: integrityOf('sha512', body.text) }
+  if (body.kind === 'tree') return { kind: 'tree', path, bytes: body.tree.bytes, integrity: body.tree.integrity }
   const { kind, integrity } = body
   return { kind, path, bytes: statSync(artifactPath(store, integrity)).size, integrity }
 }
@@ -120,9 +162,14 @@ async function* chunksOf(
   yield* framed(LIST_PATH, text.length, [text])
   for (const { path, bytes } of list.members) {
     const body = bodies.get(path)
-    if (body !== undefined) yield* framed(path, bytes, 'text' in body ? [body.text] : piecesOf(store, body, bytes))
+    if (body !== undefined) yield* framed(path, bytes, bodyOf(store, body, bytes))
   }
   yield Buffer.alloc(END_BYTES)
+}
+
+function bodyOf(store: Store, body: Body, bytes: number): Iterable<Uint8Array> | AsyncIterable<Uint8Array> {
+  if ('text' in body) return [body.text]
+  return body.kind === 'tree' ? packedTreeBytes(store, body.tree) : piecesOf(store, body, bytes)
 }
 
 async function* framed(

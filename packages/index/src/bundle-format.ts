@@ -1,4 +1,5 @@
 import { compareText, hexDigest, type Integrity, PolderError } from '@polder/spec'
+import type { TreeId } from '@polder/store'
 import { Header } from 'tar/header'
 import { z } from 'zod'
 
@@ -8,6 +9,7 @@ import { z } from 'zod'
 //   polder.lock
 //   releases.json               what registries said of the pins
 //   artifacts/<40 hex>.tgz      sorted by path
+//   trees/<40 hex>              what packages were built to
 //   files/<40 hex>
 
 /** What a member is. A polder that does not know a kind cannot know what it is for, and refuses the bundle. */
@@ -31,12 +33,13 @@ export interface BundleList {
   readonly members: readonly Member[]
 }
 
-// In the order in which they stand in the archive. Trees that were built will follow the artifacts.
-const KINDS = ['lock', 'releases', 'artifact', 'file'] as const
+// In the order in which they stand in the archive.
+const KINDS = ['lock', 'releases', 'artifact', 'tree', 'file'] as const
 const PATHS: Readonly<Record<MemberKind, RegExp>> = {
   lock: /^polder\.lock$/,
   releases: /^releases\.json$/,
   artifact: /^artifacts\/[0-9a-f]{40}\.tgz$/,
+  tree: /^trees\/[0-9a-f]{40}$/,
   file: /^files\/[0-9a-f]{40}$/,
 }
 
@@ -46,6 +49,7 @@ const MAX_BYTES: Readonly<Record<MemberKind, number>> = {
   lock: 64 * 1024 ** 2,
   releases: 256 * 1024 ** 2,
   artifact: GIB,
+  tree: GIB,
   // The size field of a ustar header ends at 8 GiB.
   file: 4 * GIB,
 }
@@ -63,6 +67,16 @@ const MTIME = new Date('1985-10-26T08:15:00.000Z')
 export function contentPath(kind: 'artifact' | 'file', integrity: Integrity): string {
   const hex = hexDigest(integrity).slice(0, 40)
   return kind === 'artifact' ? `artifacts/${hex}.tgz` : `files/${hex}`
+}
+
+/** The path of a member that holds what a package was built to. */
+export function treePath(id: TreeId): string {
+  return `trees/${id}`
+}
+
+/** Of a member of that kind, whose path was checked. */
+export function treeOf({ path }: Member): TreeId {
+  return path.slice('trees/'.length) as TreeId
 }
 
 export function sortMembers(members: readonly Member[]): readonly Member[] {

@@ -1,25 +1,11 @@
-import { hash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { type InstanceId, type Lock, parseLock } from '@polder/lock'
+import { splitPackageId } from '@polder/spec'
+import { hasArtifact, type Store, withLease } from '@polder/store'
 
-import { type Lock, parseLock } from '@polder/lock'
-import { type Integrity, PolderError } from '@polder/spec'
-import { installScripts } from '@polder/spec/manifest'
-import {
-  discardStaged,
-  hasArtifact,
-  publishStaged,
-  type StagedArtifact,
-  stageArtifact,
-  type Store,
-  withLease,
-} from '@polder/store'
-import { readArchiveManifest } from '@polder/store/archive'
-
+import { Arrival } from './bundle-arrival.ts'
 import { type Content, contentsOf } from './bundle-contents.ts'
-import { bundleInvalid, contentPath, type Member } from './bundle-format.ts'
+import { bundleInvalid, contentPath } from './bundle-format.ts'
 import { Bundle, type BundleProgress } from './bundle-reader.ts'
-import { writeManifest } from './manifests.ts'
-import type { PinnedPackage } from './pin.ts'
 import { type CarriedRecords, checkShasums, parseReleases, writeReleases } from './release-records.ts'
 
 export interface ImportReport {
@@ -32,10 +18,12 @@ export interface ImportReport {
   readonly since?: string
   readonly artifacts: number
   readonly files: number
+  /** What packages were built to, where it was exported. */
+  readonly trees: number
   readonly releases: number
   /** Of the bundle. */
   readonly bytes: number
-  /** How many of its artifacts and files the store did not have. */
+  /** How many of its artifacts, trees and files the store did not have. */
   readonly added: number
   /** What the lock pins (for those services) and neither the bundle nor the store has: names of packages, URLs. */
   readonly missing: readonly string[]
@@ -77,6 +65,8 @@ async function bring(store: Store, bundle: Bundle): Promise<ImportReport> {
         lock = { text, value: parseLock(text, `polder.lock in ${path}`) }
         wanted = checkContents(bundle, lock.value)
       } else if (lock === undefined) throw bundleInvalid(path, 'its lock does not come first')
+      else if (member.kind === 'tree')
+        checkBuild(bundle, lock.value, member.path, await arrival.takeTree(member, await bundle.text(member)))
       else if (member.kind === 'releases') records = parseReleases(await bundle.text(member), lock.value, path)
       else await arrival.take(member, bundle.body(member), wanted.get(member.path)?.names[0] ?? member.path)
     }
@@ -92,6 +82,7 @@ async function bring(store: Store, bundle: Bundle): Promise<ImportReport> {
       ...(list.since === undefined ? {} : { since: list.since }),
       artifacts,
       files: list.members.filter(({ kind }) => kind === 'file').length,
+      trees: list.members.filter(({ kind }) => kind === 'tree').length,
       releases: records.size,
       bytes: bundle.bytes,
       added,
@@ -130,106 +121,20 @@ function checkContents({ path, list }: Bundle, lock: Lock): ReadonlyMap<string, 
   return wanted
 }
 
-// Larger ones come alone, and are not held in memory while they come.
-const SMALL_BYTES = 1024 ** 2
-const AT_ONCE = 8
-
-/** Artifacts and files on their way: verified and in `tmp/`, where nobody sees them before all of them are there. */
-class Arrival {
-  readonly #store: Store
-  readonly #bundle: string
-  readonly #staged: StagedArtifact[] = []
-  readonly #manifests: PinnedPackage[] = []
-  readonly #sha1 = new Map<Integrity, string>()
-  readonly #running = new Set<Promise<void>>()
-
-  constructor(store: Store, bundle: string) {
-    this.#store = store
-    this.#bundle = bundle
-  }
-
-  /** Returns when the body was read, which is not when it was verified. */
-  async take(member: Member, body: AsyncIterable<Buffer>, label: string): Promise<void> {
-    if (member.bytes > SMALL_BYTES) {
-      const { path } = await this.#stage(member, body, label)
-      if (member.kind === 'artifact') await this.#describe(member.integrity, readFileSync(path), label)
-      return
-    }
-    const pieces: Buffer[] = []
-    for await (const piece of body) pieces.push(piece)
-    const bytes = Buffer.concat(pieces)
-    const work = (async () => {
-      await this.#stage(member, [bytes], label)
-      if (member.kind === 'artifact') await this.#describe(member.integrity, bytes, label)
-    })()
-    this.#running.add(work)
-    // The loop that waits hears of a failure, whichever it is.
-    work.then(
-      () => this.#running.delete(work),
-      () => undefined,
-    )
-    if (this.#running.size >= AT_ONCE) await Promise.race(this.#running)
-  }
-
-  /** Of every artifact, hex, when all are verified. */
-  async sha1(): Promise<ReadonlyMap<Integrity, string>> {
-    await Promise.all(this.#running)
-    return this.#sha1
-  }
-
-  /** Only after {@link sha1}. */
-  publish(): { readonly added: number; readonly artifacts: number } {
-    const added = this.#staged.filter(({ integrity }) => !hasArtifact(this.#store, integrity)).length
-    publishStaged(this.#store, this.#staged.splice(0))
-    for (const manifest of this.#manifests) writeManifest(this.#store, manifest)
-    return { added, artifacts: this.#manifests.length }
-  }
-
-  /** Removes what was not published, when nothing is being written any more. */
-  async discard(): Promise<void> {
-    await Promise.allSettled(this.#running)
-    discardStaged(this.#staged)
-  }
-
-  async #stage(
-    { path, bytes, integrity }: Member,
-    body: AsyncIterable<Uint8Array> | readonly Uint8Array[],
-    label: string,
-  ): Promise<StagedArtifact> {
-    try {
-      const staged = await stageArtifact(this.#store, chunks(body), { expected: integrity, maxBytes: bytes, label })
-      this.#staged.push(staged)
-      return staged
-    } catch (error) {
-      if (!(error instanceof PolderError) || error.code !== 'INTEGRITY_MISMATCH') throw error
-      const { found, wanted } = error.details
-      throw bundleInvalid(this.#bundle, `its member ${path} (${label}) is not what its list says`, {
-        spec: label,
-        cause: error,
-        ...(found === undefined ? {} : { found }),
-        ...(wanted === undefined ? {} : { wanted }),
-      })
-    }
-  }
-
-  /** From the archive itself, which is thereby checked: what a bundle said of it would have to be checked by it. */
-  async #describe(integrity: Integrity, bytes: Buffer, label: string): Promise<void> {
-    try {
-      const { manifest, hasBindingGyp } = await readArchiveManifest(bytes, label)
-      this.#sha1.set(integrity, hash('sha1', bytes, 'hex'))
-      this.#manifests.push({ integrity, manifest, needsBuild: installScripts(manifest, hasBindingGyp).length > 0 })
-    } catch (error) {
-      if (!(error instanceof PolderError)) throw error
-      throw new PolderError(error.code, `${this.#bundle} is refused: ${error.message}`, {
-        ...error.details,
-        path: this.#bundle,
-      })
-    }
-  }
+/** A tree has to be of a build that the lock allows. */
+function checkBuild({ path }: Bundle, { npm, policy }: Lock, member: string, recipe: string): void {
+  const instance = instanceOf(recipe)
+  const built = instance !== undefined && Object.hasOwn(npm.instances, instance) ? npm.instances[instance] : undefined
+  const isAllowed = built !== undefined && Object.hasOwn(policy.builds?.allow ?? {}, splitPackageId(built.package).name)
+  if (!isAllowed) throw bundleInvalid(path, `it holds ${member}, which is of no build of its lock`, { spec: member })
 }
 
-async function* chunks(
-  parts: AsyncIterable<Uint8Array> | readonly Uint8Array[],
-): AsyncGenerator<Uint8Array, void, undefined> {
-  yield* parts
+/** Of the build's format only this is known here: `[number, instance, …]`. */
+function instanceOf(recipe: string): InstanceId | undefined {
+  try {
+    const parsed = JSON.parse(recipe) as unknown
+    return Array.isArray(parsed) && typeof parsed[1] === 'string' ? (parsed[1] as InstanceId) : undefined
+  } catch {
+    return undefined
+  }
 }

@@ -168,9 +168,9 @@ describe('refused, with nothing kept:', () => {
     expect(await refusal(forged(parts, { list: (text) => text.replace('"format":1', '"format":2') }))).toBe(
       'it has format 2, and this polder reads format 1',
     )
-    const tree = '{"kind":"tree","path":"trees/0.tar","bytes":1,"integrity":"sha512-x"}'
-    expect(await refusal(forged(parts, { list: (text) => text.replace('[\n', `[\n${tree},\n`) }))).toBe(
-      'it has a member of kind "tree", which this polder does not know',
+    const wheel = '{"kind":"wheel","path":"wheels/0.whl","bytes":1,"integrity":"sha512-x"}'
+    expect(await refusal(forged(parts, { list: (text) => text.replace('[\n', `[\n${wheel},\n`) }))).toBe(
+      'it has a member of kind "wheel", which this polder does not know',
     )
   })
 

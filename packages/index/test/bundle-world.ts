@@ -1,14 +1,14 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-import { type Lock, serializeLock } from '@polder/lock'
+import { type InstanceId, type Lock, serializeLock } from '@polder/lock'
 import { type Integrity, integrityOf, type PackageId } from '@polder/spec'
-import { openStore, type Store, writeArtifact } from '@polder/store'
+import { builtTreeId, openStore, publishTree, type Store, writeArtifact } from '@polder/store'
 import { afterAll } from 'vitest'
 
 import { packTarball } from '../../../test/support/tarball.ts'
-import { exportBundle, type ExportRequest } from '../src/bundle-export.ts'
+import { type BuiltTree, exportBundle, type ExportRequest } from '../src/bundle-export.ts'
 import { writeAttestations, writeRelease } from '../src/releases.ts'
 
 const made: string[] = []
@@ -112,6 +112,23 @@ export async function filledStore(said = 'one', packages: readonly string[] = PA
     writeAttestations(store, id as PackageId, { attestations: [{ predicateType: 'x', bundle: { z: 1, a: 2 } }] })
   }
   return store
+}
+
+/** A lock that lets alpha, which web needs, run its scripts. */
+export function buildingLock(): Lock {
+  const lock = lockOf()
+  return { ...lock, policy: { ...lock.policy, builds: { allow: { alpha: '*' } } } }
+}
+
+/** Puts what an instance was built to into the store: here a package that says so. */
+export function putBuilt(store: Store, instance: string): BuiltTree {
+  const recipe = JSON.stringify([1, instance, 'node build.js'])
+  const id = builtTreeId(recipe)
+  const directory = temporaryDirectory()
+  writeFileSync(join(directory, 'package.json'), JSON.stringify({ name: instance, built: true }))
+  writeFileSync(join(directory, 'tool'), '#!/bin/sh\n', { mode: 0o755 })
+  publishTree(store, id, directory, {})
+  return { id, instance: instance as InstanceId, recipe }
 }
 
 /** Exports to a new file. */

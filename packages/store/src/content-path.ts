@@ -26,6 +26,11 @@ export function patchedTreeId(integrity: Integrity, patch: string): TreeId {
   return hash('sha256', `patched\0${hexDigest(integrity)}\0${patch}`, 'hex').slice(0, 40) as TreeId
 }
 
+/** The tree of a build; `recipe` says what it was built from, and how, as a JSON array. */
+export function builtTreeId(recipe: string): TreeId {
+  return hash('sha256', recipe, 'hex').slice(0, 40) as TreeId
+}
+
 export function treePath(store: Store, id: TreeId): string {
   return join(store.home, 'trees', id)
 }

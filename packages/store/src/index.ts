@@ -3,7 +3,15 @@
 export { atomicWrite } from './atomic-write.ts'
 export { publishTree } from './built-tree.ts'
 export { collectGarbage } from './collect-garbage.ts'
-export { artifactPath, environmentPath, patchedTreeId, treeId, type Store, type TreeId } from './content-path.ts'
+export {
+  artifactPath,
+  builtTreeId,
+  environmentPath,
+  patchedTreeId,
+  treeId,
+  type Store,
+  type TreeId,
+} from './content-path.ts'
 export { listArtifacts, listTrees } from './contents.ts'
 export { discard } from './discard.ts'
 export { hasEnvironment, publishEnvironment } from './environments.ts'
@@ -11,6 +19,15 @@ export { withLease } from './leases.ts'
 export { openIntake, type Intake } from './intake.ts'
 export { linkPool, makeSymbolicLink, type LinkPool } from './link-pool.ts'
 export { openStore, storeHome } from './open.ts'
+export {
+  discardStagedTrees,
+  packedTreeBytes,
+  packTree,
+  publishStagedTrees,
+  stageTree,
+  type PackedTree,
+  type StagedTree,
+} from './packed-tree.ts'
 export { livenessOf, ownIdentity, type ProcessIdentity } from './process-identity.ts'
 export { hasArtifact, openArtifact, readArtifact, type FileState } from './read.ts'
 export { temporaryPath } from './publish.ts'
