@@ -30,6 +30,7 @@ if (!existsSync('/usr/bin/wrk')) {
   process.exit(2)
 }
 
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 const directory = mkdtempSync(join(tmpdir(), 'polder-bench-index-'))
 try {
   const program = await buildRelease(join(directory, 'release'))
@@ -49,6 +50,8 @@ async function throughput(program: string): Promise<void> {
   header(servers)
   for (const { title, path, gzip } of TARGETS) {
     const measured = new Map<IndexServer, Load[]>(servers.map((server) => [server, []]))
+    // What a mirror has not got yet it asks for, and the upstream is in this process, which waits for wrk.
+    for (const server of servers) await (await fetch(`${server.url}${path}`)).arrayBuffer()
     for (let run = 0; run <= runs; run += 1) {
       for (const server of servers) {
         const headers = gzip ? ['Accept-Encoding: gzip'] : []

@@ -58,7 +58,7 @@ export async function startNginx(
   mkdirSync(join(root, 'tmp'))
   writeFileSync(
     join(root, 'nginx.conf'),
-    `worker_processes 1; daemon off; pid ${root}/pid; error_log ${root}/error.log;
+    `${process.getuid?.() === 0 ? 'user root; ' : ''}worker_processes 1; daemon off; pid ${root}/pid; error_log ${root}/error.log;
 events { worker_connections 512; }
 http {
   access_log off; sendfile on; tcp_nopush on; gzip_static on; open_file_cache max=20000; keepalive_requests 1000000000;
@@ -160,6 +160,8 @@ async function started(name: string, port: number, ready: string, child: ChildPr
   const start = performance.now()
   const url = `http://127.0.0.1:${port}/`
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+  // Whatever ends the benchmark, it leaves no server behind.
+  process.once('exit', () => child.kill('SIGTERM'))
   for (;;) {
     if (child.exitCode !== null) throw new Error(`${name} ended with exit code ${child.exitCode}`)
     try {
