@@ -23,7 +23,7 @@ export function buildEnvironment(
   index: BuildIndex,
   manifest: Readonly<Record<string, unknown>>,
 ): Record<string, string> {
-  const version = manifest['version']
+  const { name, version } = manifest
   const gyp = room.npm === undefined ? {} : { npm_config_node_gyp: `${room.npm}/node_modules/node-gyp/bin/node-gyp.js` }
   const headers =
     room.nodedir === undefined
@@ -45,7 +45,7 @@ export function buildEnvironment(
     npm_lifecycle_script: command,
     npm_node_execpath: room.searchPath.at(-1) === undefined ? toolchain.node.program : `${room.searchPath.at(-1)}/node`,
     npm_package_json: `${room.directory.target}/package.json`,
-    npm_package_name: String(manifest['name'] ?? build.name),
+    npm_package_name: typeof name === 'string' ? name : build.name,
     ...(typeof version === 'string' ? { npm_package_version: version } : {}),
     // Compilers that would otherwise write when and where they ran.
     SOURCE_DATE_EPOCH: '499162500',

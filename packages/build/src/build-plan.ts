@@ -1,8 +1,17 @@
-import type { InstanceId, Lock, LockedPackage } from '@polder/lock'
-import { compareText, type Integrity, type PackageId, PolderError, sortKeys, splitPackageId } from '@polder/spec'
+import type { InstanceId, Lock, LockedPackage, Target } from '@polder/lock'
+import {
+  compareText,
+  type Integrity,
+  matchesEngines,
+  matchesPlatform,
+  type PackageId,
+  type Platform,
+  PolderError,
+  sortKeys,
+  splitPackageId,
+} from '@polder/spec'
 import { RangeCache } from '@polder/spec/semver-ranges'
-import { patchedTreeId, treeId, type TreeId } from '@polder/store'
-import { createHash } from 'node:crypto'
+import { builtTreeId, patchedTreeId, treeId, type TreeId } from '@polder/store'
 
 import { type Toolchain, toolchainIdentity } from './toolchain.ts'
 
@@ -61,6 +70,8 @@ export interface PackageScripts {
 export interface BuildPlan {
   /** The tree that an instance is built to; undefined if it is not built: it has no scripts, or they are not allowed. */
   readonly builtTree: (instance: InstanceId) => TreeId | undefined
+  /** What the id of its tree is the hash of, as a JSON array: the format's number, the instance, and all else. */
+  readonly recipe: (instance: InstanceId) => string | undefined
   /** Those whose trees were asked for, and what these need. */
   readonly builds: () => readonly PlannedBuild[]
 }
@@ -72,10 +83,12 @@ const FORMAT = 1
  * Which packages of a lock are built, and as what. The id of a built tree covers what it starts from, its scripts (which
  * that has), the toolchain, the declared environment and everything it can load while it is built. So it is known
  * before anything runs, and is the same on every machine with the same toolchain.
+ * @param platform what is for another one is not there while something is built
  */
-export function planBuilds(lock: Lock, toolchain: Toolchain, scriptsOf: ScriptsOf): BuildPlan {
-  const packages = new AllowedPackages(lock, scriptsOf)
+export function planBuilds(lock: Lock, toolchain: Toolchain, platform: Platform, scriptsOf: ScriptsOf): BuildPlan {
+  const packages = new AllowedPackages(lock, platform, scriptsOf)
   const planned = new Map<InstanceId, PlannedBuild>()
+  const recipes = new Map<InstanceId, string>()
 
   const plan = (instance: InstanceId): PlannedBuild => {
     const before = planned.get(instance)
@@ -96,16 +109,17 @@ export function planBuilds(lock: Lock, toolchain: Toolchain, scriptsOf: ScriptsO
     })
     const compiles = reached.some((other) => packages.scripts(other)?.compiles === true)
     const env = packages.env(instance)
-    const key = [
+    const recipe = JSON.stringify([
       FORMAT,
       instance,
       scripts.map(({ event, command }) => [event, command]),
       toolchainIdentity(toolchain, compiles),
       env,
       closure.map(({ instance: other, tree, links }) => [other, tree, links]),
-    ]
+    ])
+    recipes.set(instance, recipe)
     const build: PlannedBuild = {
-      id: createHash('sha256').update(JSON.stringify(key)).digest('hex').slice(0, 40) as TreeId,
+      id: builtTreeId(recipe),
       package: packages.idOf(instance),
       instance,
       name: nameOf(instance),
@@ -120,6 +134,10 @@ export function planBuilds(lock: Lock, toolchain: Toolchain, scriptsOf: ScriptsO
   }
   return {
     builtTree: (instance) => (packages.scripts(instance) === undefined ? undefined : plan(instance).id),
+    recipe: (instance) => {
+      if (packages.scripts(instance) !== undefined) plan(instance)
+      return recipes.get(instance)
+    },
     builds: () => [...planned.values()],
   }
 }
@@ -127,13 +145,15 @@ export function planBuilds(lock: Lock, toolchain: Toolchain, scriptsOf: ScriptsO
 /** What a lock says of its instances, and which of them its policy lets run their scripts. */
 class AllowedPackages {
   readonly #lock: Lock
+  readonly #platform: Platform
   readonly #scriptsOf: ScriptsOf
   readonly #ranges = new RangeCache()
   readonly #scripts = new Map<InstanceId, PackageScripts | undefined>()
   readonly #reached = new Map<InstanceId, ReadonlySet<InstanceId>>()
 
-  constructor(lock: Lock, scriptsOf: ScriptsOf) {
+  constructor(lock: Lock, platform: Platform, scriptsOf: ScriptsOf) {
     this.#lock = lock
+    this.#platform = platform
     this.#scriptsOf = scriptsOf
   }
 
@@ -158,13 +178,16 @@ class AllowedPackages {
     return sortKeys(Object.hasOwn(env, name) ? (env[name] ?? {}) : {})
   }
 
-  /** Without workspace packages: they stand in the checkout, and nothing that is shared can be built with them. */
+  /**
+   * Without workspace packages: they stand in the checkout, and nothing that is shared can be built with them. And
+   * without what is optional and for another platform or Node.
+   */
   links(instance: InstanceId): Readonly<Record<string, InstanceId>> {
-    const links = Object.entries(this.#lock.npm.instances[instance]?.links ?? {})
-    return sortKeys(Object.fromEntries(links.filter(([, target]) => !target.startsWith('link:')))) as Record<
-      string,
-      InstanceId
-    >
+    const links: Record<string, InstanceId> = {}
+    for (const [name, target] of Object.entries(this.#lock.npm.instances[instance]?.links ?? {})) {
+      if (!isWorkspace(target) && this.#isHere(target)) links[name] = target
+    }
+    return sortKeys(links)
   }
 
   /** Undefined if nothing of it runs: it has no scripts, they are not allowed, or it stands in the checkout. */
@@ -189,6 +212,12 @@ class AllowedPackages {
     return compareText(other, instance) < 0 || !this.reachedFrom(other).has(instance)
   }
 
+  #isHere(instance: InstanceId): boolean {
+    const pkg = this.#package(instance)
+    if (!matchesPlatform(pkg, this.#platform)) return false
+    return this.#lock.npm.instances[instance]?.optional !== true || matchesEngines(pkg, this.#platform)
+  }
+
   #package(instance: InstanceId): LockedPackage {
     return this.#lock.npm.packages[this.idOf(instance)] as LockedPackage // idOf has seen it
   }
@@ -204,6 +233,10 @@ class AllowedPackages {
     const found = this.#scriptsOf(pkg.integrity, this.idOf(instance))
     return found === undefined || found.scripts.length === 0 ? undefined : found
   }
+}
+
+function isWorkspace(target: Target): target is Exclude<Target, InstanceId> {
+  return target.startsWith('link:')
 }
 
 function nameOf(instance: InstanceId): string {

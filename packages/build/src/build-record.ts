@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { isErrno, type PackageId } from '@polder/spec'
@@ -64,20 +64,6 @@ export function readBuildRecord(store: Store, id: TreeId): BuildRecord | undefin
     if (error instanceof SyntaxError || isErrno(error, 'ENOENT')) return undefined
     throw error
   }
-}
-
-/** Of every build of this store, by package and then by id. */
-export function readBuildRecords(store: Store): readonly BuildRecord[] {
-  let names: readonly string[]
-  try {
-    names = readdirSync(buildsDirectory(store))
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return []
-    throw error
-  }
-  const ids = names.filter((name) => name.endsWith('.json')).map((name) => name.slice(0, -'.json'.length) as TreeId)
-  const records = ids.map((id) => readBuildRecord(store, id)).filter((record) => record !== undefined)
-  return records.sort((a, b) => (a.package === b.package ? (a.id < b.id ? -1 : 1) : a.package < b.package ? -1 : 1))
 }
 
 export function logPath(store: Store, id: TreeId): string {

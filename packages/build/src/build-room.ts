@@ -1,4 +1,4 @@
-import { chmodSync, copyFileSync, linkSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, linkSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 
 import type { InstanceId } from '@polder/lock'
@@ -101,20 +101,41 @@ function furnish(
     if (found === undefined || found === join(nodeModules, name)) continue
     makeLink(join(nodeModules, name), found)
     const bin: BuildSource['bin'] = build.closure.find(({ instance }) => instance === target)?.source.bin ?? {}
-    for (const [command, file] of Object.entries(bin)) makeLink(join(nodeModules, '.bin', command), join(found, file))
+    for (const [command, file] of Object.entries(bin)) {
+      if (isFileName(command)) makeLink(join(nodeModules, '.bin', command), join(found, file))
+    }
   }
 }
 
+/** Installing refuses a lock with others; what is only beside a build is left out. */
+function isFileName(command: string): boolean {
+  return /^[A-Za-z0-9@._~+-]+$/.test(command) && command !== '.' && command !== '..'
+}
+
 function place(tree: Tree, to: string, how: 'linked' | 'copied' | 'writable'): void {
-  mkdirSync(to, { recursive: true })
-  for (const directory of tree.directories) mkdirSync(join(to, directory))
+  const directories = [to, ...tree.directories.map((directory) => join(to, directory))]
+  for (const directory of directories) makeDirectory(directory)
   const executable = new Set(tree.executable)
+  const linked = how === 'linked' && isForEverybody(tree)
   for (const [index, file] of tree.files.entries()) {
     const [from, target] = [join(tree.path, file), join(to, file)]
-    if (how === 'linked') linkOrCopy(from, target)
-    else copyFileSync(from, target)
-    if (how === 'writable') chmodSync(target, executable.has(index) ? 0o755 : 0o644)
+    if (linked) linkOrCopy(from, target)
+    else {
+      copyFileSync(from, target)
+      chmodSync(target, (executable.has(index) ? 0o555 : 0o444) | (how === 'writable' ? 0o200 : 0))
+    }
   }
+}
+
+/** The superuser's builds are another user, who could not look into it under a strict umask. */
+function makeDirectory(path: string): void {
+  const made = mkdirSync(path, { recursive: true })
+  for (let at = path; made !== undefined && at.length >= made.length; at = dirname(at)) chmodSync(at, 0o755)
+}
+
+/** Not so where the store was filled under a strict umask. */
+function isForEverybody({ path, files: [first] }: Tree): boolean {
+  return first === undefined || (statSync(join(path, first)).mode & 0o004) !== 0
 }
 
 function linkOrCopy(from: string, to: string): void {
@@ -128,7 +149,7 @@ function linkOrCopy(from: string, to: string): void {
 
 /** Relative, so that it leads to the same place inside. The first one of a name stays. */
 function makeLink(path: string, to: string): void {
-  mkdirSync(dirname(path), { recursive: true })
+  makeDirectory(dirname(path))
   try {
     symlinkSync(relative(dirname(path), to), path)
   } catch (error) {
@@ -138,7 +159,7 @@ function makeLink(path: string, to: string): void {
 
 /** npm's own programs, for scripts that call them by name. */
 function writePrograms(bin: string, { npm, node }: Toolchain, confined: boolean): void {
-  mkdirSync(bin)
+  makeDirectory(bin)
   if (npm === undefined) return
   const directory = confined ? '/opt/npm' : npm.directory
   const program = confined ? '/opt/node/bin/node' : node.program
@@ -151,6 +172,7 @@ function writePrograms(bin: string, { npm, node }: Toolchain, confined: boolean)
     writeFileSync(join(bin, name), `#!/bin/sh\nexec ${quoted(program)} ${quoted(`${directory}/${script}`)} "$@"\n`, {
       mode: 0o755,
     })
+    chmodSync(join(bin, name), 0o755)
   }
 }
 

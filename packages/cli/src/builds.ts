@@ -1,7 +1,6 @@
 import {
   type BuildPlan,
   type BuildReport,
-  type BuildScript,
   planBuilds,
   type PlannedBuild,
   readToolchain,
@@ -10,12 +9,12 @@ import {
   toolchainIdentity,
 } from '@polder/build'
 import { readConfig } from '@polder/gather'
-import { readManifest } from '@polder/index'
 import { parseLock, type Lock } from '@polder/lock'
 import { wantedTree } from '@polder/realise'
-import { type Integrity, type PackageId, PolderError } from '@polder/spec'
+import type { Platform } from '@polder/spec'
 import { hasTree, type Store, unpackTrees } from '@polder/store'
 
+import { allowedScripts } from './install-scripts.ts'
 import { LOCK_FILE, requireLockText } from './lock-file.ts'
 import type { Output } from './output.ts'
 import { startProgress } from './progress.ts'
@@ -30,6 +29,7 @@ export interface LockedBuilds {
 /** A lock's builds while its environment is planned: those count whose trees that asked for. */
 export interface LockedBuildPlan {
   readonly builtTree: BuildPlan['builtTree']
+  readonly recipe: BuildPlan['recipe']
   readonly builds: () => LockedBuilds
 }
 
@@ -39,41 +39,15 @@ export function currentToolchain(toolchain: Toolchain = toolchainHere()): string
 }
 
 /** @throws PolderError `ARTIFACT_MISSING` if a package that may run scripts is not in the index */
-export function planLockedBuilds(store: Store, lock: Lock): LockedBuildPlan {
+export async function planLockedBuilds(store: Store, lock: Lock, platform: Platform): Promise<LockedBuildPlan> {
   const toolchain = toolchainHere()
-  const plan = planBuilds(lock, toolchain, (integrity, id) => scriptsOf(store, integrity, id))
+  const scripts = await allowedScripts(store, lock)
+  const plan = planBuilds(lock, toolchain, platform, (integrity) => scripts.get(integrity))
   return {
     builtTree: plan.builtTree,
+    recipe: plan.recipe,
     builds: () => ({ toolchain: currentToolchain(toolchain), builds: plan.builds() }),
   }
-}
-
-// What says that a script compiles, if it does not call the compiler's own name.
-const COMPILES = /gyp|prebuild|cmake|make\b|cargo|gcc|g\+\+|clang|napi/
-const EVENTS = ['preinstall', 'install', 'postinstall'] as const
-
-function scriptsOf(
-  store: Store,
-  integrity: Integrity,
-  id: PackageId,
-): { readonly scripts: readonly BuildScript[]; readonly compiles: boolean } {
-  const known = readManifest(store, integrity)
-  if (known === undefined) {
-    throw new PolderError('ARTIFACT_MISSING', `what ${id} runs when it is installed is not in the index`, {
-      spec: id,
-      hint: 'run `polder index sync`',
-    })
-  }
-  const { scripts } = known.manifest
-  const declared = EVENTS.flatMap((event): BuildScript[] => {
-    const command = Object.hasOwn(scripts, event) ? scripts[event] : undefined
-    return command === undefined ? [] : [{ event, command }]
-  })
-  // npm compiles what has a binding.gyp and no script of its own for it.
-  const gyp = known.needsBuild && !declared.some(({ event }) => event !== 'postinstall')
-  const all: readonly BuildScript[] =
-    gyp && declared.length === 0 ? [{ event: 'install', command: 'node-gyp rebuild' }] : declared
-  return { scripts: all, compiles: all.some(({ command }) => COMPILES.test(command)) || gyp }
 }
 
 export interface BuildOptions extends Pick<Parameters<typeof runBuilds>[2], 'inspect'> {

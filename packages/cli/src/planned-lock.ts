@@ -59,8 +59,8 @@ export async function planLock(store: Store, root: string, layout: Layout | unde
   ])
   const lock = parseLock(bytes.toString('utf8'), LOCK_FILE)
   const allowed = lock.policy.builds === undefined ? undefined : await import('./builds.ts')
-  const planned = allowed?.planLockedBuilds(store, lock)
   const here = { ...platform, node: runningNode() }
+  const planned = await allowed?.planLockedBuilds(store, lock, here)
   const plan = planEnvironment(lock, here, layout ?? readConfig(root).layout, planned?.builtTree)
   const packages = new Set([...plan.environment, ...plan.checkout.packages].map((placed) => placed.package)).size
   const builds = planned?.builds()

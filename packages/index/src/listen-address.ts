@@ -85,13 +85,7 @@ async function listenOnSocket(server: Server, path: string): Promise<Listening> 
     if (found !== undefined && !found.isSocket()) throw inUse(path, 'it is there already and is no socket')
     if (found !== undefined && (await answers(path))) throw inUse(path, 'another server listens there')
     rmSync(path, { force: true })
-    // It is its owner's from the moment that it is there.
-    const mask = process.umask(0o177)
-    try {
-      await listening(server, () => server.listen(path), path)
-    } finally {
-      process.umask(mask)
-    }
+    await listening(server, () => listenPrivately(server, path), path)
   } finally {
     turn?.close()
   }
@@ -100,6 +94,19 @@ async function listenOnSocket(server: Server, path: string): Promise<Listening> 
     if (lstatSync(path, { throwIfNoEntry: false })?.ino === ino) rmSync(path, { force: true })
   }
   return { address: path, port: undefined, release }
+}
+
+/**
+ * The socket is its owner's from the moment that it is there. It is there when `listen` returns, so that nothing else of
+ * this process meets the mask, which is one for all of it.
+ */
+function listenPrivately(server: Server, path: string): void {
+  const mask = process.umask(0o177)
+  try {
+    server.listen(path)
+  } finally {
+    process.umask(mask)
+  }
 }
 
 /** Long enough for all who start at the same time. */

@@ -224,6 +224,12 @@ describe('where it listens', () => {
     expect(existsSync(socket)).toBe(false)
   })
 
+  test('servers that start at once leave the process the mask that it had, so that files are for whom they were', async () => {
+    const mask = process.umask()
+    await Promise.all(['one', 'two', 'three'].map((name) => start({ socket: join(world.directory, `${name}.sock`) })))
+    expect(process.umask()).toBe(mask)
+  })
+
   test('a socket that a killed server left is replaced, one that is in use is not, nor is anything else', async () => {
     const socket = join(world.directory, 'index.sock')
     const abandoned = createServer()

@@ -1,4 +1,4 @@
-import { lstatSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs'
+import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs'
 import { join, sep } from 'node:path'
 
 import type { ArchivedFile } from './archive.ts'
@@ -68,6 +68,8 @@ function readDirectory(root: string): {
         directories.push(below)
         visit(below)
       } else if (state.isFile()) {
+        // A build may have taken away the right to read what it made.
+        if ((state.mode & 0o400) === 0) chmodSync(absolute, state.mode | 0o400)
         files.set(below, { bytes: readFileSync(absolute), executable: (state.mode & 0o111) !== 0 })
       } else leftOut.push(below)
     }

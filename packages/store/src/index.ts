@@ -39,3 +39,4 @@ export { readTreeHashes, verifyArtifacts, verifyTree, type TreeHashes } from './
 export { writeArtifact, type StagedArtifact } from './write.ts'
 export { writeFiles, type FileToWrite } from './write-files.ts'
 export { writeFailure } from './write-failure.ts'
+export { withWorkDirectory } from './work-directory.ts'

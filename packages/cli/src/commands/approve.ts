@@ -2,16 +2,16 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline/promises'
 
-import { readManifest } from '@polder/index'
+import type { Lock } from '@polder/lock'
 import { compareText, type PackageId, PolderError, splitPackageId } from '@polder/spec'
 import { atomicWrite, openStore, type Store, storeHome } from '@polder/store'
 import { isMap, parseDocument } from 'yaml'
 
 import { openCheckout } from '../checkout.ts'
+import { installScripts } from '../install-scripts.ts'
 import { count, type Output } from '../output.ts'
 
 const CONFIG_FILE = 'polder.yaml'
-const EVENTS = ['preinstall', 'install', 'postinstall'] as const
 
 interface Pending {
   readonly name: string
@@ -34,7 +34,7 @@ export async function approve(
   { yes }: { readonly yes: boolean },
 ): Promise<number> {
   const { root, lock } = openCheckout(cwd)
-  const pending = pendingPackages(openStore(storeHome(process.env)), lock)
+  const pending = await pendingPackages(openStore(storeHome(process.env)), lock)
   const unknown = names.find((name) => !pending.some((each) => each.name === name))
   if (unknown !== undefined) {
     throw new PolderError('USAGE', `${unknown} has no install scripts that wait to be allowed`, {
@@ -68,7 +68,7 @@ export async function approve(
   return 0
 }
 
-function pendingPackages(store: Store, lock: ReturnType<typeof openCheckout>['lock']): readonly Pending[] {
+async function pendingPackages(store: Store, lock: Lock): Promise<readonly Pending[]> {
   const allowed = lock.policy.builds?.allow ?? {}
   const byName = new Map<string, { versions: string[]; scripts: Set<string> }>()
   for (const [id, pkg] of Object.entries(lock.npm.packages)) {
@@ -76,22 +76,13 @@ function pendingPackages(store: Store, lock: ReturnType<typeof openCheckout>['lo
     if (pkg.needsBuild !== true || Object.hasOwn(allowed, name)) continue
     const entry = byName.get(name) ?? { versions: [], scripts: new Set() }
     entry.versions.push(pkg.version ?? reference)
-    const { scripts } = readManifest(store, pkg.integrity)?.manifest ?? missing(id as PackageId)
-    const declared = EVENTS.filter((event) => Object.hasOwn(scripts, event))
-    for (const event of declared) entry.scripts.add(`${event}: ${scripts[event] ?? ''}`)
-    if (declared.length === 0) entry.scripts.add('install: node-gyp rebuild (it has a binding.gyp)')
+    const { scripts } = await installScripts(store, pkg, id as PackageId)
+    for (const { event, command } of scripts) entry.scripts.add(`${event}: ${command}`)
     byName.set(name, entry)
   }
   return [...byName]
     .map(([name, { versions, scripts }]) => ({ name, versions, scripts: [...scripts], range: rangeOf(versions) }))
     .sort((a, b) => compareText(a.name, b.name))
-}
-
-function missing(id: PackageId): never {
-  throw new PolderError('ARTIFACT_MISSING', `what ${id} runs when it is installed is not in the index`, {
-    spec: id,
-    hint: 'run `polder index sync`',
-  })
 }
 
 /** `^1.2.3 || ^2.0.0`: an update within a major is not asked about again. */

@@ -1,6 +1,7 @@
 import { relative } from 'node:path'
 
-import { planEnvironment, readState, verifyCheckout, type Plan } from '@polder/realise'
+import type { Lock } from '@polder/lock'
+import { planEnvironment, readState, verifyCheckout, type Layout, type Plan } from '@polder/realise'
 import { currentPlatform, PolderError } from '@polder/spec'
 import { runningNode } from '@polder/spec/semver-ranges'
 import {
@@ -36,7 +37,7 @@ export async function verify(cwd: string, output: Output, repair: boolean): Prom
       hint: 'run `polder install`',
     })
   const store = openStore(storeHome(process.env))
-  const plan = planEnvironment(lock, { ...currentPlatform(), node: runningNode() }, state.layout)
+  const plan = await planAgain(store, lock, state.layout)
   if (plan.id !== state.environment) {
     throw new PolderError('VERIFY_FAILED', 'what is installed is not what polder.lock says', {
       path: root,
@@ -83,6 +84,14 @@ export async function verify(cwd: string, output: Output, repair: boolean): Prom
     }),
     hint: 'run `polder verify --repair` to make what is damaged again from the artifacts',
   })
+}
+
+/** From the lock and not from the plan that the store keeps: that may be damaged as well. */
+async function planAgain(store: Store, lock: Lock, layout: Layout): Promise<Plan> {
+  const here = { ...currentPlatform(), node: runningNode() }
+  if (lock.policy.builds === undefined) return planEnvironment(lock, here, layout)
+  const { builtTree } = await (await import('../builds.ts')).planLockedBuilds(store, lock, here)
+  return planEnvironment(lock, here, layout, builtTree)
 }
 
 interface Found {
