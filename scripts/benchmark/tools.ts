@@ -64,7 +64,7 @@ async function polder(checkout: Checkout, directory: string, registry: string): 
     pristine: checkout.path,
     template: join(home, 'template'),
     install: [process.execPath, program, 'install'],
-    cold: ['sh', '-c', '"$0" "$1" index sync && exec "$0" "$1" install', process.execPath, program],
+    cold: ['sh', '-c', '"$0" "$1" lock && exec "$0" "$1" install', process.execPath, program],
     caches: [store],
     environments: () => ['envs', 'roots'].map((name) => join(store, name)),
   }
