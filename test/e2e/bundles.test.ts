@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test, type TestContext } from 'v
 import { buildRelease } from '../../scripts/release.ts'
 import { copyExample, finish, polder, polderDone, scrubbedEnvironment, temporaryDirectory } from '../support/cli.ts'
 import { CHECKS } from '../support/harbour-checks.ts'
-import { writeChain } from '../support/monorepo.ts'
+import { copyStore, writeChain } from '../support/monorepo.ts'
 import { mountNamespace, noMounts } from '../support/mounts.ts'
 import { networkCut } from '../support/network-cut.ts'
 import { startRegistry, type Registry } from '../support/registry.ts'
@@ -177,7 +177,8 @@ describe('a bundle', () => {
   test.skipIf(noMounts !== undefined)(
     `that does not fit the disk leaves nothing behind, and fits when there is room${noMounts === undefined ? '' : ` (skipped: ${noMounts})`}`,
     async () => {
-      const own = { cwd: copy(), home }
+      const own = { cwd: copy(), home: emptyHome() }
+      copyStore(home, own.home)
       writeFileSync(join(own.cwd, 'browser.zip'), randomBytes(2_000_000))
       await polderDone(['index', 'add', 'browser.zip', '--as', 'https://host.example/browser.zip'], own)
       const large = join(temporaryDirectory('bundle'), 'large.tar')

@@ -2,6 +2,7 @@ import { resolve } from 'node:path'
 
 import { openStore, storeHome, withLease } from '@polder/store'
 
+import { builtTreesOf } from '../carried-trees.ts'
 import { findService, openCheckout } from '../checkout.ts'
 import { changedInputs, LOCK_FILE } from '../lock-file.ts'
 import { bytes, count, type Output } from '../output.ts'
@@ -30,12 +31,13 @@ export async function indexExport(cwd: string, output: Output, file: string, fla
   const store = openStore(storeHome(process.env))
   const { exportBundle } = await import('@polder/index/bundle')
   const progress = startProgress(output, 'Exporting')
-  const report = await withLease(store, () =>
+  const report = await withLease(store, async () =>
     exportBundle(store, path, {
       lock,
       lockText,
       ...(services.length === 0 ? {} : { services: [...new Set(services)] }),
       ...(since === undefined ? {} : { since }),
+      builtTrees: await builtTreesOf(store, lock, since?.lock),
       onProgress: ({ done, total }) => {
         progress.update(done, total, bytes(done))
       },
@@ -58,11 +60,13 @@ export async function indexExport(cwd: string, output: Output, file: string, fla
 export function contentsLine(held: {
   readonly artifacts: number
   readonly files: number
+  readonly trees: number
   readonly releases: number
 }): string {
   const parts = [
     count(held.artifacts, 'artifact'),
     ...(held.files === 0 ? [] : [count(held.files, 'file')]),
+    ...(held.trees === 0 ? [] : [count(held.trees, 'built package')]),
     ...(held.releases === 0 ? [] : [count(held.releases, 'release record')]),
   ]
   return parts.join(', ')

@@ -1,0 +1,38 @@
+import type { BuiltTree } from '@polder/index/bundle'
+import type { InstanceId, Lock } from '@polder/lock'
+import { currentPlatform, PolderError } from '@polder/spec'
+import { hasTree, type Store } from '@polder/store'
+
+import type { LockedBuildPlan } from './builds.ts'
+
+/**
+ * What the packages of a lock were built to with this machine's toolchain, as far as it is in the store.
+ * @param older those that this lock builds too are left out
+ */
+export async function builtTreesOf(store: Store, lock: Lock, older: Lock | undefined): Promise<readonly BuiltTree[]> {
+  const trees = await allBuiltTrees(store, lock)
+  if (older === undefined || trees.length === 0) return trees
+  const known = new Set((await allBuiltTrees(store, older)).map(({ id }) => id))
+  return trees.filter(({ id }) => !known.has(id))
+}
+
+async function allBuiltTrees(store: Store, lock: Lock): Promise<readonly BuiltTree[]> {
+  if (lock.policy.builds === undefined) return []
+  const [{ planLockedBuilds }, { runningNode }] = await Promise.all([
+    import('./builds.ts'),
+    import('@polder/spec/semver-ranges'),
+  ])
+  let plan: LockedBuildPlan
+  try {
+    plan = await planLockedBuilds(store, lock, { ...currentPlatform(), node: runningNode() })
+  } catch (error) {
+    // A bundle may need less than the lock has, and nobody needs what an older lock has: export says what is missing.
+    if (!(error instanceof PolderError) || error.code !== 'ARTIFACT_MISSING') throw error
+    return []
+  }
+  return (Object.keys(lock.npm.instances) as InstanceId[]).flatMap((instance): BuiltTree[] => {
+    const id = plan.builtTree(instance)
+    const recipe = plan.recipe(instance)
+    return id === undefined || recipe === undefined || !hasTree(store, id) ? [] : [{ id, instance, recipe }]
+  })
+}
