@@ -43,7 +43,7 @@ export interface BuildSource {
 
 /** `node-gyp rebuild` as `install` where there is a binding.gyp and neither a preinstall nor an install script, as npm does. */
 export interface BuildScript {
-  readonly event: 'preinstall' | 'install' | 'postinstall' | 'prepare'
+  readonly event: 'preinstall' | 'install' | 'postinstall' | 'prepublish' | 'prepare' | 'prepack'
   readonly command: string
 }
 

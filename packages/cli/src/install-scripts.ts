@@ -6,6 +6,9 @@ import { readArtifact, type Store } from '@polder/store'
 
 const EVENTS = ['preinstall', 'install', 'postinstall'] as const
 
+// What clients run before they pack a commit; packages of a registry were packed after it.
+const COMMIT_EVENTS = [...EVENTS, 'prepublish', 'prepare', 'prepack'] as const
+
 // What says that a script compiles, if it does not call the compiler's own name.
 const COMPILES = /gyp|prebuild|cmake|make\b|cargo|gcc|g\+\+|clang|napi/
 
@@ -18,12 +21,12 @@ export interface InstallScripts {
 
 /**
  * The install scripts of one package, in order. As npm does it: what has a `binding.gyp`, no script of its own to compile
- * it, and does not say `"gypfile": false`, is compiled by node-gyp.
+ * it, and does not say `"gypfile": false`, is compiled by node-gyp; and a commit is prepared.
  * @throws PolderError `ARTIFACT_MISSING` if the package is not in the index
  */
 export async function installScripts(
   store: Store,
-  { integrity }: LockedPackage,
+  { integrity, git }: LockedPackage,
   id: PackageId,
 ): Promise<InstallScripts> {
   const known = readManifest(store, integrity)
@@ -34,11 +37,11 @@ export async function installScripts(
     })
   }
   const { scripts } = known.manifest
-  const declared = EVENTS.flatMap((event): BuildScript[] => {
+  const declared = (git === undefined ? EVENTS : COMMIT_EVENTS).flatMap((event): BuildScript[] => {
     const command = Object.hasOwn(scripts, event) ? scripts[event] : undefined
     return command === undefined || command.trim() === '' ? [] : [{ event, command }]
   })
-  const own = declared.some(({ event }) => event !== 'postinstall')
+  const own = declared.some(({ event }) => event === 'preinstall' || event === 'install')
   const implicit: readonly BuildScript[] =
     !own && (await isGypPackage(store, integrity, id)) ? [{ event: 'install', command: 'node-gyp rebuild' }] : []
   const all = [...implicit, ...declared]

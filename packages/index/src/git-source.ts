@@ -21,7 +21,7 @@ const TIMEOUT_MS = 10 * 60_000
 
 /**
  * Fetches exactly one commit with the user's `git`, with their configuration and credentials but never asking for any,
- * and packs what npm would publish of it. Nothing is checked out: no hook, filter, attribute, line end conversion,
+ * and packs what npm would publish of it, or all of it where scripts have to run before that. Nothing is checked out: no hook, filter, attribute, line end conversion,
  * submodule or LFS object takes part, so the same commit gives the same bytes on every machine. No script is run.
  * @param url as in a lockfile: `git+https://…`, `git+ssh://…`, `git+file:///…`, `https://….git`, `git@host:path`
  * @throws PolderError `FETCH_FAILED`; `SOURCE_UNSUPPORTED` for other protocols; `ARCHIVE_REFUSED`; `MANIFEST_INVALID`
@@ -43,8 +43,8 @@ export async function fromGit(url: string, commit: string, maxBytes: number): Pr
     await fetchCommit(git, address, commit)
     const files = join(directory, 'files')
     const warnings = await writeFiles(git, commit, files, maxBytes)
-    const { packDirectory } = await import('./pack.ts')
-    return { tarball: await packDirectory(files, `package.json of ${redactUrl(address)}#${commit}`), warnings }
+    const { packCommit } = await import('./pack.ts')
+    return { tarball: await packCommit(files, `package.json of ${redactUrl(address)}#${commit}`), warnings }
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }

@@ -1,5 +1,5 @@
-import { lstatSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { lstatSync, readdirSync, readFileSync } from 'node:fs'
+import { join, relative } from 'node:path'
 import { crc32 } from 'node:zlib'
 
 import { compareText, PolderError } from '@polder/spec'
@@ -7,7 +7,7 @@ import packlist from 'npm-packlist'
 import { Header } from 'tar/header'
 import { Pax } from 'tar/pax'
 
-import { publishedManifest, type Resolved } from './published-manifest.ts'
+import { isPrepared, publishedManifest, type Resolved } from './published-manifest.ts'
 
 /** A package of the repository, to be packed. */
 export interface WorkspacePackage {
@@ -32,27 +32,40 @@ export async function packWorkspace({ directory, path, resolve }: WorkspacePacka
   const manifest = readManifest(directory, path)
   refuseUnpackable(manifest, path)
   const published = publishedManifest(manifest, path, resolve)
-  return pack(directory, manifest, Buffer.from(`${JSON.stringify(published, null, 2)}\n`))
+  const files = await publishedFiles(directory, manifest)
+  return pack(directory, manifest, files, Buffer.from(`${JSON.stringify(published, null, 2)}\n`))
 }
 
 /**
- * As {@link packWorkspace}, for a package that is no part of a workspace: its manifest stays as it is.
+ * As {@link packWorkspace}, for the files of a commit: its manifest stays as it is. One that has to be prepared is packed
+ * whole, since what npm would publish of it is there only after its scripts ran.
  * @param path of the manifest, named in errors
  * @throws PolderError `MANIFEST_INVALID`
  */
-export async function packDirectory(directory: string, path: string): Promise<Buffer> {
-  return pack(directory, readManifest(directory, path), readFileSync(join(directory, 'package.json')))
+export async function packCommit(directory: string, path: string): Promise<Buffer> {
+  const manifest = readManifest(directory, path)
+  const files = isPrepared(manifest['scripts']) ? allFiles(directory) : await publishedFiles(directory, manifest)
+  return pack(directory, manifest, files, readFileSync(join(directory, 'package.json')))
+}
+
+function allFiles(directory: string): readonly string[] {
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(directory, join(entry.parentPath, entry.name)))
 }
 
 type Json = Readonly<Record<string, unknown>>
 
-async function pack(directory: string, manifest: Json, published: Buffer): Promise<Buffer> {
-  const files = await packlist({
+async function publishedFiles(directory: string, manifest: Json): Promise<readonly string[]> {
+  return packlist({
     path: directory,
     package: normalized(manifest),
     isProjectRoot: true,
     edgesOut: new Map<string, unknown>(),
   })
+}
+
+function pack(directory: string, manifest: Json, files: readonly string[], published: Buffer): Buffer {
   const commands = new Set(commandFiles(manifest))
   const blocks: Buffer[] = [...entry('package.json', published, false)]
   for (const file of files.toSorted(compareText)) {

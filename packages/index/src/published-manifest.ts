@@ -112,3 +112,9 @@ function versionOf({ name, version }: Resolved, path: string): string {
 function isRecord(value: unknown): value is Json {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
+
+/** True for scripts that npm and pnpm run before they pack a commit; packages of a registry were packed after that. */
+export function isPrepared(scripts: unknown): boolean {
+  const isRecord = typeof scripts === 'object' && scripts !== null
+  return isRecord && ['prepare', 'prepack', 'prepublish'].some((script) => Object.hasOwn(scripts, script))
+}

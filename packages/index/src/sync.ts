@@ -13,6 +13,7 @@ import { writeManifest } from './manifests.ts'
 import { type NpmConfig, redactUrl } from './npm-config.ts'
 import { attributed, type PinnedPackage, type PinRequest } from './pin.ts'
 import { readPinned } from './pinned.ts'
+import { isPrepared } from './published-manifest.ts'
 import { recordedHash, recordHash } from './recorded-hashes.ts'
 import { openUpstream } from './upstream.ts'
 
@@ -266,7 +267,7 @@ class Sync {
         if (this.#options.unpack?.(manifest) === true) this.#intake.unpack(integrity, archive, manifest.bin, pin.id)
         const needsBuild =
           installScripts(manifest, hasBindingGyp).length > 0 ||
-          (pin.source.kind === 'git' && isPreparedFromGit(manifest))
+          (pin.source.kind === 'git' && isPrepared(manifest.scripts))
         const described = { integrity, manifest, needsBuild }
         writeManifest(this.#store, described)
         return described
@@ -321,11 +322,6 @@ class Sync {
 }
 
 type Received = Awaited<ReturnType<Intake['receive']>>
-
-/** What npm and pnpm run before they pack a commit; the registry's packages were packed after it. */
-function isPreparedFromGit({ scripts }: Manifest): boolean {
-  return ['prepare', 'prepack', 'prepublish'].some((script) => Object.hasOwn(scripts, script))
-}
 
 /** Without the `v` in front and the build metadata behind, which registries drop. */
 function plainVersion(version: string): string {

@@ -143,6 +143,16 @@ describe('a commit', () => {
     expect(existsSync(ran)).toBe(false)
   })
 
+  test('that has to be prepared is packed whole, since what would be published is not there yet', async () => {
+    const manifest = JSON.stringify({ name: 'lib', version: '1.0.0', files: ['dist'], scripts: { prepare: 'tsc' } })
+    const id = commit({ 'package.json': manifest, 'src/deep/index.ts': 'export {}\n', '.npmignore': 'src\n' })
+    expect(filesOf((await fromGit(`git+file://${repository}`, id, MAX)).tarball)).toEqual({
+      'package/package.json': manifest,
+      'package/src/deep/index.ts': 'export {}\n',
+      'package/.npmignore': 'src\n',
+    })
+  })
+
   test('is packed without its links, submodules and LFS objects, and the latter two are said', async () => {
     commit({ 'package.json': MANIFEST })
     symlinkSync('/etc/passwd', join(repository, 'link'))
