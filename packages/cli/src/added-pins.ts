@@ -8,16 +8,29 @@ import type { Store } from '@polder/store'
 import { count, type Output } from './output.ts'
 import { npmConfigOf } from './upstream-config.ts'
 
-/** The lock with the pins that no lockfile has. */
-export function withAdditions(lock: Lock, { packages, files }: Additions = { packages: {}, files: {} }): Lock {
+/**
+ * The lock with the pins that no lockfile has.
+ * @param required what install scripts want; what the lock has of that if not given
+ */
+export function withAdditions(
+  lock: Lock,
+  { packages, files }: Additions = { packages: {}, files: {} },
+  required: Additions['packages'] = requiredByBuilds(lock),
+): Lock {
   const { packages: _, files: __, ...rest } = lock.index ?? {}
+  const all = { ...required, ...packages }
   const index = {
     ...rest,
-    ...(Object.keys(packages).length === 0 ? {} : { packages }),
+    ...(Object.keys(all).length === 0 ? {} : { packages: all }),
     ...(Object.keys(files).length === 0 ? {} : { files }),
   }
   const { index: ___, ...without } = lock
   return Object.keys(index).length === 0 ? without : { ...without, index }
+}
+
+/** The pins that are there because an install script asks for them. */
+export function requiredByBuilds({ index }: Lock): Additions['packages'] {
+  return Object.fromEntries(Object.entries(index?.packages ?? {}).filter(([, { neededBy }]) => neededBy !== undefined))
 }
 
 /**

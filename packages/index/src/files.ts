@@ -59,6 +59,13 @@ export function redirections(url: string, tool: string | undefined): readonly Re
   }))
 }
 
+/** The tool that asks for a file; undefined if that is not known, or it is a variable that leads to it. */
+export function toolOf(url: string, tool: string | undefined): string | undefined {
+  if (tool?.includes('=') === true) return undefined
+  const target = filePath(url)
+  return (tool === undefined ? recognised(target) : named(url, target, tool))?.tool.name
+}
+
 /** The URLs that the tool of this one will ask for besides. */
 export function companions(url: string, tool: string | undefined): readonly string[] {
   if (tool?.includes('=') === true) return []

@@ -113,6 +113,7 @@ const INDEX = z.strictObject({
         file: relativePath.optional(),
         workspace: z.literal(true).optional(),
         private: z.literal(true).optional(),
+        neededBy: instanceId.optional(),
       }),
     )
     .optional(),

@@ -47,7 +47,11 @@ function index({ keys, packages, files }: LockedIndex): object {
     ...(isEmpty(keys) ? {} : { keys: mapSorted(keys, (key) => pick(key, ['keytype', 'scheme', 'key', 'expires'])) }),
     ...(isEmpty(packages)
       ? {}
-      : { packages: mapSorted(packages, (value) => pick(value, ['integrity', 'file', 'workspace', 'private'])) }),
+      : {
+          packages: mapSorted(packages, (value) =>
+            pick(value, ['integrity', 'file', 'workspace', 'private', 'neededBy']),
+          ),
+        }),
     ...(isEmpty(files) ? {} : { files: mapSorted(files, (value) => pick(value, ['integrity', 'bytes', 'for'])) }),
   }
   return isEmpty(parts) ? {} : { index: parts }

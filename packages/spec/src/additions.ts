@@ -18,6 +18,8 @@ export interface AddedPackage {
   readonly workspace?: true
   /** No public upstream is ever asked for its name. */
   readonly private?: true
+  /** The package whose install script installs it; only in a lock, which finds that out. */
+  readonly neededBy?: PackageId
 }
 
 export interface AddedFile {

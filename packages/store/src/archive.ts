@@ -82,10 +82,19 @@ export async function readArchiveManifest(bytes: Buffer, label: string): Promise
 export function archiveManifest({ files }: Archive, label: string): ArchiveManifest {
   const file = files.get('package.json')
   if (file === undefined) throw refusal(label, 'it holds no package.json')
+  const text = file.bytes.toString('utf8')
   return {
-    manifest: parseManifest(file.bytes.toString('utf8'), `package.json of ${label}`),
-    hasBindingGyp: files.has('binding.gyp'),
+    manifest: parseManifest(text, `package.json of ${label}`),
+    hasBindingGyp: files.has('binding.gyp') && !refusesGyp(text),
   }
+}
+
+/** `"gypfile": false`: npm lets a binding.gyp be then, of a package that brings what it would make. */
+function refusesGyp(manifest: string): boolean {
+  return (
+    manifest.includes('gypfile') &&
+    (JSON.parse(manifest.replace(/^\uFEFF/, '')) as { gypfile?: unknown }).gypfile === false
+  )
 }
 
 /** node-tar's names of the types that are read; every other is refused. */

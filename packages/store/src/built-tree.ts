@@ -70,7 +70,14 @@ function readDirectory(root: string): {
       } else if (state.isFile()) {
         // A build may have taken away the right to read what it made.
         if ((state.mode & 0o400) === 0) chmodSync(absolute, state.mode | 0o400)
-        files.set(below, { bytes: readFileSync(absolute), executable: (state.mode & 0o111) !== 0 })
+        const executable = (state.mode & 0o111) !== 0
+        // Read one at a time, when they are written: a build may leave browsers.
+        files.set(below, {
+          executable,
+          get bytes() {
+            return readFileSync(absolute)
+          },
+        })
       } else leftOut.push(below)
     }
   }

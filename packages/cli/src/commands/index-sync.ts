@@ -5,6 +5,7 @@ import { PolderError } from '@polder/spec'
 import type { Store } from '@polder/store'
 
 import { bringAdditions } from '../added-pins.ts'
+import { bringBuildRequirements } from '../build-requirements.ts'
 import { readLockText } from '../lock-file.ts'
 import { bytes, count, type Output } from '../output.ts'
 import { knownPins, pinnedManifests } from '../pinned-manifests.ts'
@@ -56,7 +57,8 @@ async function bringAll(gathered: Gathered, keys: SigningKeys, output: Output): 
   const beforeFetching = firstKeys(gathered, keys, asked)
   const { manifests, sync, store, pins } = await pinnedManifests(gathered, output, false, beforeFetching)
   const added = await bringAdditions(gathered, store, output, false)
-  const report = await bringReleases(gathered, store, pins, output, { keys, scope: 'all', asked })
+  const all = [...pins, ...(await bringBuildRequirements(gathered, store, output))]
+  const report = await bringReleases(gathered, store, all, output, { keys, scope: 'all', asked })
   return {
     pins: manifests.size,
     fetched: (sync?.fetched ?? 0) + added.fetched,

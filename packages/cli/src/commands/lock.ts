@@ -8,6 +8,7 @@ import { PolderError } from '@polder/spec'
 import { atomicWrite } from '@polder/store'
 
 import { bringAdditions, withAdditions } from '../added-pins.ts'
+import { pinBuildRequirements } from '../build-requirements.ts'
 import { findService } from '../checkout.ts'
 import { LOCK_FILE, outOfDate, readLockText } from '../lock-file.ts'
 import { bytes, count, duration, type Output } from '../output.ts'
@@ -44,11 +45,14 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
   const asked = new Map<string, SigningKeys>()
   const beforeFetching = firstKeys(gathered, lockedKeys(existing), asked)
   const { manifests, sync, store, pins } = await pinnedManifests(gathered, output, offline, beforeFetching)
-  const known = { store, pins, existing, fetched: sync !== null, offline, acceptKeys, asked }
+  const flattened = flatten(gathered, manifests)
+  const required = await pinBuildRequirements(gathered, flattened.lock, { store, existing, offline })
+  for (const warning of required.warnings) output.note(`warning: ${warning}`)
+  const fetched = sync !== null || required.fetched
+  const known = { store, pins: [...pins, ...required.pins], existing, fetched, offline, acceptKeys, asked }
   const keys = await verifyReleases(gathered, known, output)
   const added = await bringAdditions(gathered, store, output, offline)
-  const flattened = flatten(gathered, manifests)
-  const locked = withAdditions(withKeys(flattened.lock, keys), gathered.additions)
+  const locked = withAdditions(withKeys(flattened.lock, keys), gathered.additions, required.packages)
   await holdToPolicy(gathered, locked, known, output)
   for (const { owner, uses, unpatchedIn } of flattened.report.sharedPatches)
     output.note(
@@ -87,9 +91,10 @@ async function check(gathered: Gathered, existing: string | null, output: Output
   checkInputs(gathered, existing)
   let compared: 'bytes' | 'inputs' = 'bytes'
   try {
-    const { manifests } = await pinnedManifests(gathered, output, true)
+    const { manifests, store } = await pinnedManifests(gathered, output, true)
     const again = withKeys(flatten(gathered, manifests).lock, lockedKeys(existing))
-    if (serializeLock(withAdditions(again, gathered.additions)) !== existing)
+    const { packages } = await pinBuildRequirements(gathered, again, { store, existing, offline: true })
+    if (serializeLock(withAdditions(again, gathered.additions, packages)) !== existing)
       throw outOfDate('it would be written differently', [])
   } catch (error) {
     if (!(error instanceof PolderError && error.code === 'ARTIFACT_MISSING')) throw error
