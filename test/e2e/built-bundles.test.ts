@@ -13,6 +13,7 @@ import { startRegistry, type Registry } from '../support/registry.ts'
 const BUILD = `require('node:fs').writeFileSync('mark.json', JSON.stringify(require('node:crypto').randomUUID()))\n`
 const CHECK = `console.log(require('scribe'))\n`
 
+const KILL_AT_CHANGE = new URL('../support/kill-at-change.ts', import.meta.url).pathname
 const cut = networkCut()
 let registry: Registry
 let cwd: string
@@ -108,6 +109,30 @@ describe('a bundle from a store where a package was built', () => {
       const installed = JSON.parse(await polderDone(['install', '--json'], run)) as object
       expect(installed).toMatchObject({ builds: [{ package: 'scribe@1.2.0' }], reusedBuilds: 0 })
       expect(await checked(run)).not.toBe(mark)
+    },
+  )
+
+  test(
+    'whose import is killed on its way leaves no half of a built package, and is completed by the next',
+    { timeout: 60_000 },
+    async () => {
+      const words = ['index', 'import', bundle]
+      const nodeOptions = ['--import', KILL_AT_CHANGE]
+      const countTo = join(temporaryDirectory('count'), 'changes')
+      await polderDone(words, { ...fresh(), nodeOptions, env: { POLDER_COUNT_TO: countTo } })
+      const changes = Number(readFileSync(countTo, 'utf8'))
+      let killed = 0
+      for (const share of [0.5, 0.7, 0.8, 0.9]) {
+        const run = fresh()
+        const env = { POLDER_KILL_AT: String(Math.ceil(changes * share)) }
+        const { code } = await polder(words, { ...run, nodeOptions, env })
+        killed += code === null ? 1 : 0
+        for (const id of readdirSync(join(run.home, 'trees')))
+          expect(readdirSync(join(run.home, 'trees', id)).sort()).toEqual(['files.json', 'hashes.json', 'package'])
+        await polderDone(words, run)
+        expect(JSON.parse(await polderDone(['install', '--json'], run))).toMatchObject({ builds: [], reusedBuilds: 1 })
+      }
+      expect(killed).toBeGreaterThan(2)
     },
   )
 
