@@ -189,7 +189,7 @@ describe('install', () => {
     const own = checkout(sample, { ownStore: true })
     expect(await printed('install', own)).toMatchInlineSnapshot(`
       "5 packages installed in <time>
-        environment <id> was there already, 6 links in this checkout
+        environment <id> was there already, 7 links in this checkout
         not built (see polder approve): native@1.0.0
       "
     `)
@@ -210,6 +210,7 @@ describe('install', () => {
       links: expect.any(Number) as number,
       files: { linked: expect.any(Number) as number, copied: 0 },
       notBuilt: ['native@1.0.0'],
+      unsupported: [],
     })
     // The layout of the configuration is back.
     expect(await printed('install', own)).toContain('was there already')
