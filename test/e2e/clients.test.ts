@@ -208,7 +208,7 @@ function rowOf(client: Client, { installs, unpinned, signatures }: Sitting): str
     sentence(unpinned.output, /left-pad/),
     signatures === undefined
       ? 'no such command'
-      : `exit ${signatures.code}: ${sentence(signatures.output, /signature|attest|audited|failed, reason/i)}`,
+      : `exit ${signatures.code}: ${sentence(signatures.output, /signature|attest|audited|failed, reason|fetch failed/i)}`,
   ]
   return `| ${cells.join(' | ')} |`
 }

@@ -7,9 +7,9 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 
 import { startRegistry, type Registry } from '../../../test/support/registry.ts'
 import { packTarball } from '../../../test/support/tarball.ts'
-import { addFile, addTarball, parseSha512 } from '../src/additions.ts'
-import { readManifest } from '../src/manifests.ts'
-import { type AdditionSources, syncAdditions } from '../src/sync-additions.ts'
+import { addFile, addTarball, parseSha512 } from '../src/pins/additions.ts'
+import { readManifest } from '../src/pins/manifests.ts'
+import { type AdditionSources, syncAdditions } from '../src/pins/sync-additions.ts'
 import { put, tarball, temporaryDirectory, temporaryStore } from './bundle-world.ts'
 import { npmConfig } from './npm-config.ts'
 

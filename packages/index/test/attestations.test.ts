@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest'
 
 import type { ServedVersion } from '../../../test/support/registry.ts'
 import { attestationOf, makeSigningKey, trustedRoot } from '../../../test/support/signing-key.ts'
-import { readAttestations, readRelease } from '../src/releases.ts'
+import { readAttestations, readRelease } from '../src/trust/releases.ts'
 import { failures, useWorld } from './release-world.ts'
 
 const world = useWorld()

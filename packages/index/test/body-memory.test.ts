@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 
-import { BodyMemory, type HeldBody } from '../src/body-memory.ts'
+import { BodyMemory, type HeldBody } from '../src/serve/body-memory.ts'
 
 class Body implements HeldBody {
   recent = false

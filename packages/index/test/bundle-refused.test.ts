@@ -19,8 +19,8 @@ import {
   paddingOf,
   serializeList,
   sortMembers,
-} from '../src/bundle-format.ts'
-import { importBundle } from '../src/bundle-import.ts'
+} from '../src/bundle/bundle-format.ts'
+import { importBundle } from '../src/bundle/bundle-import.ts'
 import { exported, FILE, filledStore, lockOf, tarball, temporaryDirectory, temporaryStore } from './bundle-world.ts'
 
 let sound: Buffer

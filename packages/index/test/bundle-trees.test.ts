@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { hasTree, readTree, type Store, verifyTree } from '@polder/store'
 import { expect, test } from 'vitest'
 
-import { importBundle } from '../src/bundle-import.ts'
+import { importBundle } from '../src/bundle/bundle-import.ts'
 import { buildingLock, exported, filledStore, lockOf, putBuilt, temporaryStore } from './bundle-world.ts'
 
 const trees = (path: string): string[] =>

@@ -8,8 +8,8 @@ import { builtTreeId, openStore, publishTree, type Store, writeArtifact } from '
 import { afterAll } from 'vitest'
 
 import { packTarball } from '../../../test/support/tarball.ts'
-import { type BuiltTree, exportBundle, type ExportRequest } from '../src/bundle-export.ts'
-import { writeAttestations, writeRelease } from '../src/releases.ts'
+import { type BuiltTree, exportBundle, type ExportRequest } from '../src/bundle/bundle-export.ts'
+import { writeAttestations, writeRelease } from '../src/trust/releases.ts'
 
 const made: string[] = []
 

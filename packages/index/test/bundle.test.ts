@@ -8,10 +8,10 @@ import { integrityOf, type PackageId } from '@polder/spec'
 import { artifactPath, hasArtifact, readArtifact } from '@polder/store'
 import { describe, expect, test } from 'vitest'
 
-import { exportBundle } from '../src/bundle-export.ts'
-import { importBundle } from '../src/bundle-import.ts'
-import { readManifest } from '../src/manifests.ts'
-import { readAttestations, readRelease } from '../src/releases.ts'
+import { exportBundle } from '../src/bundle/bundle-export.ts'
+import { importBundle } from '../src/bundle/bundle-import.ts'
+import { readManifest } from '../src/pins/manifests.ts'
+import { readAttestations, readRelease } from '../src/trust/releases.ts'
 import {
   exported,
   FILE,

@@ -6,9 +6,9 @@ import { expect, test } from 'vitest'
 
 import type { ServedVersion } from '../../../test/support/registry.ts'
 import { makeSigningKey } from '../../../test/support/signing-key.ts'
-import { checkDrift, type CheckReport } from '../src/check-drift.ts'
-import type { NpmConfig } from '../src/npm-config.ts'
-import type { WantedRelease } from '../src/wanted-releases.ts'
+import { checkDrift, type CheckReport } from '../src/trust/check-drift.ts'
+import type { NpmConfig } from '../src/upstream/npm-config.ts'
+import type { WantedRelease } from '../src/trust/wanted-releases.ts'
 import { clock, useWorld, wanted } from './release-world.ts'
 
 const world = useWorld()

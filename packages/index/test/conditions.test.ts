@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 
-import { isUnchanged, partOf, readConditions, takesGzip } from '../src/conditions.ts'
+import { isUnchanged, partOf, readConditions, takesGzip } from '../src/serve/conditions.ts'
 
 describe('headers', () => {
   test('are read whatever their case, and lists that come in several of them are one', () => {

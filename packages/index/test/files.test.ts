@@ -1,7 +1,7 @@
 import { type Additions, type Integrity, PolderError } from '@polder/spec'
 import { describe, expect, test } from 'vitest'
 
-import { companions, filePath, redirections, toolEnvironment } from '../src/files.ts'
+import { companions, filePath, redirections, toolEnvironment } from '../src/pins/files.ts'
 
 const INDEX = 'http://127.0.0.1:4873/'
 

@@ -21,10 +21,10 @@ import { openStore, readArtifact, type Store } from '@polder/store'
 import { Parser } from 'tar/parse'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 
-import { fromGit } from '../src/git-source.ts'
-import type { PinRequest } from '../src/pin.ts'
-import { readPinned } from '../src/pinned.ts'
-import { syncPins, type SyncOptions } from '../src/sync.ts'
+import { fromGit } from '../src/upstream/git-source.ts'
+import type { PinRequest } from '../src/pins/pin.ts'
+import { readPinned } from '../src/pins/pinned.ts'
+import { syncPins, type SyncOptions } from '../src/pins/sync.ts'
 
 const MAX = 2 ** 30
 

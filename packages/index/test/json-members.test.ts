@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 
-import { membersOf, valueOf } from '../src/json-members.ts'
+import { membersOf, valueOf } from '../src/trust/json-members.ts'
 
 describe('the members of a JSON object', () => {
   test('are those that JSON.parse finds, whatever is in it', () => {

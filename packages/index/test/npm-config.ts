@@ -1,4 +1,4 @@
-import type { NpmConfig } from '../src/npm-config.ts'
+import type { NpmConfig } from '../src/upstream/npm-config.ts'
 
 /** npm's defaults, with short timeouts, for a registry of a test. */
 export function npmConfig(registry: string, changes: Partial<NpmConfig> = {}): NpmConfig {

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { PolderError } from '@polder/spec'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 
-import { credentialsFor, type NpmConfig, proxyFor, redactUrl, registryOf } from '../src/npm-config.ts'
-import { readNpmConfig } from '../src/npmrc.ts'
+import { credentialsFor, type NpmConfig, proxyFor, redactUrl, registryOf } from '../src/upstream/npm-config.ts'
+import { readNpmConfig } from '../src/upstream/npmrc.ts'
 
 let directory: string
 

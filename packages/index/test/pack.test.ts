@@ -18,9 +18,9 @@ import { afterAll, describe, expect, test } from 'vitest'
 
 import { scrubbedEnvironment, TOOLS } from '../../../test/support/cli.ts'
 import { readPackageJson } from '../../../test/support/tarball.ts'
-import { addTarball } from '../src/additions.ts'
-import { packWorkspace } from '../src/pack.ts'
-import { publishedManifest, type Resolved } from '../src/published-manifest.ts'
+import { addTarball } from '../src/pins/additions.ts'
+import { packWorkspace } from '../src/pins/pack.ts'
+import { publishedManifest, type Resolved } from '../src/pins/published-manifest.ts'
 import { temporaryStore } from './bundle-world.ts'
 
 const made: string[] = []

@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { openStore, type Store } from '@polder/store'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 
-import type { Refusal } from '../src/refusal.ts'
-import { clearRefused, openRefusedRecord, readRefused } from '../src/refused.ts'
+import type { Refusal } from '../src/serve/refusal.ts'
+import { clearRefused, openRefusedRecord, readRefused } from '../src/serve/refused.ts'
 
 let directory: string
 let store: Store
@@ -64,7 +64,7 @@ test('what is new is on the disk at once, and half a line of a server that a pow
 test('several servers, one of them killed in the middle, write into one record', async () => {
   const script = `
     import { openStore } from '@polder/store'
-    import { openRefusedRecord } from ${JSON.stringify(new URL('../src/refused.ts', import.meta.url).href)}
+    import { openRefusedRecord } from ${JSON.stringify(new URL('../src/serve/refused.ts', import.meta.url).href)}
     const record = openRefusedRecord(openStore(${JSON.stringify(store.home)}))
     for (let at = 0; ; at += 1) {
       record.note({ what: 'name-' + at, kind: 'package', socket: process.argv[1] })

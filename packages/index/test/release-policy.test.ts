@@ -1,8 +1,8 @@
 import { packageId } from '@polder/spec'
 import { describe, expect, test } from 'vitest'
 
-import { namesMatching } from '../src/name-patterns.ts'
-import { refusedPins, type NewPin, type ReleasePolicy } from '../src/release-policy.ts'
+import { namesMatching } from '../src/trust/name-patterns.ts'
+import { refusedPins, type NewPin, type ReleasePolicy } from '../src/trust/release-policy.ts'
 
 const NOW = Date.parse('2026-06-01T00:00:00.000Z')
 const MINUTE = 60_000

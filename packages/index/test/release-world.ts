@@ -12,10 +12,10 @@ import {
   type RegistryOptions,
   type ServedVersion,
 } from '../../../test/support/registry.ts'
-import type { Clock } from '../src/backoff.ts'
-import type { NpmConfig } from '../src/npm-config.ts'
-import { type ReleaseOptions, type ReleaseReport, syncReleases } from '../src/sync-releases.ts'
-import type { WantedRelease } from '../src/wanted-releases.ts'
+import type { Clock } from '../src/upstream/backoff.ts'
+import type { NpmConfig } from '../src/upstream/npm-config.ts'
+import { type ReleaseOptions, type ReleaseReport, syncReleases } from '../src/trust/sync-releases.ts'
+import type { WantedRelease } from '../src/trust/wanted-releases.ts'
 import { npmConfig } from './npm-config.ts'
 
 export const NOW: number = Date.parse('2026-06-01T00:00:00.000Z')

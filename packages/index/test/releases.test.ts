@@ -6,7 +6,7 @@ import { type PackageId } from '@polder/spec'
 import { openStore, type Store } from '@polder/store'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 
-import { readAttestations, readRelease, type Release, writeAttestations, writeRelease } from '../src/releases.ts'
+import { readAttestations, readRelease, type Release, writeAttestations, writeRelease } from '../src/trust/releases.ts'
 
 const id = 'tide@1.0.0' as PackageId
 const release: Release = {

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 
-import { parseTarget } from '../src/request-target.ts'
+import { parseTarget } from '../src/serve/request-target.ts'
 
 const isView = (id: string): boolean => id === '0123456789ab'
 const parse = (url: string): ReturnType<typeof parseTarget> => parseTarget(url, isView)

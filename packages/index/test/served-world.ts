@@ -10,8 +10,8 @@ import { artifactPath, openStore, type Store, writeArtifact } from '@polder/stor
 import { afterEach, beforeEach } from 'vitest'
 
 import { packTarball, type FileContent } from '../../../test/support/tarball.ts'
-import { type Release, writeRelease } from '../src/releases.ts'
-import { type IndexServer, openIndex, type Refusal, type ServerOptions, startIndexServer } from '../src/server.ts'
+import { type Release, writeRelease } from '../src/trust/releases.ts'
+import { type IndexServer, openIndex, type Refusal, type ServerOptions, startIndexServer } from '../src/serve/server.ts'
 
 /** A pin whose artifact is in the store. */
 export interface Pinned {

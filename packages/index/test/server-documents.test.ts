@@ -3,8 +3,8 @@ import { gunzipSync } from 'node:zlib'
 import { integrityOf } from '@polder/spec'
 import { describe, expect, test } from 'vitest'
 
-import { readManifest } from '../src/manifests.ts'
-import { writeAttestations } from '../src/releases.ts'
+import { readManifest } from '../src/pins/manifests.ts'
+import { writeAttestations } from '../src/trust/releases.ts'
 import { ABBREVIATED, ask, askJson, lockOf, noise, useServedWorld } from './served-world.ts'
 
 const world = useServedWorld()

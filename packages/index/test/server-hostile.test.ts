@@ -1,7 +1,7 @@
 import { packageId } from '@polder/spec'
 import { describe, expect, test } from 'vitest'
 
-import { lockedPins } from '../src/locked-pins.ts'
+import { lockedPins } from '../src/serve/locked-pins.ts'
 import { ask, lockOf, sendRaw, useServedWorld } from './served-world.ts'
 
 const world = useServedWorld()

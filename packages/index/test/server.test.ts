@@ -4,7 +4,7 @@ import { join } from 'node:path'
 
 import { describe, expect, test } from 'vitest'
 
-import { type AnsweredRequest, openIndex, type ServerOptions } from '../src/server.ts'
+import { type AnsweredRequest, openIndex, type ServerOptions } from '../src/serve/server.ts'
 import { ask, askJson, lockOf, noise, sendRaw, useServedWorld } from './served-world.ts'
 
 const world = useServedWorld()

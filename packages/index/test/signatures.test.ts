@@ -2,8 +2,8 @@ import { packageId } from '@polder/spec'
 import { describe, expect, test } from 'vitest'
 
 import { makeSigningKey, signRelease } from '../../../test/support/signing-key.ts'
-import { readRelease } from '../src/releases.ts'
-import { recalledKeys, remembersKeys, type SigningKeys } from '../src/remembered-keys.ts'
+import { readRelease } from '../src/trust/releases.ts'
+import { recalledKeys, remembersKeys, type SigningKeys } from '../src/trust/remembered-keys.ts'
 import { failures, useWorld } from './release-world.ts'
 
 const world = useWorld()

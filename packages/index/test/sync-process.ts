@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs'
 
 import { openStore } from '@polder/store'
 
-import type { PinRequest } from '../src/pin.ts'
-import { syncPins } from '../src/sync.ts'
+import type { PinRequest } from '../src/pins/pin.ts'
+import { syncPins } from '../src/pins/sync.ts'
 import { npmConfig } from './npm-config.ts'
 
 const [home = '', registry = '', pins = ''] = process.argv.slice(2)

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { packageId, type PackageId } from '@polder/spec'
 import { describe, expect, test } from 'vitest'
 
-import { readRelease } from '../src/releases.ts'
+import { readRelease } from '../src/trust/releases.ts'
 import { failures, NOW, useWorld, wanted } from './release-world.ts'
 
 const world = useWorld()
@@ -54,7 +54,7 @@ describe('a release record', () => {
   test('is of tarballs by URL and of files never asked for', async () => {
     const tide = world.registry.serve('tide', '1.0.0')
     const url = wanted(tide, { source: { kind: 'tarball', url: tide.url }, id: `tide@${tide.url}` as PackageId })
-    const { syncReleases } = await import('../src/sync-releases.ts')
+    const { syncReleases } = await import('../src/trust/sync-releases.ts')
     const npm = async (): Promise<never> => Promise.reject(new Error('the network was asked for'))
     const report = await syncReleases(world.store, [url], {
       npm,

@@ -24,11 +24,11 @@ import {
   type ServedVersion,
 } from '../../../test/support/registry.ts'
 import { packTarball, sri } from '../../../test/support/tarball.ts'
-import type { NpmConfig } from '../src/npm-config.ts'
-import { readNpmConfig } from '../src/npmrc.ts'
-import type { PinRequest } from '../src/pin.ts'
-import { readPinned } from '../src/pinned.ts'
-import { syncPins, type SyncOptions, type SyncProgress } from '../src/sync.ts'
+import type { NpmConfig } from '../src/upstream/npm-config.ts'
+import { readNpmConfig } from '../src/upstream/npmrc.ts'
+import type { PinRequest } from '../src/pins/pin.ts'
+import { readPinned } from '../src/pins/pinned.ts'
+import { syncPins, type SyncOptions, type SyncProgress } from '../src/pins/sync.ts'
 import { npmConfig } from './npm-config.ts'
 
 let directory: string

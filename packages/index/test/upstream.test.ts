@@ -12,9 +12,9 @@ import {
   type RegistryOptions,
   type ServedVersion,
 } from '../../../test/support/registry.ts'
-import type { Clock } from '../src/backoff.ts'
-import { type NpmConfig } from '../src/npm-config.ts'
-import { openUpstream, type Upstream } from '../src/upstream.ts'
+import type { Clock } from '../src/upstream/backoff.ts'
+import { type NpmConfig } from '../src/upstream/npm-config.ts'
+import { openUpstream, type Upstream } from '../src/upstream/upstream.ts'
 import { startProxy } from './proxy.ts'
 import { npmConfig } from './npm-config.ts'
 

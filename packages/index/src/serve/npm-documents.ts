@@ -1,7 +1,7 @@
 import { compareText, type Manifest, splitPackageId } from '@polder/spec'
 import type { RangeCache } from '@polder/spec/semver-ranges'
 
-import type { Release } from './releases.ts'
+import type { Release } from '../trust/releases.ts'
 import type { PinnedVersion } from './locked-pins.ts'
 
 /** A version with everything that its document says. */

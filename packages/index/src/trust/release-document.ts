@@ -2,9 +2,9 @@ import { type Integrity, integrityFromHex, PolderError, sortKeys, strongestInteg
 import { z } from 'zod'
 
 import { type Member, membersOf, valueOf } from './json-members.ts'
-import { type NpmConfig, redactUrl, registryOf } from './npm-config.ts'
+import { type NpmConfig, redactUrl, registryOf } from '../upstream/npm-config.ts'
 import type { Release } from './releases.ts'
-import type { Upstream } from './upstream.ts'
+import type { Upstream } from '../upstream/upstream.ts'
 
 /** What a registry's full document says of the versions that were asked for. */
 export interface NameDocument {

@@ -9,7 +9,7 @@ import {
   unpatchedId,
 } from '@polder/spec'
 
-import { filePath } from './files.ts'
+import { filePath } from '../pins/files.ts'
 
 /**
  * What an index has to know of a lock, a tenth of it. Plain, so that it can be kept as JSON: parsing the lock itself would

@@ -8,7 +8,7 @@ import { z } from 'zod'
 import type { Release } from './releases.ts'
 import type { SigningKeys } from './remembered-keys.ts'
 import { pinnedKey, publicKeyOf } from './signing-keys.ts'
-import type { Upstream } from './upstream.ts'
+import type { Upstream } from '../upstream/upstream.ts'
 
 /**
  * How far an attestation was checked: all of it, with Sigstore's trusted root (who signed it, and that it is in the

@@ -4,8 +4,8 @@ import { type FileToWrite, type Store, writeFiles } from '@polder/store'
 import { z } from 'zod'
 
 import { bundleInvalid } from './bundle-format.ts'
-import { attestationsFile, readAttestations, readRelease, type Release, releaseFile } from './releases.ts'
-import { verifySignatures } from './signatures.ts'
+import { attestationsFile, readAttestations, readRelease, type Release, releaseFile } from '../trust/releases.ts'
+import { verifySignatures } from '../trust/signatures.ts'
 
 /**
  * What a bundle carries of a release record: what a registry says once and for all. Its tags, the date of its last

@@ -19,8 +19,8 @@ import {
 import { readArchiveManifest } from '@polder/store/archive'
 
 import { bundleInvalid, type Member, treeOf } from './bundle-format.ts'
-import { writeManifest } from './manifests.ts'
-import type { PinnedPackage } from './pin.ts'
+import { writeManifest } from '../pins/manifests.ts'
+import type { PinnedPackage } from '../pins/pin.ts'
 
 // Larger ones come alone, and are not held in memory while they come.
 const SMALL_BYTES = 1024 ** 2

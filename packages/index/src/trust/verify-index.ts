@@ -16,9 +16,9 @@ import {
 } from '@polder/store'
 import { readArchiveManifest } from '@polder/store/archive'
 
-import { contentsOf } from './bundle-contents.ts'
+import { contentsOf } from '../bundle/bundle-contents.ts'
 import { pinnedHash } from './drift.ts'
-import { readManifest, removeManifest } from './manifests.ts'
+import { readManifest, removeManifest } from '../pins/manifests.ts'
 import { hasReleaseFile, readRelease } from './releases.ts'
 import type { SigningKeys } from './remembered-keys.ts'
 import { verifySignatures } from './signatures.ts'

@@ -4,9 +4,9 @@ import type { LockedKey } from '@polder/lock'
 import { compareText, PolderError, sortKeys } from '@polder/spec'
 import { z } from 'zod'
 
-import { redactUrl } from './npm-config.ts'
+import { redactUrl } from '../upstream/npm-config.ts'
 import type { SigningKeys } from './remembered-keys.ts'
-import type { Upstream } from './upstream.ts'
+import type { Upstream } from '../upstream/upstream.ts'
 
 /** A difference between the keys that are pinned and those that a registry has now. */
 export interface KeyChange {

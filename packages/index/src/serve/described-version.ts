@@ -3,10 +3,10 @@ import { createHash } from 'node:crypto'
 import { algorithmOf, hexDigest, type Integrity, isErrno, PolderError } from '@polder/spec'
 import { openArtifact, readArtifact, type Store } from '@polder/store'
 
-import { readManifest, writeManifest } from './manifests.ts'
+import { readManifest, writeManifest } from '../pins/manifests.ts'
 import type { DescribedVersion } from './npm-documents.ts'
-import type { PinnedPackage } from './pin.ts'
-import { readAttestations, readRelease, type Release } from './releases.ts'
+import type { PinnedPackage } from '../pins/pin.ts'
+import { readAttestations, readRelease, type Release } from '../trust/releases.ts'
 import type { PinnedVersion } from './locked-pins.ts'
 
 /**

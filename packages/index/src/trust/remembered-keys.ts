@@ -6,7 +6,7 @@ import type { LockedKey } from '@polder/lock'
 import { isErrno, type PackageId, sortKeys } from '@polder/spec'
 import { atomicWrite, type Store, writeFailure } from '@polder/store'
 
-import { redactUrl } from './npm-config.ts'
+import { redactUrl } from '../upstream/npm-config.ts'
 import { readRelease } from './releases.ts'
 
 /** By key id. */

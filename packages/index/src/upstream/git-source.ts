@@ -43,7 +43,7 @@ export async function fromGit(url: string, commit: string, maxBytes: number): Pr
     await fetchCommit(git, address, commit)
     const files = join(directory, 'files')
     const warnings = await writeFiles(git, commit, files, maxBytes)
-    const { packCommit } = await import('./pack.ts')
+    const { packCommit } = await import('../pins/pack.ts')
     return { tarball: await packCommit(files, `package.json of ${redactUrl(address)}#${commit}`), warnings }
   } finally {
     rmSync(directory, { recursive: true, force: true })

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 
 import { readConditions } from './conditions.ts'
-import { filePath } from './files.ts'
+import { filePath } from '../pins/files.ts'
 import type { Counters, MetricsSample } from './metrics.ts'
 import { tarballPath } from './npm-documents.ts'
 import type { Site, View } from './pinned-index.ts'

@@ -3,7 +3,7 @@ import { RangeCache } from '@polder/spec/semver-ranges'
 
 import { type MetricsSample, prometheusText } from './metrics.ts'
 import type { Site, View } from './pinned-index.ts'
-import { readAttestations } from './releases.ts'
+import { readAttestations } from '../trust/releases.ts'
 import { receiveBody } from './request-body.ts'
 import { answerFailure, answerJson, type Exchange } from './resource.ts'
 import { searchNames } from './search.ts'

@@ -2,13 +2,13 @@ import { PolderError } from '@polder/spec'
 import type { Store } from '@polder/store'
 
 import { type Drift, driftOfKeys } from './drift.ts'
-import { type NpmConfig, redactUrl, registryOf } from './npm-config.ts'
+import { type NpmConfig, redactUrl, registryOf } from '../upstream/npm-config.ts'
 import { readRelease } from './releases.ts'
 import type { SigningKeys } from './remembered-keys.ts'
 import { verifySignatures } from './signatures.ts'
 import type { KeyChange } from './signing-keys.ts'
 import { type AskedKeys, type TrustedKeys, trustedKeys } from './trusted-keys.ts'
-import type { Upstream } from './upstream.ts'
+import type { Upstream } from '../upstream/upstream.ts'
 import type { WantedRelease } from './wanted-releases.ts'
 
 /** Errors that end a whole sync. */

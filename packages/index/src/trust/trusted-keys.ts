@@ -1,12 +1,12 @@
 import { PolderError } from '@polder/spec'
 import type { Store } from '@polder/store'
 
-import { type Clock, systemClock } from './backoff.ts'
-import { type NpmConfig, redactUrl, registryOf } from './npm-config.ts'
-import type { PinRequest } from './pin.ts'
+import { type Clock, systemClock } from '../upstream/backoff.ts'
+import { type NpmConfig, redactUrl, registryOf } from '../upstream/npm-config.ts'
+import type { PinRequest } from '../pins/pin.ts'
 import { rememberedKeys, rememberKeys, type SigningKeys } from './remembered-keys.ts'
 import { fetchKeys, type KeyChange, keyChanges, pinnedKey } from './signing-keys.ts'
-import { openUpstream, type Upstream } from './upstream.ts'
+import { openUpstream, type Upstream } from '../upstream/upstream.ts'
 
 /** The keys that a registry's signatures are checked with, and how they came to be trusted. */
 export interface TrustedKeys {

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { type Integrity, integrityFromHash, PolderError } from '@polder/spec'
 import { readArtifact, type Store } from '@polder/store'
 
-import type { PinRequest } from './pin.ts'
+import type { PinRequest } from '../pins/pin.ts'
 import { hasReleaseFile, readAttestations, readRelease, type Release } from './releases.ts'
 
 /** A pin of which a registry's document is to say when it was published and who signed it: with the sha512 it is known by. */

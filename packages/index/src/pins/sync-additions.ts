@@ -4,9 +4,9 @@ import { hasArtifact, readArtifact, type Store, writeArtifact } from '@polder/st
 import { readArchiveManifest } from '@polder/store/archive'
 
 import { addFile, MAX_TARBALL_BYTES, once } from './additions.ts'
-import { fromFile } from './artifact-source.ts'
+import { fromFile } from '../upstream/artifact-source.ts'
 import { readManifest, writeManifest } from './manifests.ts'
-import { type NpmConfig, redactUrl } from './npm-config.ts'
+import { type NpmConfig, redactUrl } from '../upstream/npm-config.ts'
 
 export interface AdditionSync {
   /** How many came, and their bytes. */

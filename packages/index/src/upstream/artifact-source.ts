@@ -4,7 +4,7 @@ import { isAbsolute, relative, resolve, sep } from 'node:path'
 import { integrityFromHex, type Integrity, PolderError, strongestIntegrity } from '@polder/spec'
 
 import { type NpmConfig, redactUrl, registryOf } from './npm-config.ts'
-import type { PinRequest } from './pin.ts'
+import type { PinRequest } from '../pins/pin.ts'
 import type { Upstream } from './upstream.ts'
 
 /** The open network part of a sync. */

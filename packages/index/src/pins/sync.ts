@@ -6,16 +6,23 @@ import { installScripts } from '@polder/spec/manifest'
 import { hasArtifact, type Intake, openIntake, readArtifact, type Store } from '@polder/store'
 import { archiveManifest, useArchive } from '@polder/store/archive'
 
-import { type Consumer, fromFile, fromRegistry, fromUrl, hashFromDocument, type Network } from './artifact-source.ts'
-import { type Clock, systemClock } from './backoff.ts'
+import {
+  type Consumer,
+  fromFile,
+  fromRegistry,
+  fromUrl,
+  hashFromDocument,
+  type Network,
+} from '../upstream/artifact-source.ts'
+import { type Clock, systemClock } from '../upstream/backoff.ts'
 import { turns } from './concurrently.ts'
 import { writeManifest } from './manifests.ts'
-import { type NpmConfig, redactUrl } from './npm-config.ts'
+import { type NpmConfig, redactUrl } from '../upstream/npm-config.ts'
 import { attributed, type PinnedPackage, type PinRequest } from './pin.ts'
 import { readPinned } from './pinned.ts'
 import { isPrepared } from './published-manifest.ts'
 import { recordedHash, recordHash } from './recorded-hashes.ts'
-import { openUpstream } from './upstream.ts'
+import { openUpstream } from '../upstream/upstream.ts'
 
 export interface SyncOptions {
   /** The repository, absolute: where tarballs of kind `file` are. */
@@ -242,7 +249,7 @@ class Sync {
     maxBytes: number,
     consume: Consumer<Received>,
   ): Promise<Received> {
-    const { fromGit } = await import('./git-source.ts')
+    const { fromGit } = await import('../upstream/git-source.ts')
     const { tarball, warnings } = await fromGit(url, commit, maxBytes)
     for (const warning of warnings) this.#warnings.add(`${id} ${warning}`)
     return consume(Readable.from([tarball]), `${redactUrl(url)}#${commit}`)

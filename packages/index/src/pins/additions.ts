@@ -23,10 +23,10 @@ import {
 } from '@polder/store'
 import { readArchiveManifest } from '@polder/store/archive'
 
-import { systemClock } from './backoff.ts'
+import { systemClock } from '../upstream/backoff.ts'
 import { writeManifest } from './manifests.ts'
-import { type NpmConfig, redactUrl } from './npm-config.ts'
-import { openUpstream } from './upstream.ts'
+import { type NpmConfig, redactUrl } from '../upstream/npm-config.ts'
+import { openUpstream } from '../upstream/upstream.ts'
 
 export const MAX_TARBALL_BYTES: number = 1024 ** 3
 /** Browsers have some hundred megabytes; a bundle takes no more than this. */
