@@ -3,7 +3,7 @@ import { PolderError } from '@polder/spec'
 import type { BuildRecord, RecordedAttempt } from './build-record.ts'
 
 /** What a person needs to mend a build that failed: what ran, how it ended, what it printed, and what it was denied. */
-export function buildFailure(record: BuildRecord): PolderError {
+export function buildFailure(record: BuildRecord, { optional }: { readonly optional?: true } = {}): PolderError {
   const { package: name, failure, log, attempts, refused } = record
   if (failure === undefined) return new PolderError('BUILD_FAILED', `${name} could not be built`, { spec: name })
   const { script, tail } = failure
@@ -15,7 +15,11 @@ export function buildFailure(record: BuildRecord): PolderError {
     spec: name,
     path: log,
     explanation: [`$ ${script.command}`, ...lastLines(tail), ...denied].join('\n'),
-    hint: hint(record),
+    // npm leaves such a package out. What is installed would then depend on what fails where.
+    hint:
+      optional === true
+        ? `it is optional: without it in builds.allow of polder.yaml, its scripts do not run and all else is installed; ${hint(record)}`
+        : hint(record),
   })
 }
 

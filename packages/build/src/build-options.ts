@@ -23,7 +23,7 @@ export interface BuildOptions {
    * Given, everything is built, whether it was or not, and this looks at what each left in its directory. Only trees
    * that were missing are kept: builds that need them find them.
    */
-  readonly inspect?: (build: PlannedBuild, directory: string, record: BuildRecord) => void
+  readonly inspect?: (build: PlannedBuild, directory: string, record: BuildRecord) => void | Promise<void>
   /** Milliseconds since the epoch. */
   readonly now?: () => number
   readonly signal?: AbortSignal

@@ -26,6 +26,8 @@ export interface PlannedBuild {
   readonly source: BuildSource
   /** In order. */
   readonly scripts: readonly BuildScript[]
+  /** Who wants it can do without it. */
+  readonly optional?: true
   /** Declared in polder.yaml, on top of what every build gets. */
   readonly env: Readonly<Record<string, string>>
   /** What it can load, itself among it: every instance that it leads to. Sorted by instance. */
@@ -72,7 +74,7 @@ export interface BuildPlan {
   readonly builtTree: (instance: InstanceId) => TreeId | undefined
   /** What the id of its tree is the hash of, as a JSON array: the format's number, the instance, and all else. */
   readonly recipe: (instance: InstanceId) => string | undefined
-  /** Those whose trees were asked for, and what these need. */
+  /** Those whose trees were asked for, and what these need, by instance. */
   readonly builds: () => readonly PlannedBuild[]
 }
 
@@ -125,6 +127,7 @@ export function planBuilds(lock: Lock, toolchain: Toolchain, platform: Platform,
       name: nameOf(instance),
       source: packages.source(instance),
       scripts,
+      ...(packages.isOptional(instance) ? { optional: true as const } : {}),
       env,
       closure,
       after: reached.filter((other) => packages.isBuiltBefore(other, instance)).map((other) => plan(other).id),
@@ -138,7 +141,7 @@ export function planBuilds(lock: Lock, toolchain: Toolchain, platform: Platform,
       if (packages.scripts(instance) !== undefined) plan(instance)
       return recipes.get(instance)
     },
-    builds: () => [...planned.values()],
+    builds: () => [...planned.values()].sort((a, b) => compareText(a.instance, b.instance)),
   }
 }
 
@@ -163,6 +166,10 @@ class AllowedPackages {
       throw new PolderError('LOCK_INVALID', `the lock does not hold ${instance}`, { spec: instance })
     }
     return id
+  }
+
+  isOptional(instance: InstanceId): boolean {
+    return this.#lock.npm.instances[instance]?.optional === true
   }
 
   source(instance: InstanceId): BuildSource {
@@ -215,7 +222,7 @@ class AllowedPackages {
   #isHere(instance: InstanceId): boolean {
     const pkg = this.#package(instance)
     if (!matchesPlatform(pkg, this.#platform)) return false
-    return this.#lock.npm.instances[instance]?.optional !== true || matchesEngines(pkg, this.#platform)
+    return !this.isOptional(instance) || matchesEngines(pkg, this.#platform)
   }
 
   #package(instance: InstanceId): LockedPackage {

@@ -10,6 +10,7 @@ import type { BuildScript, PlannedBuild } from './build-plan.ts'
 import {
   type BuildRecord,
   logPath,
+  readBuildRecord,
   type RecordedAttempt,
   type RefusedRequest,
   writeBuildRecord,
@@ -113,9 +114,9 @@ export class Workshop {
         : { ...about, status: 'failed', failure: failureOf(failed) }
     writeBuildRecord(store, record)
     atomicWrite(record.log, wholeLog(build, room))
-    options.inspect?.(build, room.directory.source, record)
+    await options.inspect?.(build, room.directory.source, record)
     rmSync(path, { recursive: true, force: true })
-    return failed === undefined ? { record } : { record, error: buildFailure(record) }
+    return failed === undefined ? { record } : { record, error: buildFailure(record, build) }
   }
 
   async #runScripts(build: PlannedBuild, room: BuildRoom): Promise<Ran> {
@@ -166,7 +167,10 @@ export class Workshop {
 
   #keep(build: PlannedBuild, room: BuildRoom): Pick<BuildRecord, 'files' | 'bytes' | 'leftOut'> {
     const { store, options } = this.#work
-    if (options.inspect !== undefined && hasTree(store, build.id)) return {}
+    if (options.inspect !== undefined && hasTree(store, build.id)) {
+      const { files, bytes, leftOut } = readBuildRecord(store, build.id) ?? {}
+      return files === undefined || bytes === undefined || leftOut === undefined ? {} : { files, bytes, leftOut }
+    }
     return publishTree(store, build.id, room.directory.source, build.source.bin)
   }
 }

@@ -176,6 +176,11 @@ test('a script that changes its package.json does not change what the next one i
   expect(text('shifty', 'told')).toBe('shifty\n')
 })
 
+test('of an optional package that fails, the message says how to go on without it', async () => {
+  const { error } = await run({ extra: script('exit 1', { optional: true }) })
+  expect(error?.details.hint).toMatch(/^it is optional: without it in builds\.allow .* the whole log: /)
+})
+
 test('a limit that a build goes over is named, with the setting that raises it', async () => {
   const { error, record } = await run({ slow: script('echo begun; sleep 60') }, { limits: { timeMs: 500 } })
   expect(error?.message).toBe('slow@1.0.0: its install script went over its limit of time and was ended')
@@ -220,7 +225,11 @@ test('inspecting builds again, keeps what there is, and shows what was left', as
   const { store, text } = await run(packages)
   const before = text('dated', 'when')
   const seen: string[] = []
-  await run(packages, { inspect: (_, directory) => seen.push(readFileSync(join(directory, 'when'), 'utf8')) }, store)
+  await run(
+    packages,
+    { inspect: (_, directory) => void seen.push(readFileSync(join(directory, 'when'), 'utf8')) },
+    store,
+  )
   expect(seen).toHaveLength(1)
   expect(seen[0]).not.toBe(before)
   expect(text('dated', 'when')).toBe(before)

@@ -11,7 +11,7 @@ import {
 import { readConfig } from '@polder/gather'
 import { parseLock, type Lock } from '@polder/lock'
 import { wantedTree } from '@polder/realise'
-import type { Platform } from '@polder/spec'
+import { type PackageId, type Platform, PolderError, splitPackageId } from '@polder/spec'
 import { hasTree, type Store, unpackTrees } from '@polder/store'
 
 import { allowedScripts } from './install-scripts.ts'
@@ -48,6 +48,43 @@ export async function planLockedBuilds(store: Store, lock: Lock, platform: Platf
     recipe: plan.recipe,
     builds: () => ({ toolchain: currentToolchain(toolchain), builds: plan.builds() }),
   }
+}
+
+/** These, and what of all builds they need that is not built. */
+export function withNeeded(
+  store: Store,
+  wanted: readonly PlannedBuild[],
+  all: readonly PlannedBuild[],
+): readonly PlannedBuild[] {
+  const needed = new Set(wanted)
+  for (const build of needed) {
+    for (const other of all) if (build.after.includes(other.id) && !hasTree(store, other.id)) needed.add(other)
+  }
+  return [...needed]
+}
+
+/** The builds of a package, by its name or its id. */
+export function isNamed({ package: id }: PlannedBuild, name: string): boolean {
+  return id === name || splitPackageId(id).name === name
+}
+
+/**
+ * @param notBuilt packages whose scripts are not allowed
+ * @throws PolderError `USAGE` if none of the builds has that name
+ */
+export function requireNamed(
+  builds: readonly PlannedBuild[],
+  names: readonly string[],
+  notBuilt: readonly PackageId[],
+): void {
+  const unknown = names.find((name) => !builds.some((build) => isNamed(build, name)))
+  if (unknown === undefined) return
+  throw new PolderError('USAGE', `${unknown} is not among the builds of this lock`, {
+    spec: unknown,
+    hint: notBuilt.some((id) => splitPackageId(id).name === unknown)
+      ? `its scripts are not allowed: polder approve ${unknown}`
+      : `the builds are: ${builds.map((build) => build.package).join(', ') || 'none'}`,
+  })
 }
 
 export interface BuildOptions extends Pick<Parameters<typeof runBuilds>[2], 'inspect'> {

@@ -60,13 +60,6 @@ export async function allowedScripts(store: Store, lock: Lock): Promise<Readonly
 }
 
 async function isGypPackage(store: Store, integrity: Integrity, id: PackageId): Promise<boolean> {
-  const { openArchive } = await import('@polder/store/archive')
-  const { files } = await openArchive(readArtifact(store, integrity, id), id)
-  if (!files.has('binding.gyp')) return false
-  try {
-    const manifest = JSON.parse(files.get('package.json')?.bytes.toString('utf8') ?? '') as { gypfile?: unknown } | null
-    return manifest?.gypfile !== false
-  } catch {
-    return true
-  }
+  const { readArchiveManifest } = await import('@polder/store/archive')
+  return (await readArchiveManifest(readArtifact(store, integrity, id), id)).hasBindingGyp
 }

@@ -28,7 +28,7 @@ export async function learnBuilds(
   const records: BuildRecord[] = []
   try {
     await withLease(store, () =>
-      performBuilds(store, root, builds, output, { inspect: (_, __, record) => records.push(record) }),
+      performBuilds(store, root, builds, output, { inspect: (_, __, record) => void records.push(record) }),
     )
   } catch (error) {
     // A build that lacks something fails, which is what this is about.

@@ -182,8 +182,13 @@ function commandLine(perform: Perform): Command {
 
   command(program, 'verify', 'recompute the hashes of environment and store; fail with exit code 5 if a file differs')
     .option('--repair', 'make what differs again, from the artifacts', false)
-    .action((flags: OutputFlags & { repair: boolean }) =>
-      perform(flags, async (output) => (await import('./commands/verify.ts')).verify(cwd, output, flags.repair)),
+    .option('--rebuild <name>', 'build this package again, and compare what comes out', append, [])
+    .action((flags: OutputFlags & { repair: boolean; rebuild: string[] }) =>
+      perform(flags, async (output) =>
+        flags.rebuild.length > 0
+          ? (await import('./commands/verify-rebuild.ts')).verifyRebuild(cwd, output, flags.rebuild)
+          : (await import('./commands/verify.ts')).verify(cwd, output, flags.repair),
+      ),
     )
 
   command(program, 'diff', 'what changes for whom between two locks')

@@ -1,11 +1,16 @@
 import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs'
 import { join, sep } from 'node:path'
 
+import { compareText } from '@polder/spec'
+import { hash } from 'node:crypto'
+
 import type { ArchivedFile } from './archive.ts'
 import { type Store, type TreeId, treePath } from './content-path.ts'
 import { publish, temporaryPath } from './publish.ts'
+import { readTree } from './trees.ts'
+import { type Difference, readTreeHashes } from './verify.ts'
 import { writeFailure } from './write-failure.ts'
-import { writeTree } from './write-tree.ts'
+import { withUnixInterpreterLine, writeTree } from './write-tree.ts'
 
 /** What became a tree, and what did not: links out of the directory, devices, sockets. Sorted. */
 export interface PublishedTree {
@@ -39,6 +44,37 @@ export function publishTree(
   } finally {
     rmSync(batch, { recursive: true, force: true })
   }
+}
+
+/**
+ * Compares a directory with the tree that an earlier build of the same made of it: the same files with the same bytes,
+ * and those executable that were.
+ * @param bin as it was published with
+ * @returns what differs, by path
+ * @throws PolderError `ARTIFACT_MISSING` if the tree is not there
+ */
+export async function compareWithTree(
+  store: Store,
+  id: TreeId,
+  directory: string,
+  bin: Readonly<Record<string, string>>,
+): Promise<readonly Difference[]> {
+  const tree = readTree(store, id)
+  const hashes = await readTreeHashes(store, id)
+  const runs = new Set(tree.executable.map((index) => tree.files[index]))
+  const commands = new Set(Object.values(bin))
+  const { files } = readDirectory(directory)
+  const differences: Difference[] = []
+  for (const [path, { bytes, executable }] of files) {
+    const isCommand = commands.has(path)
+    const written = isCommand ? withUnixInterpreterLine(bytes) : bytes
+    const expected = hashes.get(path)
+    if (expected === undefined) differences.push({ path, kind: 'added' })
+    else if (hash('sha256', written, 'hex') !== expected || (isCommand || executable) !== runs.has(path))
+      differences.push({ path, kind: 'differs' })
+  }
+  for (const path of tree.files) if (!files.has(path)) differences.push({ path, kind: 'missing' })
+  return differences.sort((a, b) => compareText(a.path, b.path))
 }
 
 function readDirectory(root: string): {

@@ -1,6 +1,6 @@
 import { isErrno, type Integrity } from '@polder/spec'
 import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 
 import { TEMPORARY } from './atomic-write.ts'
 import { artifactPath, type Store } from './content-path.ts'
@@ -34,7 +34,7 @@ export interface GarbageReport {
   readonly trees: readonly string[]
   /** As paths below `artifacts/`. */
   readonly artifacts: readonly string[]
-  /** Leftovers of killed processes and quarantined artifacts. */
+  /** Leftovers of killed processes, quarantined artifacts, and records of builds without a tree. */
   readonly leftovers: number
   /** Of trees and artifacts; environments are links to the trees' files. */
   readonly bytes: number
@@ -209,10 +209,20 @@ function collectLeftovers(
     const path = join(store.home, 'quarantine', name)
     if (!isYounger(path, cutoff)) leftover(path)
   }
+  // What is known of builds whose trees are gone, or never came to be.
+  for (const path of buildRecords(store)) {
+    const [id = ''] = basename(path).split('.')
+    if (!existsSync(join(store.home, 'trees', id)) && !isYounger(path, cutoff)) leftover(path)
+  }
   for (const name of readdirSync(join(store.home, 'roots'))) {
     const path = join(store.home, 'roots', name)
     if (TEMPORARY.test(name) && !isYounger(path, cutoff)) leftover(path)
   }
+}
+
+function buildRecords(store: Store): readonly string[] {
+  const directory = join(store.home, 'builds')
+  return existsSync(directory) ? readdirSync(directory).map((name) => join(directory, name)) : []
 }
 
 /** Those of the pool that no checkout shares. Each is one inode, so they go at once. */

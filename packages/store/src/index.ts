@@ -1,7 +1,7 @@
 // `./archive` and `./patch` are entries of their own: they load what reads tarballs, manifests and patches, which most
 // callers never need.
 export { atomicWrite } from './atomic-write.ts'
-export { publishTree } from './built-tree.ts'
+export { compareWithTree, publishTree } from './built-tree.ts'
 export { collectGarbage } from './collect-garbage.ts'
 export {
   artifactPath,
@@ -35,7 +35,7 @@ export type { Patch } from './patch.ts'
 export { readRoots, recordRoot } from './roots.ts'
 export { hasTree, readTree, unpackTrees, type Tree, type WantedTree } from './trees.ts'
 export { discardStaged, publishStaged, stageArtifact } from './staging.ts'
-export { readTreeHashes, verifyArtifacts, verifyTree, type TreeHashes } from './verify.ts'
+export { type Difference, readTreeHashes, verifyArtifacts, verifyTree, type TreeHashes } from './verify.ts'
 export { writeArtifact, type StagedArtifact } from './write.ts'
 export { writeFiles, type FileToWrite } from './write-files.ts'
 export { writeFailure } from './write-failure.ts'

@@ -1,8 +1,8 @@
 import { type BuildRecord, describeAttempt, type PlannedBuild, readBuildRecord } from '@polder/build'
 import { findRoot } from '@polder/gather'
-import { PolderError, splitPackageId } from '@polder/spec'
 import { hasTree, openStore, type Store, storeHome } from '@polder/store'
 
+import { isNamed, requireNamed, withNeeded } from '../builds.ts'
 import { bytes, count, duration, type Output } from '../output.ts'
 import { planLock } from '../planned-lock.ts'
 
@@ -27,20 +27,20 @@ export async function builds(
   const store = openStore(storeHome(process.env))
   const { builds: locked, plan } = await planLock(store, root, undefined)
   const all = (locked?.builds ?? []).map((build) => listed(store, build))
-  const unknown = names.find((name) => !all.some(({ build }) => isNamed(build, name)))
-  if (unknown !== undefined) {
-    throw new PolderError('USAGE', `${unknown} is not among the builds of this lock`, {
-      spec: unknown,
-      hint: plan.notBuilt.some((id) => splitPackageId(id).name === unknown)
-        ? `its scripts are not allowed: polder approve ${unknown}`
-        : `the builds are: ${all.map(({ build }) => build.package).join(', ') || 'none'}`,
-    })
-  }
+  requireNamed(
+    all.map(({ build }) => build),
+    names,
+    plan.notBuilt,
+  )
   const shown = names.length === 0 ? all : all.filter(({ build }) => names.some((name) => isNamed(build, name)))
   if (learn)
     return (await import('../learn-builds.ts')).learnBuilds(
       { store, root, output },
-      shown.map(({ build }) => build),
+      withNeeded(
+        store,
+        shown.map(({ build }) => build),
+        all.map(({ build }) => build),
+      ),
     )
   for (const one of shown) print(output, one, names.length > 0 || output.verbose)
   if (all.length === 0) output.line('no install scripts are allowed in polder.yaml (builds.allow)')
@@ -63,10 +63,6 @@ function listed(store: Store, build: PlannedBuild): Listed {
   const record = readBuildRecord(store, build.id)
   const status = hasTree(store, build.id) ? 'built' : record?.status === 'failed' ? 'failed' : 'not yet'
   return { build, status, record }
-}
-
-function isNamed({ package: id }: PlannedBuild, name: string): boolean {
-  return id === name || splitPackageId(id).name === name
 }
 
 function print(output: Output, { build, status, record }: Listed, whole: boolean): void {

@@ -1,0 +1,62 @@
+import type { PlannedBuild } from '@polder/build'
+import { findRoot } from '@polder/gather'
+import { PolderError } from '@polder/spec'
+import { compareWithTree, type Difference, hasTree, openStore, storeHome, withLease } from '@polder/store'
+
+import { isNamed, performBuilds, requireNamed } from '../builds.ts'
+import { count, type Output } from '../output.ts'
+import { planLock } from '../planned-lock.ts'
+
+interface Rebuilt {
+  readonly package: string
+  readonly id: string
+  readonly reproducible: boolean
+  readonly differences: readonly Difference[]
+}
+
+/**
+ * `polder verify --rebuild NAME`: builds again, and compares what comes out with the tree that is there, which stays.
+ * @throws PolderError `USAGE` for a name that is not built; `NOT_INSTALLED`; `BUILD_FAILED`; `VERIFY_FAILED` with each
+ *   file that comes out differently
+ */
+export async function verifyRebuild(cwd: string, output: Output, names: readonly string[]): Promise<number> {
+  const root = findRoot(cwd)
+  const store = openStore(storeHome(process.env))
+  const { builds: locked, plan } = await planLock(store, root, undefined)
+  const all = locked?.builds ?? []
+  requireNamed(all, names, plan.notBuilt)
+  const wanted = all.filter((build) => names.some((name) => isNamed(build, name)))
+  const missing = wanted.find(({ id, after }) => [id, ...after].some((tree) => !hasTree(store, tree)))
+  if (missing !== undefined) {
+    throw new PolderError('NOT_INSTALLED', `${missing.package} is not built, so there is nothing to compare with`, {
+      spec: missing.package,
+      hint: 'run `polder install`',
+    })
+  }
+  const rebuilt: Rebuilt[] = []
+  const inspect = async ({ package: name, id, source }: PlannedBuild, directory: string): Promise<void> => {
+    const differences = await compareWithTree(store, id, directory, source.bin)
+    rebuilt.push({ package: name, id, reproducible: differences.length === 0, differences })
+  }
+  await withLease(store, () => performBuilds(store, root, wanted, output, { inspect }))
+  rebuilt.sort((a, b) => (a.package < b.package ? -1 : 1))
+  const different = rebuilt.filter(({ reproducible }) => !reproducible)
+  if (different.length === 0 || output.json) output.result({ builds: rebuilt })
+  if (different.length === 0) {
+    output.line(
+      `${count(rebuilt.length, 'build')} gave the same again: ${rebuilt.map((one) => one.package).join(', ')}`,
+    )
+    return 0
+  }
+  if (output.json) return VERIFY_FAILED
+  throw new PolderError('VERIFY_FAILED', `${count(different.length, 'build')} came out differently`, {
+    others: different.flatMap(({ package: name, differences }) =>
+      differences.map(
+        ({ path, kind }) => new PolderError('VERIFY_FAILED', `${kind.padEnd(8)} ${path}  (${name})`, { path }),
+      ),
+    ),
+    hint: 'what is installed stays as it is; a time, a path or a random number may be in these files',
+  })
+}
+
+const VERIFY_FAILED = 5
