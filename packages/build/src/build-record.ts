@@ -55,6 +55,11 @@ export function writeBuildRecord(store: Store, record: BuildRecord): void {
   atomicWrite(join(buildsDirectory(store), `${record.id}.json`), `${JSON.stringify(record)}\n`)
 }
 
+export function writeBuildLog(store: Store, id: TreeId, log: Buffer): void {
+  mkdirSync(buildsDirectory(store), { recursive: true })
+  atomicWrite(logPath(store, id), log)
+}
+
 /** Undefined if there is none, or it cannot be read: it only tells, nothing depends on it. */
 export function readBuildRecord(store: Store, id: TreeId): BuildRecord | undefined {
   try {

@@ -16,9 +16,8 @@ export interface Toolchain {
   }
   /** The npm that scripts call, with the node-gyp that it brings along; absent if there is none. */
   readonly npm?: { readonly version: string; readonly directory: string }
-  /** The first line of `c++ --version`, `make --version`, `python3 --version`; absent what is not installed. */
+  /** The first line of `c++ --version` and `python3 --version`; absent what is not installed. */
   readonly compiler?: string
-  readonly make?: string
   readonly python?: string
 }
 
@@ -30,7 +29,7 @@ export function readToolchain(path: string): Toolchain {
   const program = realpathSync(process.execPath)
   const headers = join(dirname(dirname(program)), 'include/node')
   const npm = findNpm(path)
-  const tools = { compiler: versionOf('c++'), make: versionOf('make'), python: versionOf('python3') }
+  const tools = { compiler: versionOf('c++'), python: versionOf('python3') }
   return {
     platform: `${process.platform}-${process.arch}`,
     node: {

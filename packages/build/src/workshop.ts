@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { PolderError } from '@polder/spec'
-import { atomicWrite, hasTree, publishTree, readTree, type Store, type TreeId } from '@polder/store'
+import { hasTree, publishTree, readTree, type Store, type TreeId } from '@polder/store'
 
 import { buildEnvironment } from './build-environment.ts'
 import { buildFailure } from './build-failure.ts'
@@ -10,9 +10,9 @@ import type { BuildScript, PlannedBuild } from './build-plan.ts'
 import {
   type BuildRecord,
   logPath,
-  readBuildRecord,
   type RecordedAttempt,
   type RefusedRequest,
+  writeBuildLog,
   writeBuildRecord,
 } from './build-record.ts'
 import { type BuildRoom, furnishRoom } from './build-room.ts'
@@ -50,10 +50,13 @@ interface Ran {
 export class Workshop {
   readonly #work: Work
   readonly #outcomes = new Map<TreeId, Promise<Outcome>>()
+  readonly #waiting: (() => void)[] = []
+  #places: number
   #done = 0
 
   constructor(work: Work) {
     this.#work = work
+    this.#places = work.sandboxes.parallel
   }
 
   /**
@@ -83,10 +86,23 @@ export class Workshop {
       return { error: new PolderError('BUILD_FAILED', message, { spec: build.package }) }
     }
     try {
-      return await this.#build(build)
+      return await this.#inPlace(() => this.#build(build))
     } finally {
       this.#done += 1
       options.onProgress?.({ done: this.#done, total: builds.length, label: build.package })
+    }
+  }
+
+  /** Rooms are furnished, and indexes served, only for as many builds as run at a time. */
+  async #inPlace<T>(build: () => Promise<T>): Promise<T> {
+    if (this.#places > 0) this.#places -= 1
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    try {
+      return await build()
+    } finally {
+      const next = this.#waiting.shift()
+      if (next === undefined) this.#places += 1
+      else next()
     }
   }
 
@@ -108,12 +124,10 @@ export class Workshop {
       ...did,
       log: logPath(store, build.id),
     } as const
-    const record: BuildRecord =
-      failed === undefined
-        ? { ...about, status: 'built', ...this.#keep(build, room) }
-        : { ...about, status: 'failed', failure: failureOf(failed) }
-    writeBuildRecord(store, record)
-    atomicWrite(record.log, wholeLog(build, room))
+    const result: BuildRecord =
+      failed === undefined ? { ...about, status: 'built' } : { ...about, status: 'failed', failure: failureOf(failed) }
+    const record = this.#keep(result, build, room)
+    writeBuildLog(store, build.id, wholeLog(build, room))
     await options.inspect?.(build, room.directory.source, record)
     rmSync(path, { recursive: true, force: true })
     return failed === undefined ? { record } : { record, error: buildFailure(record, build) }
@@ -130,7 +144,7 @@ export class Workshop {
       asker: build.package,
       onRefused: (what) => refused.set(what, (refused.get(what) ?? 0) + 1),
     })
-    const begun = performance.now()
+    let durationMs = 0
     let failed: Failed | undefined
     try {
       const url = sandboxes.indexUrl
@@ -149,6 +163,7 @@ export class Workshop {
           ...(limits === undefined ? {} : { limits }),
           ...(signal === undefined ? {} : { signal }),
         })
+        durationMs += result.durationMs
         attempts.push(...result.attempts.map((attempt) => ({ ...attempt, script: script.event })))
         if (result.status === 0 && result.limit === undefined) continue
         failed = { script, result }
@@ -158,20 +173,23 @@ export class Workshop {
       await server.close()
     }
     return {
-      durationMs: Math.round(performance.now() - begun),
+      durationMs,
       attempts,
       refused: [...refused].map(([what, count]) => ({ what, count })).sort((a, b) => (a.what < b.what ? -1 : 1)),
       ...(failed === undefined ? {} : { failed }),
     }
   }
 
-  #keep(build: PlannedBuild, room: BuildRoom): Pick<BuildRecord, 'files' | 'bytes' | 'leftOut'> {
+  /** Of a tree that stays, what is known of how it was made stays too. */
+  #keep(record: BuildRecord, build: PlannedBuild, room: BuildRoom): BuildRecord {
     const { store, options } = this.#work
-    if (options.inspect !== undefined && hasTree(store, build.id)) {
-      const { files, bytes, leftOut } = readBuildRecord(store, build.id) ?? {}
-      return files === undefined || bytes === undefined || leftOut === undefined ? {} : { files, bytes, leftOut }
-    }
-    return publishTree(store, build.id, room.directory.source, build.source.bin)
+    if (options.inspect !== undefined && hasTree(store, build.id)) return record
+    const whole =
+      record.status === 'built'
+        ? { ...record, ...publishTree(store, build.id, room.directory.source, build.source.bin) }
+        : record
+    writeBuildRecord(store, whole)
+    return whole
   }
 }
 
