@@ -45,7 +45,9 @@ describe.skipIf(noScript !== '')(`on a terminal${noScript}`, () => {
     const synced = await onTerminal('index sync', own)
     expect(synced.code).toBe(0)
     expect(synced.stdout).toContain(`\r${ESCAPE}[2KFetching 6/6  `)
-    expect(synced.stdout).toMatch(/\r\u001b\[2K6 pins in the index, 6 \(\d+ kB\) fetched\r\n\s*6 releases recorded\r\n$/)
+    expect(synced.stdout).toMatch(
+      /\r\u001b\[2K6 pins in the index, 6 \(\d+ kB\) fetched\r\n\s*6 releases recorded\r\n$/,
+    )
     const installed = await onTerminal('install', own)
     expect(installed.code).toBe(0)
     expect(installed.stdout).toMatch(/\r\u001b\[2KInstalling \d\/5 {2}\S+@\S+/)
@@ -57,7 +59,9 @@ describe.skipIf(noScript !== '')(`on a terminal${noScript}`, () => {
     const { code, stdout } = await onTerminal('index sync', fresh(), env)
     expect({ code, stdout }).toEqual({
       code: 0,
-      stdout: expect.stringMatching(/^6 pins in the index, 6 \(\d+ kB\) fetched\r\n\s*6 releases recorded\r\n$/) as string,
+      stdout: expect.stringMatching(
+        /^6 pins in the index, 6 \(\d+ kB\) fetched\r\n\s*6 releases recorded\r\n$/,
+      ) as string,
     })
   })
 
