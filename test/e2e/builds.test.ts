@@ -279,6 +279,13 @@ test('verify finds what was changed in a built package, and --repair builds it a
   expect(await loaded(at, 'maker')).toBe('plain')
 })
 
+test('what only a self-contained checkout has left of a build is compared with a new one', async () => {
+  const at = await locked(['maker'], ALLOW)
+  await polderDone(['install', '--layout', 'self-contained'], at)
+  rmSync(join(at.home, 'trees'), { recursive: true })
+  expect(await asked('verify', at)).toMatchObject({ clean: true })
+})
+
 test('verify --rebuild compares what comes out again, and names what differs', async () => {
   const at = await locked(['maker', 'fetcher'], ALLOW)
   expect((await polder(['verify', '--rebuild', 'maker'], at)).stderr).toContain(

@@ -1,5 +1,6 @@
 import { relative } from 'node:path'
 
+import type { PlannedBuild } from '@polder/build'
 import type { Lock } from '@polder/lock'
 import { planEnvironment, readState, verifyCheckout, type Layout, type Plan } from '@polder/realise'
 import { currentPlatform, PolderError } from '@polder/spec'
@@ -37,7 +38,7 @@ export async function verify(cwd: string, output: Output, repair: boolean): Prom
       hint: 'run `polder install`',
     })
   const store = openStore(storeHome(process.env))
-  const plan = await planAgain(store, lock, state.layout)
+  const { plan, builds } = await planAgain(store, lock, state.layout)
   if (plan.id !== state.environment) {
     throw new PolderError('VERIFY_FAILED', 'what is installed is not what polder.lock says', {
       path: root,
@@ -45,6 +46,11 @@ export async function verify(cwd: string, output: Output, repair: boolean): Prom
       wanted: plan.id,
       hint: 'run `polder install`',
     })
+  }
+  // Collected trees of artifacts are unpacked to compare with; built ones are built.
+  if (builds.some(({ id }) => !hasTree(store, id))) {
+    const { performBuilds } = await import('../builds.ts')
+    await withLease(store, () => performBuilds(store, root, builds, output))
   }
   const progress = startProgress(output, 'Verifying')
   const onProgress = ({ done, total, label }: { done: number; total: number; label: string }): void => {
@@ -87,11 +93,15 @@ export async function verify(cwd: string, output: Output, repair: boolean): Prom
 }
 
 /** From the lock and not from the plan that the store keeps: that may be damaged as well. */
-async function planAgain(store: Store, lock: Lock, layout: Layout): Promise<Plan> {
+async function planAgain(
+  store: Store,
+  lock: Lock,
+  layout: Layout,
+): Promise<{ readonly plan: Plan; readonly builds: readonly PlannedBuild[] }> {
   const here = { ...currentPlatform(), node: runningNode() }
-  if (lock.policy.builds === undefined) return planEnvironment(lock, here, layout)
-  const { builtTree } = await (await import('../builds.ts')).planLockedBuilds(store, lock, here)
-  return planEnvironment(lock, here, layout, builtTree)
+  if (lock.policy.builds === undefined) return { plan: planEnvironment(lock, here, layout), builds: [] }
+  const locked = await (await import('../builds.ts')).planLockedBuilds(store, lock, here)
+  return { plan: planEnvironment(lock, here, layout, locked.builtTree), builds: locked.builds().builds }
 }
 
 interface Found {
