@@ -54,7 +54,7 @@ export async function startNginx(
   }
   const port = await freePort()
   const root = join(directory, 'nginx')
-  await writeSite(join(root, 'site'), checkout, polder.url, `http://127.0.0.1:${port}/`)
+  const [ready = ''] = await writeSite(join(root, 'site'), checkout, polder.url, `http://127.0.0.1:${port}/`)
   mkdirSync(join(root, 'tmp'))
   writeFileSync(
     join(root, 'nginx.conf'),
@@ -76,12 +76,18 @@ http {
   return started(
     'nginx',
     port,
-    'small-document',
+    ready,
     spawn(program, ['-p', root, '-c', join(root, 'nginx.conf')], { stdio: ['ignore', 'ignore', 'ignore'] }),
   )
 }
 
-async function writeSite(site: string, { path, store }: Checkout, from: string, to: string): Promise<void> {
+/** @returns the names, each of which has a document */
+async function writeSite(
+  site: string,
+  { path, store }: Checkout,
+  from: string,
+  to: string,
+): Promise<readonly string[]> {
   const { npm } = parseLock(readFileSync(join(path, 'polder.lock'), 'utf8'), 'polder.lock')
   const names = new Set<string>()
   for (const [id, { integrity, tarball, file }] of Object.entries(npm.packages)) {
@@ -105,6 +111,7 @@ async function writeSite(site: string, { path, store }: Checkout, from: string, 
       writeFileSync(join(site, name, `document.${kind}.gz`), gzipSync(body))
     }
   }
+  return [...names].sort()
 }
 
 /** verdaccio, which takes what it has not got yet from `upstream`. Undefined, said why, if it cannot be fetched. */
