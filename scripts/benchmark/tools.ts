@@ -37,6 +37,11 @@ export async function prepareClients(
 ): Promise<readonly Tool[]> {
   const peers = join(directory, 'peers')
   preparePnpmWorkspace(checkout, peers)
+  // Under such policies pnpm asks for the document of every locked package, also of those for other platforms, which no
+  // index here has.
+  const settings = join(peers, 'pnpm-workspace.yaml')
+  const policies = /^(?:minimumReleaseAge|trustPolicy)\w*:.*\n(?:[ -].*\n)*/gm
+  writeFileSync(settings, `${readFileSync(settings, 'utf8').replaceAll(policies, '')}\nminimumReleaseAge: 0\n`)
   return [pnpm('pnpm', peers, directory, registry, ''), ...(await bun('isolated', peers, directory, registry))]
 }
 

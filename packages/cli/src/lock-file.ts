@@ -12,7 +12,7 @@ export const LOCK_FILE = 'polder.lock'
 
 type Inputs = Readonly<Record<string, string>>
 
-/** The text of `polder.lock`, null if there is none. */
+/** The text of `polder.lock`, or of a lock of another name; null if there is none. */
 export function readLockText(root: string): string | null {
   return readLock(root)?.toString('utf8') ?? null
 }
