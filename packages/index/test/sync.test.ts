@@ -134,7 +134,7 @@ test('looking up what is there loads neither the HTTP client nor the npm configu
   const output = execFileSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' })
   const { found, loaded } = JSON.parse(output) as { found: number; loaded: readonly string[] }
   expect(found).toBe(1)
-  expect(loaded.some((url) => url.endsWith('/src/sync.ts'))).toBe(true)
+  expect(loaded.some((url) => url.endsWith('/src/pins/sync.ts'))).toBe(true)
   expect(loaded.filter((url) => /node_modules\/(?:undici|@npmcli)\//.test(url))).toEqual([])
 })
 
