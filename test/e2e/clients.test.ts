@@ -223,7 +223,7 @@ function sentence(output: string, about: RegExp): string {
     .trim()
     .replaceAll(/http:\/\/127\.0\.0\.1:\d+/g, 'http://127.0.0.1:4873')
     .replaceAll(/https:\/\/[^\s,]+/g, 'a host of its own')
-    .replaceAll(/(EAI_AGAIN|ENOTFOUND) \S+/g, '$1')
+    .replaceAll(/getaddrinfo \w+( \S+)?/g, 'getaddrinfo failed')
     .replaceAll(/\b\d+(\.\d+)?m?s\b/g, 'N ms')
     .replaceAll('|', '\\|')
     .slice(0, 200)
