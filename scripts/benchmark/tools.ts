@@ -36,7 +36,8 @@ export async function prepareClients(
   registry: string,
 ): Promise<readonly Tool[]> {
   const peers = join(directory, 'peers')
-  preparePnpmWorkspace(checkout, peers)
+  // Only what is locked can be had from an index: the lockfile is that of the flattened environment.
+  preparePnpmWorkspace(checkout, peers, true)
   // Under such policies pnpm asks for the document of every locked package, also of those for other platforms, which no
   // index here has.
   const settings = join(peers, 'pnpm-workspace.yaml')
@@ -129,11 +130,11 @@ async function bun(linker: string, workspace: string, directory: string, registr
 }
 
 /** pnpm's own lockfile if that locks the whole workspace; otherwise polder's, exported. Either way, with a manifest at the root. */
-function preparePnpmWorkspace({ path, store }: Checkout, peers: string): void {
+function preparePnpmWorkspace({ path, store }: Checkout, peers: string, flattened = false): void {
   const lock = parseLock(readFileSync(join(path, 'polder.lock'), 'utf8'), 'polder.lock')
   const services = Object.entries(lock.npm.services)
   copyWorkspace(path, peers)
-  if (!services.every(([, { lockfile }]) => lockfile === 'pnpm-lock.yaml')) {
+  if (flattened || !services.every(([, { lockfile }]) => lockfile === 'pnpm-lock.yaml')) {
     for (const file of globSync(`**/{${LOCKS.join(',')}}`, { cwd: peers })) rmSync(join(peers, file))
     rmSync(join(peers, 'pnpm-workspace.yaml'), { force: true })
     const env = { ...process.env, POLDER_HOME: store }
