@@ -136,7 +136,8 @@ function preparePnpmWorkspace({ path, store }: Checkout, peers: string, flattene
   copyWorkspace(path, peers)
   if (flattened || !services.every(([, { lockfile }]) => lockfile === 'pnpm-lock.yaml')) {
     for (const file of globSync(`**/{${LOCKS.join(',')}}`, { cwd: peers })) rmSync(join(peers, file))
-    rmSync(join(peers, 'pnpm-workspace.yaml'), { force: true })
+    // Catalogs stand in the workspace's own file.
+    if (!flattened) rmSync(join(peers, 'pnpm-workspace.yaml'), { force: true })
     const env = { ...process.env, POLDER_HOME: store }
     execFileSync(POLDER, ['export', 'pnpm-lock', '--output', peers], {
       cwd: path,
