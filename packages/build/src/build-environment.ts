@@ -24,11 +24,10 @@ export function buildEnvironment(
   manifest: Readonly<Record<string, unknown>>,
 ): Record<string, string> {
   const { name, version } = manifest
-  const gyp = room.npm === undefined ? {} : { npm_config_node_gyp: `${room.npm}/node_modules/node-gyp/bin/node-gyp.js` }
+  const { node, npm, nodedir } = room.programs
+  const gyp = npm === undefined ? {} : { npm_config_node_gyp: `${npm}/node_modules/node-gyp/bin/node-gyp.js` }
   const headers =
-    room.nodedir === undefined
-      ? {}
-      : { npm_config_nodedir: room.nodedir, npm_package_config_node_gyp_nodedir: room.nodedir }
+    nodedir === undefined ? {} : { npm_config_nodedir: nodedir, npm_package_config_node_gyp_nodedir: nodedir }
   return {
     ...quietClients(index.url),
     ...index.env,
@@ -37,13 +36,13 @@ export function buildEnvironment(
     ...headers,
     PATH: [...room.searchPath, '/usr/local/bin', '/usr/bin', '/bin'].join(':'),
     INIT_CWD: room.inside,
-    NODE: room.searchPath.at(-1) === undefined ? toolchain.node.program : `${room.searchPath.at(-1)}/node`,
+    NODE: node,
     npm_command: 'install',
     npm_config_user_agent: `npm/${toolchain.npm?.version ?? '0'} node/${toolchain.node.version} ${toolchain.platform.replace('-', ' ')} workspaces/false`,
-    ...(room.npm === undefined ? {} : { npm_execpath: `${room.npm}/bin/npm-cli.js` }),
+    ...(npm === undefined ? {} : { npm_execpath: `${npm}/bin/npm-cli.js` }),
     npm_lifecycle_event: event,
     npm_lifecycle_script: command,
-    npm_node_execpath: room.searchPath.at(-1) === undefined ? toolchain.node.program : `${room.searchPath.at(-1)}/node`,
+    npm_node_execpath: node,
     npm_package_json: `${room.directory.target}/package.json`,
     npm_package_name: typeof name === 'string' ? name : build.name,
     ...(typeof version === 'string' ? { npm_package_version: version } : {}),

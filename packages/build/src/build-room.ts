@@ -5,7 +5,7 @@ import type { InstanceId } from '@polder/lock'
 import { isErrno } from '@polder/spec'
 import { readTree, type Store, type Tree } from '@polder/store'
 
-import type { BuildSource, ClosureEntry, PlannedBuild } from './build-plan.ts'
+import type { ClosureEntry, PlannedBuild } from './build-plan.ts'
 import type { Mount } from './file-system.ts'
 import type { Toolchain } from './toolchain.ts'
 
@@ -20,12 +20,26 @@ export interface BuildRoom {
   readonly mounts: readonly Mount[]
   /** For `PATH`, as the build sees them, most important first. */
   readonly searchPath: readonly string[]
-  /** As the build sees them. */
+  readonly programs: SeenPrograms
+}
+
+/** Where the toolchain is for a build. */
+interface SeenPrograms {
+  readonly node: string
+  /** What node-gyp calls `nodedir`: the directory that holds `include/node`. */
   readonly nodedir?: string
   readonly npm?: string
 }
 
+/** A package of the closure, and where it stands outside. */
+interface Placed extends ClosureEntry {
+  readonly to: string
+}
+
 const INSIDE = '/build'
+const NODEDIR = '/opt/node'
+const NODE = `${NODEDIR}/bin/node`
+const NPM = '/opt/npm'
 
 /**
  * Furnishes a room, in an empty directory:
@@ -46,15 +60,15 @@ export function furnishRoom(
   confined: boolean,
 ): BuildRoom {
   const inside = confined ? INSIDE : path
-  const places = new Map<InstanceId, string>()
-  for (const [index, { instance, name }] of build.closure.entries()) {
-    const holder = instance === build.instance ? 'node_modules' : `node_modules/.instances/${index}/node_modules`
-    places.set(instance, join(path, holder, name))
+  const placed = new Map<InstanceId, Placed>()
+  for (const [index, entry] of build.closure.entries()) {
+    const holder = entry.instance === build.instance ? 'node_modules' : `node_modules/.instances/${index}/node_modules`
+    placed.set(entry.instance, { ...entry, to: join(path, holder, entry.name) })
   }
-  for (const entry of build.closure) furnish(store, entry, places, build, confined)
-  writePrograms(join(path, 'bin'), toolchain, confined)
+  for (const entry of placed.values()) furnish(store, entry, placed, build, confined)
+  const programs = seenPrograms(toolchain, confined)
+  writeCommands(join(path, 'bin'), programs)
   const own = `node_modules/${build.name}`
-  const opt = confined ? '/opt' : undefined
   const { headers, program } = toolchain.node
   return {
     path,
@@ -65,29 +79,36 @@ export function furnishRoom(
       : [
           { source: join(path, 'node_modules'), target: `${inside}/node_modules` },
           { source: join(path, 'bin'), target: `${inside}/bin` },
-          { source: program, target: '/opt/node/bin/node' },
-          ...(headers === undefined ? [] : [{ source: headers, target: '/opt/node/include/node' }]),
-          ...(toolchain.npm === undefined ? [] : [{ source: toolchain.npm.directory, target: '/opt/npm' }]),
+          { source: program, target: NODE },
+          ...(headers === undefined ? [] : [{ source: headers, target: `${NODEDIR}/include/node` }]),
+          ...(toolchain.npm === undefined ? [] : [{ source: toolchain.npm.directory, target: NPM }]),
         ],
     searchPath: [
       `${inside}/${own}/node_modules/.bin`,
       `${inside}/node_modules/.bin`,
       `${inside}/bin`,
-      opt === undefined ? dirname(program) : '/opt/node/bin',
+      dirname(programs.node),
     ],
-    ...(headers === undefined ? {} : { nodedir: opt === undefined ? dirname(dirname(headers)) : '/opt/node' }),
-    ...(toolchain.npm === undefined ? {} : { npm: opt === undefined ? toolchain.npm.directory : '/opt/npm' }),
+    programs,
+  }
+}
+
+function seenPrograms({ node: { program, headers }, npm }: Toolchain, confined: boolean): SeenPrograms {
+  return {
+    node: confined ? NODE : program,
+    ...(headers === undefined ? {} : { nodedir: confined ? NODEDIR : dirname(dirname(headers)) }),
+    ...(npm === undefined ? {} : { npm: confined ? NPM : npm.directory }),
   }
 }
 
 function furnish(
   store: Store,
-  entry: ClosureEntry,
-  places: ReadonlyMap<InstanceId, string>,
+  entry: Placed,
+  placed: ReadonlyMap<InstanceId, Placed>,
   build: PlannedBuild,
   confined: boolean,
 ): void {
-  const to = places.get(entry.instance) ?? ''
+  const { to } = entry
   const isOwn = entry.instance === build.instance
   // Unconfined, what can be reached can be written to, so nothing may share its bytes with the store.
   place(
@@ -97,12 +118,11 @@ function furnish(
   )
   const nodeModules = entry.name.startsWith('@') ? dirname(dirname(to)) : dirname(to)
   for (const [name, target] of Object.entries(entry.links)) {
-    const found = places.get(target)
-    if (found === undefined || found === join(nodeModules, name)) continue
-    makeLink(join(nodeModules, name), found)
-    const bin: BuildSource['bin'] = build.closure.find(({ instance }) => instance === target)?.source.bin ?? {}
-    for (const [command, file] of Object.entries(bin)) {
-      if (isFileName(command)) makeLink(join(nodeModules, '.bin', command), join(found, file))
+    const found = placed.get(target)
+    if (found === undefined || found.to === join(nodeModules, name)) continue
+    makeLink(join(nodeModules, name), found.to)
+    for (const [command, file] of Object.entries(found.source.bin)) {
+      if (isFileName(command)) makeLink(join(nodeModules, '.bin', command), join(found.to, file))
     }
   }
 }
@@ -158,18 +178,16 @@ function makeLink(path: string, to: string): void {
 }
 
 /** npm's own programs, for scripts that call them by name. */
-function writePrograms(bin: string, { npm, node }: Toolchain, confined: boolean): void {
+function writeCommands(bin: string, { node, npm }: SeenPrograms): void {
   makeDirectory(bin)
   if (npm === undefined) return
-  const directory = confined ? '/opt/npm' : npm.directory
-  const program = confined ? '/opt/node/bin/node' : node.program
   const scripts = {
     npm: 'bin/npm-cli.js',
     npx: 'bin/npx-cli.js',
     'node-gyp': 'node_modules/node-gyp/bin/node-gyp.js',
   }
   for (const [name, script] of Object.entries(scripts)) {
-    writeFileSync(join(bin, name), `#!/bin/sh\nexec ${quoted(program)} ${quoted(`${directory}/${script}`)} "$@"\n`, {
+    writeFileSync(join(bin, name), `#!/bin/sh\nexec ${quoted(node)} ${quoted(`${npm}/${script}`)} "$@"\n`, {
       mode: 0o755,
     })
     chmodSync(join(bin, name), 0o755)
