@@ -3,8 +3,8 @@ import { accessSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync }
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 
-import { openSandboxes } from '../packages/build/src/ladder.ts'
-import type { Sandboxes } from '../packages/build/src/sandboxes.ts'
+import { openSandboxes } from '../packages/build/src/sandbox/ladder.ts'
+import type { Sandboxes } from '../packages/build/src/sandbox/sandboxes.ts'
 
 const runs = Number(process.argv[2] ?? 30)
 const directory = mkdtempSync(join(tmpdir(), 'polder-bench-sandbox-'))

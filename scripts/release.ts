@@ -19,7 +19,7 @@ const INSTALL = join(CLI, 'src/install-entry.ts')
 export async function buildRelease(directory: string): Promise<string> {
   const bundle = await rolldown({
     // The process of a sandbox is started by its file.
-    input: { polder: join(CLI, 'bin/polder.mjs'), 'cell-process': join(PACKAGES, 'build/src/cell-process.ts') },
+    input: { polder: join(CLI, 'bin/polder.mjs'), 'cell-process': join(PACKAGES, 'build/src/sandbox/cell-process.ts') },
     platform: 'node',
     logLevel: 'warn',
     preserveEntrySignatures: false,

@@ -7,7 +7,7 @@
 // --generate makes the problem instead: a monorepo in which each name has LEAST to MOST candidates.
 import { parseArgs } from 'node:util'
 
-import { certificatesOf } from '../packages/solver/src/certificate.ts'
+import { certificatesOf } from '../packages/solver/src/fewest/certificate.ts'
 import { solveFewest, type Certificate, type Solution } from '../packages/solver/src/index.ts'
 import { generateProblem } from '../packages/solver/test/support/generate.ts'
 import type { CompiledProblem } from '../packages/solver/test/support/problem-file.ts'

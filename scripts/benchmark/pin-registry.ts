@@ -3,7 +3,7 @@ import { join } from 'node:path'
 
 import { gather, readConfig } from '../../packages/gather/src/index.ts'
 import { splitPackageId, unpatchedId } from '../../packages/spec/src/index.ts'
-import { readArchiveManifest } from '../../packages/store/src/archive.ts'
+import { readArchiveManifest } from '../../packages/store/src/archives/archive.ts'
 import { startRegistry } from '../../test/support/registry.ts'
 import type { Checkout } from './workspace.ts'
 import { packagesOf } from './yaml.ts'

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 
-import { attemptList } from '../src/attempts.ts'
-import { inventedAddresses } from '../src/dns.ts'
+import { attemptList } from '../src/egress/attempts.ts'
+import { inventedAddresses } from '../src/egress/dns.ts'
 
 test('equal attempts are counted, and no more than 500 different ones are kept', () => {
   const attempts = attemptList()

@@ -3,7 +3,7 @@ import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { connect } from 'node:tls'
 import { expect, test } from 'vitest'
 
-import { describeFirstBytes, wantedBytes } from '../src/first-bytes.ts'
+import { describeFirstBytes, wantedBytes } from '../src/egress/first-bytes.ts'
 
 /** What Node itself says first to a server of this name. */
 async function clientHello(servername: string): Promise<Buffer> {

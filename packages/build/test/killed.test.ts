@@ -70,7 +70,7 @@ test.for(CASES)('nothing is left when polder of $user is $how, in $level', async
 test('an aborted build ends, with all that it started', async (context) => {
   const user = process.geteuid?.() === 0 ? 'the superuser' : 'an ordinary user'
   needs(context, user)
-  const { openSandboxes } = await import('../src/ladder.ts')
+  const { openSandboxes } = await import('../src/sandbox/ladder.ts')
   const directory = directoryOf(user)
   const source = join(directory, 'source')
   mkdirSync(source)

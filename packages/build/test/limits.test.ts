@@ -2,7 +2,7 @@ import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 
-import type { Limits } from '../src/limits.ts'
+import type { Limits } from '../src/sandbox/limits.ts'
 import { directoryOf, needs, runBuilds, WAYS, withoutFor } from './support/sandboxes.ts'
 
 const MIB = 2 ** 20

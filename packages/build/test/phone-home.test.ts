@@ -6,7 +6,7 @@ import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 
-import type { Attempt } from '../src/attempts.ts'
+import type { Attempt } from '../src/egress/attempts.ts'
 import { directoryOf, needs, own, runBuilds, WAYS, withoutFor, type Outcome, type User } from './support/sandboxes.ts'
 
 const PACKAGE = new URL('support/phone-home.mjs', import.meta.url).pathname

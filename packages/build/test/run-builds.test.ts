@@ -5,9 +5,9 @@ import { PolderError } from '@polder/spec'
 import { hasTree, readTree, type Store, type TreeId, verifyTree } from '@polder/store'
 import { beforeEach, expect, test } from 'vitest'
 
-import { type BuildRecord, readBuildRecord } from '../src/build-record.ts'
-import type { BuildOptions } from '../src/build-options.ts'
-import { type BuildReport, runBuilds } from '../src/run-builds.ts'
+import { type BuildRecord, readBuildRecord } from '../src/lifecycle/build-record.ts'
+import type { BuildOptions } from '../src/lifecycle/build-options.ts'
+import { type BuildReport, runBuilds } from '../src/lifecycle/run-builds.ts'
 import { needs } from './support/sandboxes.ts'
 import { optionsWith, type Pkg, planOf, storeOf, temporaryHome } from './support/workshop.ts'
 

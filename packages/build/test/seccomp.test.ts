@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 
-import { seccompFilter } from '../src/seccomp.ts'
+import { seccompFilter } from '../src/sandbox/seccomp.ts'
 import { needs, runBuild, runBuilds, WAYS, withoutFor } from './support/sandboxes.ts'
 
 /** What the kernel would do with the filter (seccomp(2)): struct seccomp_data in, `allow` or an error number out. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 
 import { renderDerivation, solveStrict } from '../src/index.ts'
-import type { Derivation, DerivationTerm } from '../src/derivation.ts'
+import type { Derivation, DerivationTerm } from '../src/strict/derivation.ts'
 import { namedProblem, type Manifests } from './support/named-problem.ts'
 
 function explain(services: Manifests, packages: Manifests, single?: string): string {

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 
 import { solveFewest, solveStrict } from '../src/index.ts'
-import { singlesProblem } from '../src/single-names.ts'
+import { singlesProblem } from '../src/strict/single-names.ts'
 import { objectiveOf } from './support/brute-force.ts'
 import { faultsOfProof } from './support/check-derivation.ts'
 import { faultsOf } from './support/check-solution.ts'

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 
-import { Sat } from '../src/sat.ts'
+import { Sat } from '../src/sat/sat.ts'
 
 const VARIABLES = 8
 const literal = fc.integer({ min: 0, max: 2 * VARIABLES - 1 })

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 
 import { renderDerivation, solveStrict, type Problem } from '../src/index.ts'
-import { singlesProblem } from '../src/single-names.ts'
+import { singlesProblem } from '../src/strict/single-names.ts'
 import { meetsAll } from './support/brute-force.ts'
 import { faultsOfProof, leavesAsProblem, stepsOf } from './support/check-derivation.ts'
 import { generateProblem, shuffled, withStrictSolution } from './support/generate.ts'

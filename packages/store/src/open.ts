@@ -3,9 +3,9 @@ import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, isAbsolute, join, resolve } from 'node:path'
 
-import { atomicWrite } from './atomic-write.ts'
+import { atomicWrite } from './durable/atomic-write.ts'
 import type { Store } from './content-path.ts'
-import { writeFailure } from './write-failure.ts'
+import { writeFailure } from './durable/write-failure.ts'
 
 const LAYOUT = '1'
 const DIRECTORIES = ['artifacts/sha512', 'trees', 'envs', 'roots', 'manifests/sha512', 'quarantine', 'tmp', 'locks']

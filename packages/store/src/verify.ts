@@ -4,8 +4,8 @@ import { lstatSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { artifactPath, treePath, type Store, type TreeId } from './content-path.ts'
-import { readTree, type Tree } from './trees.ts'
-import { TREE_HASHES, withUnixInterpreterLine } from './write-tree.ts'
+import { readTree, type Tree } from './trees/trees.ts'
+import { TREE_HASHES, withUnixInterpreterLine } from './trees/write-tree.ts'
 
 /** A file that is not as it was unpacked. */
 export interface Difference {
@@ -83,7 +83,7 @@ export async function readTreeHashes(store: Store, id: TreeId): Promise<TreeHash
   }
   const artifact = readArtifactOf(store, id)
   if (artifact === undefined) return new Map()
-  const { files } = await (await import('./archive.ts')).openArchive(artifact, id)
+  const { files } = await (await import('./archives/archive.ts')).openArchive(artifact, id)
   const hashes = new Map<string, string>()
   for (const [index, path] of tree.files.entries()) {
     const bytes = files.get(path)?.bytes ?? Buffer.alloc(0)

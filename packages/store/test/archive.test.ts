@@ -1,8 +1,8 @@
 import { gzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 
-import { LIMITS } from '../src/archive-paths.ts'
-import { openArchive, readArchiveManifest } from '../src/archive.ts'
+import { LIMITS } from '../src/archives/archive-paths.ts'
+import { openArchive, readArchiveManifest } from '../src/archives/archive.ts'
 import { block, longName, pax, tar, tgz, type Entry } from './support/tar-writer.ts'
 
 const file = (path: string, data = 'x'): Entry => ({ path, data })

@@ -4,9 +4,9 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 
-import { openArchive } from '../src/archive.ts'
+import { openArchive } from '../src/archives/archive.ts'
 import { artifactPath, treePath } from '../src/content-path.ts'
-import { openIntake } from '../src/intake.ts'
+import { openIntake } from '../src/artifacts/intake.ts'
 import {
   hasArtifact,
   hasTree,

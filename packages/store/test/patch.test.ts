@@ -7,9 +7,9 @@ import { PolderError } from '@polder/spec'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
-import { type Archive, archiveManifest, openArchive } from '../src/archive.ts'
+import { type Archive, archiveManifest, openArchive } from '../src/archives/archive.ts'
 import { hasTree, patchedTreeId, readTree, treeId, unpackTrees, verifyTree } from '../src/index.ts'
-import { applyPackagePatch } from '../src/patch.ts'
+import { applyPackagePatch } from '../src/archives/patch.ts'
 import { tgz } from './support/tar-writer.ts'
 import { put, temporaryStore } from './support/temporary-store.ts'
 

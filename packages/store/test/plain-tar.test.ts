@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 
-import { readAnyTar, type TarEntry } from '../src/any-tar.ts'
-import { readPlainTar } from '../src/plain-tar.ts'
+import { readAnyTar, type TarEntry } from '../src/archives/any-tar.ts'
+import { readPlainTar } from '../src/archives/plain-tar.ts'
 import { block, longName, pax, tar, type Entry } from './support/tar-writer.ts'
 
 type Read = readonly (Omit<TarEntry, 'linkpath'> & { linkpath?: unknown })[]

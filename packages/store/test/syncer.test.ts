@@ -2,9 +2,9 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 
-import { openIntake } from '../src/intake.ts'
+import { openIntake } from '../src/artifacts/intake.ts'
 import { hasArtifact } from '../src/index.ts'
-import { startSyncer } from '../src/syncer.ts'
+import { startSyncer } from '../src/durable/syncer.ts'
 import { chunks, temporaryDirectory, temporaryStore } from './support/temporary-store.ts'
 
 test('every call is answered, in order, also after an end was asked for', async () => {

@@ -17,7 +17,7 @@ import { describe, expect, test } from 'vitest'
 import { integrityOf } from '@polder/spec'
 import { artifactPath, treePath } from '../src/content-path.ts'
 import { hasTree, readTree, readTreeHashes, treeId, unpackTrees, verifyTree } from '../src/index.ts'
-import type { Progress } from '../src/trees.ts'
+import type { Progress } from '../src/trees/trees.ts'
 import { tgz } from './support/tar-writer.ts'
 import { put, putPackage, temporaryStore } from './support/temporary-store.ts'
 

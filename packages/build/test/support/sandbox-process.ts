@@ -3,8 +3,8 @@
 import { PolderError } from '@polder/spec'
 import { writeSync } from 'node:fs'
 
-import { openSandboxes } from '../../src/ladder.ts'
-import type { BuildRequest } from '../../src/sandboxes.ts'
+import { openSandboxes } from '../../src/sandbox/ladder.ts'
+import type { BuildRequest } from '../../src/sandbox/sandboxes.ts'
 
 interface Job {
   readonly options: Parameters<typeof openSandboxes>[0]

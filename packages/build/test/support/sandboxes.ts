@@ -17,7 +17,7 @@ import { fileURLToPath } from 'node:url'
 import { onTestFinished, type TestContext } from 'vitest'
 
 import type { MissingProgram } from '../../src/programs.ts'
-import type { BuildRequest, BuildResult } from '../../src/sandboxes.ts'
+import type { BuildRequest, BuildResult } from '../../src/sandbox/sandboxes.ts'
 
 export type User = 'the superuser' | 'an ordinary user'
 export type Confined = 'bubblewrap' | 'unshare'

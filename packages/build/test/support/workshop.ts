@@ -10,9 +10,9 @@ import { currentPlatform, type Integrity, type PackageId, platformName } from '@
 import { openStore, type Store, treeId, unpackTrees, writeArtifact } from '@polder/store'
 
 import { type FileContent, packTarball, sri } from '../../../../test/support/tarball.ts'
-import { type BuildPlan, type BuildScript, planBuilds } from '../../src/build-plan.ts'
-import type { BuildOptions } from '../../src/build-options.ts'
-import { readToolchain, type Toolchain } from '../../src/toolchain.ts'
+import { type BuildPlan, type BuildScript, planBuilds } from '../../src/lifecycle/build-plan.ts'
+import type { BuildOptions } from '../../src/lifecycle/build-options.ts'
+import { readToolchain, type Toolchain } from '../../src/lifecycle/toolchain.ts'
 
 export const TOOLCHAIN: Toolchain = readToolchain(process.env['PATH'] ?? '')
 

@@ -1,5 +1,5 @@
 import type { Problem } from '../../src/index.ts'
-import type { Derivation, DerivationTerm } from '../../src/derivation.ts'
+import type { Derivation, DerivationTerm } from '../../src/strict/derivation.ts'
 
 /**
  * Everything that is wrong with a proof that a problem has no strict solution, as sentences; nothing here is shared

@@ -1,7 +1,7 @@
 import Logic from 'logic-solver'
 
 import type { Demand, Problem } from '../../src/index.ts'
-import { Sat } from '../../src/sat.ts'
+import { Sat } from '../../src/sat/sat.ts'
 import { meetsAll } from './brute-force.ts'
 
 /**

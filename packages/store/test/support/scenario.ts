@@ -18,7 +18,7 @@ import {
   writeArtifact,
   type Store,
 } from '../../src/index.ts'
-import { environmentTrees } from '../../src/environments.ts'
+import { environmentTrees } from '../../src/environments/environments.ts'
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { integrityOf, type Integrity } from '@polder/spec'
 import { tgz } from './tar-writer.ts'

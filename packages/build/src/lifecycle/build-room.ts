@@ -1,0 +1,199 @@
+import { chmodSync, copyFileSync, linkSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+
+import type { InstanceId } from '@polder/lock'
+import { isErrno } from '@polder/spec'
+import { readTree, type Store, type Tree } from '@polder/store'
+
+import type { ClosureEntry, PlannedBuild } from './build-plan.ts'
+import type { Mount } from '../sandbox/file-system.ts'
+import type { Toolchain } from './toolchain.ts'
+
+/** What a build stands in: its package, which it may write to, and what that can load, which it may not. */
+export interface BuildRoom {
+  /** Where it is outside. */
+  readonly path: string
+  /** Where it is for the build: paths in what is compiled are the same on every machine. */
+  readonly inside: string
+  /** The package's own directory. */
+  readonly directory: Required<Mount>
+  readonly mounts: readonly Mount[]
+  /** For `PATH`, as the build sees them, most important first. */
+  readonly searchPath: readonly string[]
+  readonly programs: SeenPrograms
+}
+
+/** Where the toolchain is for a build. */
+interface SeenPrograms {
+  readonly node: string
+  /** What node-gyp calls `nodedir`: the directory that holds `include/node`. */
+  readonly nodedir?: string
+  readonly npm?: string
+}
+
+/** A package of the closure, and where it stands outside. */
+interface Placed extends ClosureEntry {
+  readonly to: string
+}
+
+const INSIDE = '/build'
+const NODEDIR = '/opt/node'
+const NODE = `${NODEDIR}/bin/node`
+const NPM = '/opt/npm'
+
+/**
+ * Furnishes a room, in an empty directory:
+ *
+ *     node_modules/<name>/                            a copy of the package, the only thing that can be written
+ *     node_modules/<dependency>  →  .instances/3/…    what it can load
+ *     node_modules/.bin/
+ *     node_modules/.instances/3/node_modules/<name>/  one instance, with links to those that it leads to
+ *     bin/                                            npm, npx and node-gyp
+ *
+ * @param confined false where the build sees the file system as it is
+ */
+export function furnishRoom(
+  store: Store,
+  build: PlannedBuild,
+  path: string,
+  toolchain: Toolchain,
+  confined: boolean,
+): BuildRoom {
+  const inside = confined ? INSIDE : path
+  const placed = new Map<InstanceId, Placed>()
+  for (const [index, entry] of build.closure.entries()) {
+    const holder = entry.instance === build.instance ? 'node_modules' : `node_modules/.instances/${index}/node_modules`
+    placed.set(entry.instance, { ...entry, to: join(path, holder, entry.name) })
+  }
+  for (const entry of placed.values()) furnish(store, entry, placed, build, confined)
+  const programs = seenPrograms(toolchain, confined)
+  writeCommands(join(path, 'bin'), programs)
+  const own = `node_modules/${build.name}`
+  const { headers, program } = toolchain.node
+  return {
+    path,
+    inside,
+    directory: { source: join(path, own), target: `${inside}/${own}` },
+    mounts: !confined
+      ? []
+      : [
+          { source: join(path, 'node_modules'), target: `${inside}/node_modules` },
+          { source: join(path, 'bin'), target: `${inside}/bin` },
+          { source: program, target: NODE },
+          ...(headers === undefined ? [] : [{ source: headers, target: `${NODEDIR}/include/node` }]),
+          ...(toolchain.npm === undefined ? [] : [{ source: toolchain.npm.directory, target: NPM }]),
+        ],
+    searchPath: [
+      `${inside}/${own}/node_modules/.bin`,
+      `${inside}/node_modules/.bin`,
+      `${inside}/bin`,
+      dirname(programs.node),
+    ],
+    programs,
+  }
+}
+
+function seenPrograms({ node: { program, headers }, npm }: Toolchain, confined: boolean): SeenPrograms {
+  return {
+    node: confined ? NODE : program,
+    ...(headers === undefined ? {} : { nodedir: confined ? NODEDIR : dirname(dirname(headers)) }),
+    ...(npm === undefined ? {} : { npm: confined ? NPM : npm.directory }),
+  }
+}
+
+function furnish(
+  store: Store,
+  entry: Placed,
+  placed: ReadonlyMap<InstanceId, Placed>,
+  build: PlannedBuild,
+  confined: boolean,
+): void {
+  const { to } = entry
+  const isOwn = entry.instance === build.instance
+  // Unconfined, what can be reached can be written to, so nothing may share its bytes with the store.
+  place(
+    readTree(store, isOwn ? build.source.tree : entry.tree),
+    to,
+    isOwn ? 'writable' : confined ? 'linked' : 'copied',
+  )
+  const nodeModules = entry.name.startsWith('@') ? dirname(dirname(to)) : dirname(to)
+  for (const [name, target] of Object.entries(entry.links)) {
+    const found = placed.get(target)
+    if (found === undefined || found.to === join(nodeModules, name)) continue
+    makeLink(join(nodeModules, name), found.to)
+    for (const [command, file] of Object.entries(found.source.bin)) {
+      if (isFileName(command)) makeLink(join(nodeModules, '.bin', command), join(found.to, file))
+    }
+  }
+}
+
+/** Installing refuses a lock with others; what is only beside a build is left out. */
+function isFileName(command: string): boolean {
+  return /^[A-Za-z0-9@._~+-]+$/.test(command) && command !== '.' && command !== '..'
+}
+
+function place(tree: Tree, to: string, how: 'linked' | 'copied' | 'writable'): void {
+  const directories = [to, ...tree.directories.map((directory) => join(to, directory))]
+  for (const directory of directories) makeDirectory(directory)
+  const executable = new Set(tree.executable)
+  const linked = how === 'linked' && isForEverybody(tree)
+  for (const [index, file] of tree.files.entries()) {
+    const [from, target] = [join(tree.path, file), join(to, file)]
+    if (linked) linkOrCopy(from, target)
+    else {
+      copyFileSync(from, target)
+      chmodSync(target, (executable.has(index) ? 0o555 : 0o444) | (how === 'writable' ? 0o200 : 0))
+    }
+  }
+}
+
+/** The superuser's builds are another user, who could not look into it under a strict umask. */
+function makeDirectory(path: string): void {
+  const made = mkdirSync(path, { recursive: true })
+  for (let at = path; made !== undefined && at.length >= made.length; at = dirname(at)) chmodSync(at, 0o755)
+}
+
+/** Not so where the store was filled under a strict umask. */
+function isForEverybody({ path, files: [first] }: Tree): boolean {
+  return first === undefined || (statSync(join(path, first)).mode & 0o004) !== 0
+}
+
+function linkOrCopy(from: string, to: string): void {
+  try {
+    linkSync(from, to)
+  } catch (error) {
+    if (!isErrno(error, 'EXDEV', 'EPERM', 'EMLINK')) throw error
+    copyFileSync(from, to)
+  }
+}
+
+/** Relative, so that it leads to the same place inside. The first one of a name stays. */
+function makeLink(path: string, to: string): void {
+  makeDirectory(dirname(path))
+  try {
+    symlinkSync(relative(dirname(path), to), path)
+  } catch (error) {
+    if (!isErrno(error, 'EEXIST')) throw error
+  }
+}
+
+/** npm's own programs, for scripts that call them by name. */
+function writeCommands(bin: string, { node, npm }: SeenPrograms): void {
+  makeDirectory(bin)
+  if (npm === undefined) return
+  const scripts = {
+    npm: 'bin/npm-cli.js',
+    npx: 'bin/npx-cli.js',
+    'node-gyp': 'node_modules/node-gyp/bin/node-gyp.js',
+  }
+  for (const [name, script] of Object.entries(scripts)) {
+    writeFileSync(join(bin, name), `#!/bin/sh\nexec ${quoted(node)} ${quoted(`${npm}/${script}`)} "$@"\n`, {
+      mode: 0o755,
+    })
+    chmodSync(join(bin, name), 0o755)
+  }
+}
+
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`
+}

@@ -1,0 +1,66 @@
+import type { Attempt } from '../egress/attempts.ts'
+import type { Mount } from './file-system.ts'
+import type { Limit, Limits, Peak } from './limits.ts'
+import type { Programs } from '../programs.ts'
+
+/** How much keeps a build in: the namespaces and the private root of either program, or nothing. */
+export type Level = 'bubblewrap' | 'unshare' | 'unenforced'
+
+// Between polder and the process that lives in the namespaces of a cell: one JSON document a line, requests on its
+// stdin and replies on its stdout. Its end of input ends it, and with it all that it started.
+
+/** The first line that a cell is sent. */
+export interface CellConfig {
+  readonly level: Level
+  readonly programs: Programs
+  /** Of this cell alone. */
+  readonly scratch: string
+  readonly etc: string
+  /** The user namespace of the cell has an id to spare for builds. */
+  readonly ownUser: boolean
+  /** Polder's own namespaces, by kind: the cell makes sure that it is in none of them before it changes anything. */
+  readonly outside: Readonly<Record<string, string>>
+  /** Where the index is listened for; 0 for any. */
+  readonly indexPort: number
+}
+
+export interface CellReady {
+  readonly ready: true
+  readonly indexPort: number
+  /** Why only names are recorded. */
+  readonly incomplete?: string
+}
+
+/** One build, with nothing left to decide. */
+export interface CellBuild {
+  readonly command: readonly string[]
+  readonly directory: Required<Mount>
+  /** Relative to the directory. */
+  readonly cwd: string
+  readonly env: Readonly<Record<string, string>>
+  readonly mounts: readonly Mount[]
+  readonly socket?: string
+  readonly limits: Limits
+  readonly log: string
+}
+
+/** What became of it; or why it did not even begin. */
+export type CellReply = { readonly ended: CellResult } | { readonly failed: string }
+
+export interface CellResult {
+  /** The exit status; null if a signal ended it. */
+  readonly status: number | null
+  readonly signal: string | null
+  /** The limit that it ran into. */
+  readonly limit?: Limit
+  /** The last lines of the log, of at most 16 KiB. */
+  readonly tail: string
+  readonly logBytes: number
+  readonly attempts: readonly Attempt[]
+  /** Attempts beyond those listed. */
+  readonly moreAttempts: number
+  readonly durationMs: number
+  readonly peak: Readonly<Peak>
+}
+
+export type CellRequest = { readonly run: CellBuild } | { readonly kill: true }

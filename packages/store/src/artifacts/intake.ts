@@ -1,0 +1,163 @@
+import { isErrno, type Integrity } from '@polder/spec'
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+
+import type { Archive } from '../archives/archive.ts'
+import { syncDirectory } from '../durable/atomic-write.ts'
+import { treeId, treePath, type Store, type TreeId } from '../content-path.ts'
+import { placeAll, syncFile, temporaryPath, type Publication } from '../durable/publish.ts'
+import { readArtifact } from './read.ts'
+import { discardStaged } from './staging.ts'
+import { startSyncer, type Syncer } from '../durable/syncer.ts'
+import { hasTree } from '../trees/trees.ts'
+import { placeArtifacts, receiveArtifact, type ArtifactExpectation, type StagedArtifact } from './write.ts'
+import { writeFailure } from '../durable/write-failure.ts'
+import { TREE_LIST, writeTree } from '../trees/write-tree.ts'
+
+/** A batch is published when it has so many bytes or is so old: what a killed process loses. */
+const BATCH_BYTES = 256 * 1024 * 1024
+const BATCH_MS = 1000
+
+/**
+ * What comes in while many artifacts are fetched. They are written to `tmp/`, made durable a batch at a time by one
+ * syncfs, while the next ones come, and only then get their names: a power cut leaves an artifact that is whole or none.
+ *
+ *     const intake = openIntake(store)
+ *     const { integrity, contents } = await intake.receive(chunks, expectation)
+ *     await useArchive(contents(), label, (archive) => intake.unpack(integrity, archive, bin, label))
+ *     await intake.close()
+ */
+export interface Intake {
+  /**
+   * Streams an artifact in, verified; it is visible to others after {@link close} at the latest. Many may run at once.
+   * @returns our own sha512, and its contents in new memory, to use instead of reading and verifying it again
+   * @throws PolderError as `writeArtifact`
+   */
+  receive(
+    chunks: AsyncIterable<Uint8Array>,
+    expectation: ArtifactExpectation,
+  ): Promise<{ readonly integrity: Integrity; readonly contents: () => Buffer }>
+  /**
+   * Writes the tree of an artifact whose archive is read anyway, unless it is there.
+   * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
+   */
+  unpack(integrity: Integrity, archive: Archive, bin: Readonly<Record<string, string>>, label: string): void
+  /**
+   * Publishes the rest. Nothing may be received any more.
+   * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
+   */
+  close(): Promise<void>
+}
+
+export function openIntake(store: Store): Intake {
+  const unpacked = new Set<TreeId>()
+  let syncer: Syncer | undefined
+  let batch: Batch | undefined
+  let publishing: Promise<void> = Promise.resolve()
+  /** Where artifacts got names that are not durable yet. */
+  const directories = new Set<string>()
+
+  function current(): Batch {
+    syncer ??= startSyncer(store)
+    batch ??= newBatch(store, () => void publishBatch())
+    return batch
+  }
+
+  async function publish({ artifacts, trees }: Batch): Promise<void> {
+    try {
+      if (!(await syncer?.sync())) for (const { path } of artifacts) syncFile(path)
+      for (const directory of placeArtifacts(store, artifacts)) directories.add(directory)
+      placeAll(store, trees, TREE_LIST)
+    } catch (error) {
+      throw writeFailure(error, 'placing artifacts', store.home)
+    }
+  }
+
+  /** One batch after the other; the first failure is that of all which follow, and is heard of by who waits next. */
+  function publishBatch(): Promise<void> {
+    const full = batch
+    batch = undefined
+    if (full === undefined) return publishing
+    clearTimeout(full.timer)
+    publishing = publishing.then(() => publish(full)).finally(() => discard(full))
+    publishing.catch(() => undefined)
+    return publishing
+  }
+
+  return {
+    async receive(chunks, expectation) {
+      const { staged, contents } = await receiveArtifact(store, chunks, expectation)
+      const { integrity, bytes } = staged
+      const { artifacts } = current()
+      artifacts.push(staged)
+      if ((current().bytes += bytes) > BATCH_BYTES) {
+        // Where the disk is slower than the network, no more than two batches are held back.
+        const before = publishing
+        void publishBatch()
+        await before
+      }
+      return { integrity, contents: () => contents() ?? readStaged(store, staged, expectation.label) }
+    },
+
+    unpack(integrity, archive, bin, label) {
+      const id = treeId(integrity)
+      if (unpacked.has(id) || hasTree(store, id)) return
+      unpacked.add(id)
+      const { trees, directory } = current()
+      try {
+        mkdirSync(directory, { recursive: true })
+        current().bytes += writeTree(join(directory, id), archive, bin, { hashes: false })
+      } catch (error) {
+        throw writeFailure(error, `unpacking ${label}`, store.home)
+      }
+      trees.push({ from: join(directory, id), to: treePath(store, id) })
+    },
+
+    async close() {
+      try {
+        await publishBatch()
+        // Names are made durable once.
+        if (directories.size > 0 && !(await syncer?.sync())) directories.forEach(syncDirectory)
+      } catch (error) {
+        throw writeFailure(error, 'placing artifacts', store.home)
+      } finally {
+        syncer?.close()
+      }
+    },
+  }
+}
+
+interface Batch {
+  readonly artifacts: StagedArtifact[]
+  readonly trees: Publication[]
+  /** Where the trees are written. */
+  readonly directory: string
+  readonly timer: NodeJS.Timeout
+  bytes: number
+}
+
+function newBatch(store: Store, onOld: () => void): Batch {
+  return {
+    artifacts: [],
+    trees: [],
+    directory: temporaryPath(store, 'trees'),
+    timer: setTimeout(onOld, BATCH_MS),
+    bytes: 0,
+  }
+}
+
+/** Removes what did not get its name, if anything. */
+function discard({ artifacts, directory }: Batch): void {
+  discardStaged(artifacts)
+  rmSync(directory, { recursive: true, force: true })
+}
+
+/** One that is too large to be held in memory. It may have got its name meanwhile. */
+function readStaged(store: Store, { path, integrity }: StagedArtifact, label: string): Buffer {
+  try {
+    return readFileSync(path)
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) throw error
+    return readArtifact(store, integrity, label)
+  }
+}
