@@ -77,6 +77,8 @@ module.exports = {
   ],
   options: {
     doNotFollow: { path: 'node_modules' },
+    // What scripts/build makes.
+    exclude: { path: '^packages/cli/dist/' },
     // Type-only imports bind packages to each other as others do.
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },

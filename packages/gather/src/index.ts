@@ -1,5 +1,6 @@
 export { readAdditions, serializeAdditions } from './additions.ts'
-export { configSchema, findRoot, parseConfig, type Policy, readConfig } from './config.ts'
+export type { Policy } from './config.ts'
+export { configSchema } from './config-schema.ts'
 export { gather } from './gather.ts'
 export type {
   Gathered,
@@ -12,4 +13,5 @@ export type {
   Target,
 } from './gathered.ts'
 export { proposeConfig } from './init.ts'
+export { findRoot, parseConfig, readConfig } from './read-config.ts'
 export { digestInput, PINS_FILE } from './inputs.ts'
