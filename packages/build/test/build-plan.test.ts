@@ -1,3 +1,4 @@
+import type { InstanceId } from '@polder/lock'
 import { expect, test } from 'vitest'
 
 import { type Pkg, planOf, TOOLCHAIN } from './support/workshop.ts'
@@ -44,6 +45,17 @@ test('another compiler counts only where something is compiled; another Node cou
   expect(others(planOf(PACKAGES, { toolchain: { ...TOOLCHAIN, compiler: 'c++ 1.0' } }))).toEqual(['addon'])
   const newer = { ...TOOLCHAIN, node: { ...node, version: 'v99.0.0' } }
   expect(others(planOf(PACKAGES, { toolchain: newer }))).toEqual(['addon', 'tool', 'other'])
+})
+
+test('what nothing keeps in makes other trees of everything that is built, and its recipe says so', () => {
+  const loose = planOf(PACKAGES, { unenforced: true })
+  expect(others(loose)).toEqual(['addon', 'tool', 'other'])
+  expect(loose.builds().every(({ unenforced }) => unenforced === true)).toBe(true)
+  const instance = 'other@1.0.0' as InstanceId
+  expect(JSON.parse(loose.recipe(instance) ?? '')).toEqual([
+    ...(JSON.parse(planOf(PACKAGES).recipe(instance) ?? '') as unknown[]),
+    'unenforced',
+  ])
 })
 
 test('another dependency makes another tree of what can load it, and of nothing else', () => {

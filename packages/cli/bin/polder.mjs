@@ -69,7 +69,9 @@ function upToDate(asked) {
       state.format !== 1 ||
       state.storeHome !== storeHome() ||
       state.platform !== `${process.platform}-${process.arch}-${process.version}` ||
-      (asked.layout === undefined ? state.layoutAsked === true : state.layout !== asked.layout)
+      (asked.layout === undefined ? state.layoutAsked === true : state.layout !== asked.layout) ||
+      // What was built without a sandbox is not enough where one is required.
+      (state.unenforced === true && (process.env['CI'] ?? '') !== '')
     )
       return undefined
     // An installation that was cut short leaves a state without inputs.

@@ -38,11 +38,19 @@ export function currentToolchain(toolchain: Toolchain = toolchainHere()): string
   return toolchainIdentity(toolchain, true).join('\n')
 }
 
-/** @throws PolderError `ARTIFACT_MISSING` if a package that may run scripts is not in the index */
-export async function planLockedBuilds(store: Store, lock: Lock, platform: Platform): Promise<LockedBuildPlan> {
+/**
+ * @param unenforced what was built where nothing could be confined, or is to be
+ * @throws PolderError `ARTIFACT_MISSING` if a package that may run scripts is not in the index
+ */
+export async function planLockedBuilds(
+  store: Store,
+  lock: Lock,
+  platform: Platform,
+  unenforced: boolean = false,
+): Promise<LockedBuildPlan> {
   const toolchain = toolchainHere()
   const scripts = await allowedScripts(store, lock)
-  const plan = planBuilds(lock, toolchain, platform, (integrity) => scripts.get(integrity))
+  const plan = planBuilds(lock, toolchain, platform, (integrity) => scripts.get(integrity), { unenforced })
   return {
     builtTree: plan.builtTree,
     recipe: plan.recipe,
@@ -88,12 +96,18 @@ export function requireNamed(
 }
 
 export interface BuildOptions extends Pick<Parameters<typeof runBuilds>[2], 'inspect'> {
-  /** Undefined: in CI, builds that cannot be confined are refused. */
+  /** What is planned as unenforced runs without a sandbox. */
   readonly requireSandbox?: boolean
 }
 
+/** Unless somebody says otherwise, in CI whatever cannot be confined is refused. */
+export function isSandboxRequired(asked: boolean | undefined): boolean {
+  return asked ?? (process.env['CI'] ?? '') !== ''
+}
+
 /**
- * Builds what is not built yet. Nothing else runs meanwhile in the checkout: its environment is not there yet.
+ * Builds what is not built yet. Nothing else runs meanwhile in the checkout: its environment is not there yet. Without a
+ * sandbox runs only what was planned as unenforced.
  * @throws PolderError `BUILD_FAILED`, `SANDBOX_UNAVAILABLE`, and what unpacking throws
  */
 export async function performBuilds(
@@ -129,7 +143,7 @@ export async function performBuilds(
   try {
     const report = await runBuilds(store, builds, {
       toolchain: toolchainHere(),
-      requireSandbox: options.requireSandbox ?? (process.env['CI'] ?? '') !== '',
+      requireSandbox: builds.some((build) => build.unenforced !== true) || isSandboxRequired(options.requireSandbox),
       serveIndex: async ({ socket, asker, onRefused }) =>
         startIndexServer(index, {
           listen: { socket },

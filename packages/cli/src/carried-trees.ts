@@ -6,7 +6,8 @@ import { hasTree, type Store } from '@polder/store'
 import type { LockedBuildPlan } from './builds.ts'
 
 /**
- * What the packages of a lock were built to with this machine's toolchain, as far as it is in the store.
+ * What the packages of a lock were built to with this machine's toolchain, as far as it is in the store. What was built
+ * without a sandbox comes along, under its own id, where nothing better is there.
  * @param older those that this lock builds too are left out
  */
 export async function builtTreesOf(store: Store, lock: Lock, older: Lock | undefined): Promise<readonly BuiltTree[]> {
@@ -22,17 +23,21 @@ async function allBuiltTrees(store: Store, lock: Lock): Promise<readonly BuiltTr
     import('./builds.ts'),
     import('@polder/spec/semver-ranges'),
   ])
-  let plan: LockedBuildPlan
+  const here = { ...currentPlatform(), node: runningNode() }
+  const plans: LockedBuildPlan[] = []
   try {
-    plan = await planLockedBuilds(store, lock, { ...currentPlatform(), node: runningNode() })
+    for (const unenforced of [false, true]) plans.push(await planLockedBuilds(store, lock, here, unenforced))
   } catch (error) {
     // A bundle may need less than the lock has, and nobody needs what an older lock has: export says what is missing.
     if (!(error instanceof PolderError) || error.code !== 'ARTIFACT_MISSING') throw error
     return []
   }
   return (Object.keys(lock.npm.instances) as InstanceId[]).flatMap((instance): BuiltTree[] => {
-    const id = plan.builtTree(instance)
-    const recipe = plan.recipe(instance)
-    return id === undefined || recipe === undefined || !hasTree(store, id) ? [] : [{ id, instance, recipe }]
+    const found = plans.flatMap((plan): BuiltTree[] => {
+      const id = plan.builtTree(instance)
+      const recipe = plan.recipe(instance)
+      return id === undefined || recipe === undefined || !hasTree(store, id) ? [] : [{ id, instance, recipe }]
+    })
+    return found.slice(0, 1)
   })
 }

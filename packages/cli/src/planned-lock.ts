@@ -11,7 +11,7 @@ import { LOCK_FILE, lockDigest, requireLock } from './lock-file.ts'
 import { polderVersion } from './version.ts'
 
 /** Another number where the same lock gives another plan, or the plan is kept in another way. */
-const PLAN_FORMAT = 4
+const PLAN_FORMAT = 5
 
 /** What an installation needs of a lock: its inputs, to see that it is not out of date, and what goes where. */
 export interface PlannedLock extends KeptPlan {
@@ -33,10 +33,16 @@ interface KeptPlan {
  * The plan of the checkout's lock for this machine. A plan follows from the lock's text, so the store keeps it by that
  * text's hash: a further checkout of the same lock parses and plans nothing, and loads nothing that would.
  * @param layout undefined for the one that `polder.yaml` says, which is one of the lock's inputs
+ * @param unenforced with what is built without a sandbox
  * @throws PolderError `LOCK_NOT_FOUND`, `LOCK_INVALID`, `PLATFORM_NOT_LOCKED`, `PLATFORM_EXCLUDED`, `ENGINE_UNSUPPORTED`,
  *   `CONFIG_INVALID`
  */
-export async function planLock(store: Store, root: string, layout: Layout | undefined): Promise<PlannedLock> {
+export async function planLock(
+  store: Store,
+  root: string,
+  layout: Layout | undefined,
+  unenforced: boolean = false,
+): Promise<PlannedLock> {
   const bytes = requireLock(root)
   const digest = lockDigest(bytes)
   const platform = currentPlatform()
@@ -47,6 +53,7 @@ export async function planLock(store: Store, root: string, layout: Layout | unde
     process.version,
     layout ?? 'configured',
     digest,
+    unenforced,
   ])
   const path = join(plansDirectory(store), `${sha256(shape)}.json`)
   const kept = readPlan(path)
@@ -60,7 +67,7 @@ export async function planLock(store: Store, root: string, layout: Layout | unde
   const lock = parseLock(bytes.toString('utf8'), LOCK_FILE)
   const allowed = lock.policy.builds === undefined ? undefined : await import('./builds.ts')
   const here = { ...platform, node: runningNode() }
-  const planned = await allowed?.planLockedBuilds(store, lock, here)
+  const planned = await allowed?.planLockedBuilds(store, lock, here, unenforced)
   const plan = planEnvironment(lock, here, layout ?? readConfig(root).layout, planned?.builtTree)
   const packages = new Set([...plan.environment, ...plan.checkout.packages].map((placed) => placed.package)).size
   const builds = planned?.builds()

@@ -18,7 +18,7 @@ export interface LinkOptions {
   /** What `realiseEnvironment` returned. */
   readonly environmentPath: string | null
   /** What the caller knows of the state to write. */
-  readonly state: Pick<State, 'lock' | 'inputs' | 'layoutAsked' | 'polder'>
+  readonly state: Pick<State, 'lock' | 'inputs' | 'layoutAsked' | 'unenforced' | 'polder'>
   /** Replace a `node_modules` that somebody else made. */
   readonly force?: boolean
   /** How long to wait for another installation in this checkout, in milliseconds. Default: ten minutes. */

@@ -20,6 +20,8 @@ export interface State {
   readonly layout: Layout
   /** The command line asked for this layout: an installation that asks for none has to look at the configuration. */
   readonly layoutAsked?: true
+  /** Install scripts ran, or would run, without a sandbox: an installation that requires one has more to do. */
+  readonly unenforced?: true
   /** sha256 (hex) of `polder.lock`. */
   readonly lock: string
   /** By path relative to the checkout. */

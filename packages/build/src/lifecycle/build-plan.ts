@@ -28,6 +28,8 @@ export interface PlannedBuild {
   readonly scripts: readonly BuildScript[]
   /** Who wants it can do without it. */
   readonly optional?: true
+  /** It is of a plan for a machine that can confine nothing. */
+  readonly unenforced?: true
   /** Declared in polder.yaml, on top of what every build gets. */
   readonly env: Readonly<Record<string, string>>
   /** What it can load, itself among it: every instance that it leads to. Sorted by instance. */
@@ -72,7 +74,10 @@ export interface PackageScripts {
 export interface BuildPlan {
   /** The tree that an instance is built to; undefined if it is not built: it has no scripts, or they are not allowed. */
   readonly builtTree: (instance: InstanceId) => TreeId | undefined
-  /** What the id of its tree is the hash of, as a JSON array: the format's number, the instance, and all else. */
+  /**
+   * What the id of its tree is the hash of, as a JSON array: the format's number, the instance, all else, and, last,
+   * `"unenforced"` for what nothing kept in.
+   */
   readonly recipe: (instance: InstanceId) => string | undefined
   /** Those whose trees were asked for, and what these need, by instance. */
   readonly builds: () => readonly PlannedBuild[]
@@ -86,8 +91,16 @@ const FORMAT = 1
  * that has), the toolchain, the declared environment and everything it can load while it is built. So it is known
  * before anything runs, and is the same on every machine with the same toolchain.
  * @param platform what is for another one is not there while something is built
+ * @param options.unenforced what nothing keeps in is not what a sandbox gives: its trees have ids of their own, so that
+ *   whoever requires a sandbox neither takes them nor any environment made of them
  */
-export function planBuilds(lock: Lock, toolchain: Toolchain, platform: Platform, scriptsOf: ScriptsOf): BuildPlan {
+export function planBuilds(
+  lock: Lock,
+  toolchain: Toolchain,
+  platform: Platform,
+  scriptsOf: ScriptsOf,
+  { unenforced = false }: { readonly unenforced?: boolean } = {},
+): BuildPlan {
   const packages = new AllowedPackages(lock, platform, scriptsOf)
   const planned = new Map<InstanceId, PlannedBuild>()
   const recipes = new Map<InstanceId, string>()
@@ -118,6 +131,7 @@ export function planBuilds(lock: Lock, toolchain: Toolchain, platform: Platform,
       toolchainIdentity(toolchain, compiles),
       env,
       closure.map(({ instance: other, tree, links }) => [other, tree, links]),
+      ...(unenforced ? ['unenforced'] : []),
     ])
     recipes.set(instance, recipe)
     const build: PlannedBuild = {
@@ -128,6 +142,7 @@ export function planBuilds(lock: Lock, toolchain: Toolchain, platform: Platform,
       source: packages.source(instance),
       scripts,
       ...(packages.isOptional(instance) ? { optional: true as const } : {}),
+      ...(unenforced ? { unenforced: true as const } : {}),
       env,
       closure,
       after: reached.filter((other) => packages.isBuiltBefore(other, instance)).map((other) => plan(other).id),

@@ -10,7 +10,7 @@ import { currentPlatform, type Integrity, type PackageId, platformName } from '@
 import { openStore, type Store, treeId, unpackTrees, writeArtifact } from '@polder/store'
 
 import { type FileContent, packTarball, sri } from '../../../../test/support/tarball.ts'
-import { type BuildPlan, type BuildScript, planBuilds } from '../../src/lifecycle/build-plan.ts'
+import { type BuildPlan, type BuildScript, planBuilds, type ScriptsOf } from '../../src/lifecycle/build-plan.ts'
 import type { BuildOptions } from '../../src/lifecycle/build-options.ts'
 import { readToolchain, type Toolchain } from '../../src/lifecycle/toolchain.ts'
 
@@ -77,19 +77,22 @@ export function planOf(
     toolchain = TOOLCHAIN,
     env = {},
     ask = Object.keys(packages),
+    unenforced = false,
   }: {
     readonly toolchain?: Toolchain
     readonly env?: Readonly<Record<string, Readonly<Record<string, string>>>>
     readonly ask?: readonly string[]
+    readonly unenforced?: boolean
   } = {},
 ): BuildPlan & { readonly ids: Readonly<Record<string, string | undefined>> } {
-  const plan = planBuilds(lockOf(packages, env), toolchain, currentPlatform(), (_, id) => {
+  const scriptsOf: ScriptsOf = (_, id) => {
     const { scripts = {} } = packages[id.slice(0, id.lastIndexOf('@'))] ?? {}
     const all = Object.entries(scripts).map(([event, command]): BuildScript => {
       return { event: event as BuildScript['event'], command }
     })
     return { scripts: all, compiles: all.some(({ command }) => command.includes('gyp')) }
-  })
+  }
+  const plan = planBuilds(lockOf(packages, env), toolchain, currentPlatform(), scriptsOf, { unenforced })
   const ids = Object.fromEntries(ask.map((name) => [name, plan.builtTree(instanceOf(name))]))
   return { ...plan, ids }
 }

@@ -1,5 +1,6 @@
 import { type BuildRecord, describeAttempt, type PlannedBuild, readBuildRecord } from '@polder/build'
 import { findRoot } from '@polder/gather'
+import { readState } from '@polder/realise'
 import { hasTree, openStore, type Store, storeHome } from '@polder/store'
 
 import { isNamed, requireNamed, withNeeded } from '../builds.ts'
@@ -25,7 +26,7 @@ export async function builds(
 ): Promise<number> {
   const root = findRoot(cwd)
   const store = openStore(storeHome(process.env))
-  const { builds: locked, plan } = await planLock(store, root, undefined)
+  const { builds: locked, plan } = await planLock(store, root, undefined, readState(root)?.unenforced)
   const all = (locked?.builds ?? []).map((build) => listed(store, build))
   requireNamed(
     all.map(({ build }) => build),

@@ -43,9 +43,13 @@ export async function indexImport(
   })
   const lockPath = join(nearestRoot(cwd) ?? cwd, LOCK_FILE)
   if (writeLock) atomicWrite(lockPath, lockText)
-  const { missing, services, since, added } = report
+  const { missing, services, since, added, unenforced } = report
   output.line(`${file} verified: ${contentsLine(report)}; ${added === 0 ? 'nothing was new' : `${added} were new`}`)
   if (services !== undefined) output.line(`  for ${services.join(', ')}`)
+  if (unenforced > 0)
+    output.line(
+      `  ${output.bad('unenforced')}: ${count(unenforced, 'package')} built without a sandbox; built again where one is required or can be had`,
+    )
   if (writeLock) output.line(`  ${LOCK_FILE} written`)
   if (missing.length > 0) {
     output.line(

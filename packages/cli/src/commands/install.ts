@@ -1,6 +1,7 @@
 import { nearestRoot } from '@polder/gather/inputs'
 import type { BuildRecord, BuildReport } from '@polder/build'
 import { linkCheckout, realiseEnvironment, type Layout, type LinkReport, type Plan } from '@polder/realise'
+import { PolderError } from '@polder/spec'
 import { hasEnvironment, openStore, storeHome, withLease, type Store } from '@polder/store'
 
 import { changedInputs, outOfDate, stateInputs } from '../lock-file.ts'
@@ -21,15 +22,15 @@ export async function install(cwd: string, output: Output, options: InstallOptio
   const started = process.hrtime.bigint()
   const root = nearestRoot(cwd) ?? (await import('@polder/gather')).findRoot(cwd)
   const store = openStore(storeHome(process.env))
-  const planned = await planLock(store, root, options.layout)
-  const { plan, packages } = planned
-  const changed = changedInputs(root, planned.inputs)
+  const first = await planLock(store, root, options.layout)
+  const changed = changedInputs(root, first.inputs)
   if (changed.length > 0) throw outOfDate(`${count(changed.length, 'file')} changed since it was made`, changed)
-  const built = !hasEnvironment(store, plan.id)
-  const { environmentPath, linked, builds } = await withLease(store, async () => {
-    const report = await buildPackages(store, root, planned, options, output)
-    return { builds: report, ...(await realise(store, root, planned, options, output)) }
+  const { planned, built, environmentPath, linked, builds } = await withLease(store, async () => {
+    const done = await buildPackages(store, root, first, options, output)
+    const wasThere = hasEnvironment(store, done.planned.plan.id)
+    return { ...done, built: !wasThere, ...(await realise(store, root, done.planned, options, output)) }
   })
+  const { plan, packages } = planned
   warnOfEngines(plan, output)
   for (const path of linked.replaced) output.note(`replaced: ${path}, which another tool had made`)
   printInstalled(output, {
@@ -38,6 +39,7 @@ export async function install(cwd: string, output: Output, options: InstallOptio
     built,
     linked,
     builds,
+    unenforced: planned.builds?.builds.filter((build) => build.unenforced === true).length ?? 0,
     milliseconds: Number(process.hrtime.bigint() - started) / 1e6,
   })
   output.result({
@@ -55,17 +57,34 @@ export async function install(cwd: string, output: Output, options: InstallOptio
   return 0
 }
 
+interface Built {
+  readonly builds: BuildReport | undefined
+  /** What the builds are of: another one than was asked for, if nothing can be confined here. */
+  readonly planned: PlannedLock
+}
+
 /** Runs the install scripts that the lock allows, where that was not done yet. */
 async function buildPackages(
   store: Store,
   root: string,
-  { builds }: PlannedLock,
-  { requireSandbox }: InstallOptions,
+  planned: PlannedLock,
+  { layout, requireSandbox }: InstallOptions,
   output: Output,
-): Promise<BuildReport | undefined> {
-  if (builds === undefined) return undefined
-  const { performBuilds } = await import('../builds.ts')
-  return performBuilds(store, root, builds.builds, output, requireSandbox === undefined ? {} : { requireSandbox })
+): Promise<Built> {
+  if (planned.builds === undefined) return { planned, builds: undefined }
+  const { isSandboxRequired, performBuilds } = await import('../builds.ts')
+  try {
+    return { planned, builds: await performBuilds(store, root, planned.builds.builds, output) }
+  } catch (error) {
+    const isUnconfined = error instanceof PolderError && error.code === 'SANDBOX_UNAVAILABLE'
+    if (!isUnconfined || isSandboxRequired(requireSandbox)) throw error
+    const unenforced = await planLock(store, root, layout, true)
+    const wanted = unenforced.builds?.builds ?? []
+    return {
+      planned: unenforced,
+      builds: await performBuilds(store, root, wanted, output, { requireSandbox: false }),
+    }
+  }
 }
 
 function summaryOf({ package: name, level, durationMs, attempts, refused, log }: BuildRecord): object {
@@ -75,7 +94,7 @@ function summaryOf({ package: name, level, durationMs, attempts, refused, log }:
 async function realise(
   store: Store,
   root: string,
-  { plan, inputs, lockDigest }: PlannedLock,
+  { plan, inputs, lockDigest, builds }: PlannedLock,
   { layout, force }: InstallOptions,
   output: Output,
 ): Promise<{ environmentPath: string | null; linked: LinkReport }> {
@@ -96,6 +115,7 @@ async function realise(
         lock: lockDigest,
         inputs: stateInputs(root, inputs, lockDigest),
         ...(layout === undefined ? {} : { layoutAsked: true }),
+        ...(builds?.builds.some((build) => build.unenforced === true) === true ? { unenforced: true } : {}),
         polder: polderVersion(),
       },
       force,
@@ -129,6 +149,7 @@ function printInstalled(
     built,
     linked,
     builds,
+    unenforced,
     milliseconds,
   }: {
     plan: Plan
@@ -136,6 +157,7 @@ function printInstalled(
     built: boolean
     linked: LinkReport
     builds: BuildReport | undefined
+    unenforced: number
     milliseconds: number
   },
 ): void {
@@ -153,7 +175,7 @@ function printInstalled(
     output.line(
       `  ${count(hardLinks + copied, 'file')} in this checkout${copied > 0 ? ` (${copied} copied)` : ', hard links into the store'}`,
     )
-  if (builds !== undefined) printBuilds(output, builds)
+  if (builds !== undefined) printBuilds(output, builds, unenforced)
   const { notBuilt } = plan
   if (notBuilt.length > 0) {
     const named = notBuilt.slice(0, output.verbose ? undefined : NAMED).join(', ')
@@ -162,11 +184,10 @@ function printInstalled(
   }
 }
 
-function printBuilds(output: Output, { records, reused }: BuildReport): void {
+function printBuilds(output: Output, { records, reused }: BuildReport, unenforced: number): void {
   const built = records.map(({ package: name, durationMs }) => `${name} (${duration(durationMs)})`)
   if (reused > 0) built.push(`${reused} that ${reused === 1 ? 'was' : 'were'} built before`)
   if (built.length > 0) output.line(`  built: ${built.join(', ')}`)
-  const unenforced = records.filter(({ level }) => level === 'unenforced').length
   if (unenforced > 0) output.line(`  ${output.bad('unenforced')}: ${count(unenforced, 'build')} ran without a sandbox`)
   const attempts = records.flatMap(({ attempts: all }) => all).length
   const refused = records.flatMap(({ refused: all }) => all).length

@@ -1,5 +1,6 @@
 import type { PlannedBuild } from '@polder/build'
 import { findRoot } from '@polder/gather'
+import { readState } from '@polder/realise'
 import { PolderError } from '@polder/spec'
 import { compareWithTree, type Difference, hasTree, openStore, storeHome, withLease } from '@polder/store'
 
@@ -22,7 +23,7 @@ interface Rebuilt {
 export async function verifyRebuild(cwd: string, output: Output, names: readonly string[]): Promise<number> {
   const root = findRoot(cwd)
   const store = openStore(storeHome(process.env))
-  const { builds: locked, plan } = await planLock(store, root, undefined)
+  const { builds: locked, plan } = await planLock(store, root, undefined, readState(root)?.unenforced)
   const all = locked?.builds ?? []
   requireNamed(all, names, plan.notBuilt)
   const wanted = all.filter((build) => names.some((name) => isNamed(build, name)))

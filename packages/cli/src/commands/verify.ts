@@ -2,7 +2,7 @@ import { relative } from 'node:path'
 
 import type { PlannedBuild } from '@polder/build'
 import type { Lock } from '@polder/lock'
-import { planEnvironment, readState, verifyCheckout, type Layout, type Plan } from '@polder/realise'
+import { planEnvironment, readState, type State, verifyCheckout, type Plan } from '@polder/realise'
 import { currentPlatform, PolderError } from '@polder/spec'
 import { runningNode } from '@polder/spec/semver-ranges'
 import {
@@ -38,7 +38,7 @@ export async function verify(cwd: string, output: Output, repair: boolean): Prom
       hint: 'run `polder install`',
     })
   const store = openStore(storeHome(process.env))
-  const { plan, builds } = await planAgain(store, lock, state.layout)
+  const { plan, builds } = await planAgain(store, lock, state)
   if (plan.id !== state.environment) {
     throw new PolderError('VERIFY_FAILED', 'what is installed is not what polder.lock says', {
       path: root,
@@ -96,11 +96,11 @@ export async function verify(cwd: string, output: Output, repair: boolean): Prom
 async function planAgain(
   store: Store,
   lock: Lock,
-  layout: Layout,
+  { layout, unenforced }: Pick<State, 'layout' | 'unenforced'>,
 ): Promise<{ readonly plan: Plan; readonly builds: readonly PlannedBuild[] }> {
   const here = { ...currentPlatform(), node: runningNode() }
   if (lock.policy.builds === undefined) return { plan: planEnvironment(lock, here, layout), builds: [] }
-  const locked = await (await import('../builds.ts')).planLockedBuilds(store, lock, here)
+  const locked = await (await import('../builds.ts')).planLockedBuilds(store, lock, here, unenforced)
   return { plan: planEnvironment(lock, here, layout, locked.builtTree), builds: locked.builds().builds }
 }
 

@@ -20,6 +20,8 @@ export interface ImportReport {
   readonly files: number
   /** What packages were built to, where it was exported. */
   readonly trees: number
+  /** How many of these were built without a sandbox: who requires one does not take them. */
+  readonly unenforced: number
   readonly releases: number
   /** Of the bundle. */
   readonly bytes: number
@@ -58,6 +60,7 @@ async function bring(store: Store, bundle: Bundle): Promise<ImportReport> {
     let lock: { readonly value: Lock; readonly text: string } | undefined
     let wanted: ReadonlyMap<string, Content> = new Map()
     let records: CarriedRecords = new Map()
+    let unenforced = 0
     for (const member of list.members) {
       await bundle.header(member)
       if (member.kind === 'lock') {
@@ -65,9 +68,10 @@ async function bring(store: Store, bundle: Bundle): Promise<ImportReport> {
         lock = { text, value: parseLock(text, `polder.lock in ${path}`) }
         wanted = checkContents(bundle, lock.value)
       } else if (lock === undefined) throw bundleInvalid(path, 'its lock does not come first')
-      else if (member.kind === 'tree')
-        checkBuild(bundle, lock.value, member.path, await arrival.takeTree(member, await bundle.text(member)))
-      else if (member.kind === 'releases') records = parseReleases(await bundle.text(member), lock.value, path)
+      else if (member.kind === 'tree') {
+        const recipe = await arrival.takeTree(member, await bundle.text(member))
+        if (checkBuild(bundle, lock.value, member.path, recipe).unenforced) unenforced++
+      } else if (member.kind === 'releases') records = parseReleases(await bundle.text(member), lock.value, path)
       else await arrival.take(member, bundle.body(member), wanted.get(member.path)?.names[0] ?? member.path)
     }
     await bundle.end()
@@ -83,6 +87,7 @@ async function bring(store: Store, bundle: Bundle): Promise<ImportReport> {
       artifacts,
       files: list.members.filter(({ kind }) => kind === 'file').length,
       trees: list.members.filter(({ kind }) => kind === 'tree').length,
+      unenforced,
       releases: records.size,
       bytes: bundle.bytes,
       added,
@@ -122,19 +127,27 @@ function checkContents({ path, list }: Bundle, lock: Lock): ReadonlyMap<string, 
 }
 
 /** A tree has to be of a build that the lock allows. */
-function checkBuild({ path }: Bundle, { npm, policy }: Lock, member: string, recipe: string): void {
-  const instance = instanceOf(recipe)
+function checkBuild({ path }: Bundle, { npm, policy }: Lock, member: string, recipe: string): Recipe {
+  const { instance, unenforced } = readRecipe(recipe)
   const built = instance !== undefined && Object.hasOwn(npm.instances, instance) ? npm.instances[instance] : undefined
   const isAllowed = built !== undefined && Object.hasOwn(policy.builds?.allow ?? {}, splitPackageId(built.package).name)
   if (!isAllowed) throw bundleInvalid(path, `it holds ${member}, which is of no build of its lock`, { spec: member })
+  return { instance, unenforced }
 }
 
-/** Of the build's format only this is known here: `[number, instance, …]`. */
-function instanceOf(recipe: string): InstanceId | undefined {
+interface Recipe {
+  readonly instance: InstanceId | undefined
+  readonly unenforced: boolean
+}
+
+/** Of the build's format only this is known here: `[number, instance, …]`, and `"unenforced"` at the end. */
+function readRecipe(recipe: string): Recipe {
   try {
     const parsed = JSON.parse(recipe) as unknown
-    return Array.isArray(parsed) && typeof parsed[1] === 'string' ? (parsed[1] as InstanceId) : undefined
+    if (Array.isArray(parsed) && typeof parsed[1] === 'string')
+      return { instance: parsed[1] as InstanceId, unenforced: parsed.at(-1) === 'unenforced' }
   } catch {
-    return undefined
+    // Of no build.
   }
+  return { instance: undefined, unenforced: false }
 }
