@@ -14,7 +14,9 @@ const keep = process.argv.includes('--keep')
 const colour = process.stdout.isTTY && process.env['NO_COLOR'] === undefined
 
 const directory = mkdtempSync(join(tmpdir(), 'polder-demo-'))
-const env = { ...process.env, POLDER_HOME: join(directory, 'store') }
+// CI is left out: what a person sees is shown, wherever this runs.
+const { CI: _, ...inherited } = process.env
+const env = { ...inherited, POLDER_HOME: join(directory, 'store') }
 const first = join(directory, 'harbour')
 const second = join(directory, 'harbour-2')
 let step = 0
@@ -46,7 +48,8 @@ function demo(): void {
   say(cut.description)
 
   head('Install, from the index alone')
-  polder(first, cut.prefix, 'install')
+  install(cut.prefix)
+  polder(first, cut.prefix, 'builds', 'bcrypt')
 
   head("Run each service's own check in the flattened environment")
   for (const service of services) check(service, cut.prefix)
@@ -78,40 +81,60 @@ function head(title: string): void {
   console.log(`\n${colour ? `\x1b[1m${text}\x1b[0m` : text}`)
 }
 
+function loud(text: string): string {
+  return colour ? `\x1b[1;31m${text}\x1b[0m` : text
+}
+
 function say(line: string): void {
   console.log(`   ${line}`)
 }
 
-/** Shows the command, its output and how long it took. */
+/** Shows the command, its remarks, its output, and how long it took. */
 function polder(checkout: string, prefix: readonly string[], ...args: readonly string[]): void {
-  const { output, milliseconds } = run(checkout, prefix, args)
+  const { output, remarks, milliseconds } = run(checkout, prefix, args)
   const text = `$ polder ${args.join(' ')}`
   console.log(`   ${colour ? `\x1b[36m${text}\x1b[0m` : text}   (${milliseconds} ms)`)
-  for (const line of output.trimEnd().split('\n')) console.log(`     ${line.replaceAll(directory, '…')}`)
+  for (const line of `${remarks}${output}`.trimEnd().split('\n')) say(`  ${line.replaceAll(directory, '…')}`)
+}
+
+/** The install script that harbour allows runs in a sandbox, or where there is none, as it would with npm: not confined. */
+function install(prefix: readonly string[]): void {
+  try {
+    polder(first, prefix, 'install', '--require-sandbox')
+  } catch (error) {
+    if (!(error instanceof StepFailed) || !error.message.includes('[SANDBOX_UNAVAILABLE]')) throw error
+    const [, ...why] = error.message.trimEnd().split('\n')
+    say('$ polder install --require-sandbox')
+    for (const line of why) say(`  ${line}`)
+    say(loud('NO SANDBOX here. The install script of bcrypt runs WITHOUT ONE, as it would with npm.'))
+    polder(first, prefix, 'install', '--no-require-sandbox')
+  }
 }
 
 interface Checked {
   readonly loaded: Readonly<Record<string, string>>
+  readonly addon?: string
   readonly phantom?: Readonly<Record<string, string | null>>
   readonly commands?: Readonly<Record<string, string>>
 }
 
 function check(service: string, prefix: readonly string[]): void {
   const { output } = run(first, prefix, ['run', 'check', '--service', service])
-  const { loaded, phantom = {}, commands = {} } = JSON.parse(lastLine(output)) as Checked
+  const { loaded, phantom = {}, commands = {}, addon } = JSON.parse(lastLine(output)) as Checked
   const parts = Object.entries(loaded).map(([name, version]) => `${name} ${version}`)
   const found = Object.entries(phantom).map(([name, version]) =>
     version === null ? '' : ` + ${name} ${version}, which it does not declare`,
   )
   const bins = Object.entries(commands).map(([command, owner]) => `; its command "${command}" is that of ${owner}`)
-  say(`ok  ${service.padEnd(17)} ${parts.join(', ')}${found.join('')}${bins.join('')}`)
+  const native = addon === undefined ? '' : `; its native addon is ${addon}`
+  say(`ok  ${service.padEnd(18)} ${parts.join(', ')}${found.join('')}${bins.join('')}${native}`)
 }
 
 function run(
   checkout: string,
   prefix: readonly string[],
   args: readonly string[],
-): { output: string; milliseconds: number } {
+): { output: string; remarks: string; milliseconds: number } {
   const [program = POLDER, ...rest] = [...prefix, POLDER, ...args]
   const start = performance.now()
   const { status, stdout, stderr, error } = spawnSync(program, rest, {
@@ -124,7 +147,7 @@ function run(
   if (error !== undefined) throw new StepFailed(`${program} could not be run: ${error.message}`)
   if (status !== 0)
     throw new StepFailed(`polder ${args.join(' ')} failed with exit code ${status}:\n${stdout}${stderr}`)
-  return { output: stdout, milliseconds }
+  return { output: stdout, remarks: stderr, milliseconds }
 }
 
 /** A network namespace of its own has no interface but a loopback that is down: there is nothing to connect with. */

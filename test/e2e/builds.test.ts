@@ -191,6 +191,7 @@ test('builds lists what ran and what it tried to reach; --learn proposes the pin
   expect(whole).toContain('tried to reach the name cdn.example (A')
   expect(whole).toContain('tried to reach binaries.example:443 (TLS for binaries.example)')
   expect(whole).toContain('asked the index for left-pad, which is not pinned')
+  expect(await polderDone(['builds', 'maker'], at)).toContain('  tried to reach nothing but the index\n')
   expect(await asked('builds fetcher --learn', at)).toEqual({
     builds: [
       {
@@ -249,6 +250,7 @@ test('without a sandbox nothing runs in CI; elsewhere it does, and that is said 
   expect(loose.code).toBe(0)
   expect(loose.stdout).toContain('unenforced: 1 build ran without a sandbox')
   expect(loose.stderr).toContain('warning: no sandbox with bubblewrap')
+  expect(await polderDone(['builds', 'maker'], here)).toContain('  what it tried to reach was not recorded')
 })
 
 test('polder killed while it builds leaves nothing, and the next run builds it all', async () => {

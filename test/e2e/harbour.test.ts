@@ -35,6 +35,7 @@ const SERVICES = [
   'services/berths',
   'services/cranes',
   'services/customs',
+  'services/gatehouse',
 ]
 const LAYOUTS = ['linked', 'self-contained'] as const
 
@@ -332,7 +333,7 @@ describe('the same lock', () => {
     const { mtimeMs } = lstatSync(join(cwd, 'polder.lock'))
     expect(JSON.parse(await polderDone(['lock', '--offline', '--json'], { cwd, home }))).toMatchObject({
       changed: false,
-      services: 6,
+      services: 7,
       optimal: true,
     })
     expect(lstatSync(join(cwd, 'polder.lock')).mtimeMs).toBe(mtimeMs)

@@ -107,6 +107,7 @@ test(
       'pnpm-workspace.yaml',
       'services/berths/package-lock.json',
       'services/customs/package-lock.json',
+      'services/gatehouse/package-lock.json',
       'services/cranes/yarn.lock',
     ]
     const installed = await installTwice(() => exported(cwd, own))
@@ -118,6 +119,7 @@ test(
       'services/berths',
       'services/cranes',
       'services/customs',
+      'services/gatehouse',
     ]) {
       const { code, stdout, stderr } = await pnpm(['--silent', 'run', 'check'], join(installed, service))
       expect(code, stdout + stderr).toBe(0)

@@ -22,6 +22,8 @@ export interface Client {
   readonly add: readonly string[]
   /** It resolves what is for other platforms as well, and cannot do without. */
   readonly everyPlatform?: true
+  /** A service that it cannot install from what is pinned, and what it says of that. */
+  readonly fails?: { readonly service: string; readonly says: RegExp }
   /** How it introduces itself. */
   readonly userAgent: RegExp
   /** Absent where the client has no such command. */
@@ -93,6 +95,8 @@ export const CLIENTS: readonly Client[] = [
       YARN_NODE_LINKER: 'node-modules',
       YARN_ENABLE_IMMUTABLE_INSTALLS: 'false',
     },
+    // Whatever names node-gyp in a script depends on node-gyp, to yarn: in harbour that is bcrypt's `node-gyp-build`.
+    fails: { service: 'services/gatehouse', says: /node-gyp@npm:latest: Package not found/ },
     userAgent: /yarn\/4|got|^$/i,
     fresh: ['install'],
     frozen: ['install', '--immutable'],

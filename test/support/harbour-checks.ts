@@ -6,6 +6,8 @@ interface Check {
   readonly phantom?: Readonly<Record<string, string | null>>
   /** Command → the package that answered to it. */
   readonly commands?: Readonly<Record<string, string>>
+  /** The file of the native addon that it loaded. */
+  readonly addon?: string
 }
 
 /** What each service's check prints inside the flattened environment, by path. */
@@ -38,4 +40,5 @@ export const CHECKS: readonly Check[] = [
     loaded: { '@lukeed/uuid': '2.0.1', chalk: '4.1.2', semver: '7.7.2', uuid: '9.0.1' },
     commands: { uuid: 'uuid' },
   },
+  { service: 'gatehouse', loaded: { bcrypt: '6.0.0' }, addon: 'bcrypt.glibc.node' },
 ]

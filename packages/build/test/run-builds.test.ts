@@ -60,7 +60,14 @@ test('a build becomes a tree that can be verified, with what it made, and is not
   expect(text('maker', 'out/made')).toBe('install')
   expect(await verifyTree(store, tree('maker'))).toEqual([])
   expect(report).toMatchObject({ reused: 0, shortcomings: [], records: [{ package: 'maker@1.0.0', status: 'built' }] })
-  expect(record('maker')).toMatchObject({ level: 'bubblewrap', files: 2, attempts: [], refused: [], leftOut: [] })
+  expect(record('maker')).toMatchObject({
+    level: 'bubblewrap',
+    recorded: 'everything',
+    files: 2,
+    attempts: [],
+    refused: [],
+    leftOut: [],
+  })
   expect(readFileSync(record('maker')?.log ?? '', 'utf8')).toBe(
     `$ echo first  (preinstall)\nfirst\n\n$ ${packages.maker.scripts.install}  (install)\n\n`,
   )

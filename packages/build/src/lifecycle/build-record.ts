@@ -8,6 +8,7 @@ import type { Attempt } from '../egress/attempts.ts'
 import type { BuildScript } from './build-plan.ts'
 import type { Limit } from '../sandbox/limits.ts'
 import type { Level } from '../sandbox/protocol.ts'
+import type { Sandboxes } from '../sandbox/sandboxes.ts'
 
 /** What is known of the last time that a package was built, or was tried to be. `builds/<id>.json` in the store. */
 export interface BuildRecord {
@@ -17,6 +18,8 @@ export interface BuildRecord {
   readonly status: 'built' | 'failed'
   /** How much kept it in. */
   readonly level: Level
+  /** How much of what it tried to reach can be in `attempts`. Absent from what an older polder recorded. */
+  readonly recorded?: Sandboxes['recorded']
   readonly scripts: readonly BuildScript[]
   /** ISO 8601. */
   readonly startedAt: string

@@ -119,6 +119,7 @@ export class Workshop {
       id: build.id,
       package: build.package,
       level: sandboxes.level,
+      recorded: sandboxes.recorded,
       scripts: build.scripts,
       startedAt,
       ...did,

@@ -78,10 +78,22 @@ function print(output: Output, { build, status, record }: Listed, whole: boolean
     output.line(output.dim(`    by ${attempt.command ?? ''}`))
   for (const { what, count: times } of record.refused)
     output.line(`  asked the index for ${what}, which is not pinned${times > 1 ? `, ${times} times` : ''}`)
+  if (record.attempts.length + record.refused.length === 0) output.line(`  ${NOTHING_REACHED[reachOf(record)]}`)
   for (const path of record.leftOut ?? []) output.line(`  left out: ${path}, which leads out of the package`)
   if (record.failure !== undefined)
     for (const line of record.failure.tail.trimEnd().split('\n').slice(-20)) output.line(`  | ${line}`)
   output.line(`  log: ${record.log}`)
+}
+
+/** What no attempt on record means, by what was recorded. */
+const NOTHING_REACHED = {
+  everything: 'tried to reach nothing but the index',
+  names: 'asked for no name and for nothing that is not pinned (addresses were not recorded)',
+  nothing: 'what it tried to reach was not recorded, as nothing kept it in',
+}
+
+function reachOf({ recorded, level }: BuildRecord): keyof typeof NOTHING_REACHED {
+  return recorded ?? (level === 'unenforced' ? 'nothing' : 'names')
 }
 
 function factsOf({ durationMs, level, attempts, refused, files, bytes: size }: BuildRecord): readonly string[] {

@@ -186,8 +186,8 @@ function printInstalled(
 
 function printBuilds(output: Output, { records, reused }: BuildReport, unenforced: number): void {
   const built = records.map(({ package: name, durationMs }) => `${name} (${duration(durationMs)})`)
-  if (reused > 0) built.push(`${reused} that ${reused === 1 ? 'was' : 'were'} built before`)
   if (built.length > 0) output.line(`  built: ${built.join(', ')}`)
+  if (reused > 0) output.line(`  built before: ${count(reused, 'package')}`)
   if (unenforced > 0) output.line(`  ${output.bad('unenforced')}: ${count(unenforced, 'build')} ran without a sandbox`)
   const attempts = records.flatMap(({ attempts: all }) => all).length
   const refused = records.flatMap(({ refused: all }) => all).length
