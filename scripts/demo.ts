@@ -37,8 +37,12 @@ function demo(): void {
   const lockfiles = globSync(['pnpm-lock.yaml', '*/*/{package-lock.json,yarn.lock}'], { cwd: first }).sort()
   const services = serviceDirectories()
   head('A repository as it is')
-  say(`examples/harbour: ${services.length} services (${services.join(', ')})`)
-  say(`with ${lockfiles.length} lockfiles of their own: ${lockfiles.join(', ')}`)
+  say(`examples/harbour: ${services.length} services with ${lockfiles.length} lockfiles of their own`)
+  for (const lockfile of lockfiles) {
+    const own = services.filter((service) => service === dirname(lockfile))
+    const rest = services.filter((service) => !lockfiles.some((other) => dirname(other) === service))
+    say(`  ${lockfile.padEnd(37)}${(own.length === 0 ? rest : own).join(', ')}`)
+  }
 
   head('Lock: gather every lockfile, fetch what they pin, flatten')
   polder(first, [], 'lock')

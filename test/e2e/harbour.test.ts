@@ -341,17 +341,29 @@ describe('the same lock', () => {
 })
 
 describe('a missing artifact', () => {
+  function removeArtifact(store: string, id: string): void {
+    const [, integrity = ''] = lockText.split(`\n    ${id}:\n      integrity: sha512-`, 2)
+    const hex = Buffer.from(integrity.split('\n', 1)[0] ?? '', 'base64').toString('hex')
+    rmSync(join(store, 'artifacts/sha512', hex.slice(0, 2), hex.slice(2)))
+  }
+
   test('is an error that names it and the command that fetches it: exit code 4', async () => {
     const own = copyStore()
-    const artifacts = join(own, 'artifacts')
-    const integrity = /^ {4}mqtt-packet@8\.2\.1:\n {6}integrity: sha512-(\S+)$/m.exec(lockText)?.[1] ?? ''
-    const hex = Buffer.from(integrity, 'base64').toString('hex')
-    rmSync(join(artifacts, 'sha512', hex.slice(0, 2), hex.slice(2)))
+    removeArtifact(own, 'mqtt-packet@8.2.1')
     const { code, stderr } = await polder(['install'], { cwd: checkout(), home: own })
     expect(code).toBe(4)
     expect(stderr).toContain('the artifact of mqtt-packet@8.2.1 is not in the store')
     expect(stderr).toContain('polder index sync')
     expect(stderr).not.toContain('ansi-styles')
+  })
+
+  test('of a package that is built first does not hide the others', async () => {
+    const own = copyStore()
+    for (const id of ['bcrypt@6.0.0', 'mqtt-packet@8.2.1']) removeArtifact(own, id)
+    const { code, stderr } = await polder(['install'], { cwd: checkout(), home: own })
+    expect(code).toBe(4)
+    expect(stderr).toContain('the artifact of bcrypt@6.0.0 is not in the store')
+    expect(stderr).toContain('the artifact of mqtt-packet@8.2.1 is not in the store')
   })
 
   test('of an empty store is every one of them', async () => {

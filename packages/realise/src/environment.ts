@@ -1,4 +1,12 @@
-import { hasEnvironment, environmentPath, publishEnvironment, readTree, unpackTrees, type Store } from '@polder/store'
+import {
+  hasEnvironment,
+  environmentPath,
+  missingTrees,
+  publishEnvironment,
+  readTree,
+  unpackTrees,
+  type Store,
+} from '@polder/store'
 
 import { newTransfer, placePackage } from './package-files.ts'
 import type { Plan } from './planned.ts'
@@ -10,6 +18,22 @@ export interface RealiseProgress {
   readonly done: number
   readonly total: number
   readonly label: string
+}
+
+/**
+ * For whoever misses an artifact before realising begins: all that are missing are named, not only the first.
+ * @throws PolderError `ARTIFACT_MISSING` (all of them, in `details.others`)
+ */
+export function requireArtifacts(store: Store, { environment, checkout }: Plan): void {
+  missingTrees(
+    store,
+    [...environment, ...checkout.packages].map(({ tree: id, integrity, package: label, bin }) => ({
+      id,
+      integrity,
+      label,
+      bin,
+    })),
+  )
 }
 
 /**

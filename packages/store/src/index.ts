@@ -33,7 +33,7 @@ export { hasArtifact, openArtifact, readArtifact, type FileState } from './artif
 export { temporaryPath } from './durable/publish.ts'
 export type { Patch } from './archives/patch.ts'
 export { readRoots, recordRoot } from './environments/roots.ts'
-export { hasTree, readTree, unpackTrees, type Tree, type WantedTree } from './trees/trees.ts'
+export { hasTree, missingTrees, readTree, unpackTrees, type Tree, type WantedTree } from './trees/trees.ts'
 export { discardStaged, publishStaged, stageArtifact } from './artifacts/staging.ts'
 export { type Difference, readTreeHashes, verifyArtifacts, verifyTree, type TreeHashes } from './verify.ts'
 export { writeArtifact, type StagedArtifact } from './artifacts/write.ts'

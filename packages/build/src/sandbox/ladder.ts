@@ -69,13 +69,18 @@ export async function openSandboxes(options: Options): Promise<Sandboxes> {
   if (options.require) {
     throw new PolderError('SANDBOX_UNAVAILABLE', 'builds cannot be confined on this machine', {
       explanation: shortcomings.join('\n'),
-      hint: missing.length > 0 ? `${installCommand(missing)}` : 'allow user namespaces, or run as root',
+      hint: missing.length > 0 ? installCommand(missing) : namespacesHint(),
     })
   }
   const pool = await tryLevel({ ...options, parallel: 1 }, 'unenforced', programs, etc, shortcomings)
   if (pool === undefined)
     throw new PolderError('SANDBOX_UNAVAILABLE', shortcomings.at(-1) ?? 'no process can be started')
   return sandboxesOf(pool, { level: 'unenforced', missing, shortcomings, recorded: 'nothing' })
+}
+
+function namespacesHint(): string {
+  const root = process.geteuid?.() === 0 ? '' : ', or run as root'
+  return `allow user namespaces (the sysctl user.max_user_namespaces; in a container, what its runtime permits)${root}`
 }
 
 const NEEDED: Readonly<Record<Exclude<Level, 'unenforced'>, readonly ProgramName[]>> = {

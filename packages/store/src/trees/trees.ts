@@ -107,7 +107,11 @@ export async function unpackTrees(
   throwAll(failures)
 }
 
-function missingTrees(store: Store, wanted: readonly WantedTree[]): readonly WantedTree[] {
+/**
+ * Those that are not unpacked yet, each once.
+ * @throws PolderError `ARTIFACT_MISSING` (all, in `details.others`) if what they are unpacked from is not there
+ */
+export function missingTrees(store: Store, wanted: readonly WantedTree[]): readonly WantedTree[] {
   const byId = new Map<TreeId, WantedTree>()
   for (const tree of wanted) if (!hasTree(store, tree.id)) byId.set(tree.id, tree)
   const missing = [...byId.values()]
