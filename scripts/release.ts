@@ -1,12 +1,17 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
 import { rolldown, type OutputChunk, type OutputOptions, type Plugin } from 'rolldown'
 
+import { thirdPartyNotices } from './notices.ts'
+
 const PACKAGES = fileURLToPath(new URL('../packages/', import.meta.url))
 const CLI = join(PACKAGES, 'cli')
+
+/** In the release: what it includes of others. */
+const NOTICES = 'THIRD_PARTY_NOTICES.txt'
 
 /** What a further checkout starts with. */
 const INSTALL = join(CLI, 'src/install-entry.ts')
@@ -42,7 +47,7 @@ export async function buildRelease(directory: string): Promise<string> {
       INSTALL,
       chunks.filter((chunk) => chunk.type === 'chunk'),
     )
-    await bundle.write({
+    const { output: written } = await bundle.write({
       ...output,
       codeSplitting: {
         groups: [{ name: 'install', test: (id) => loaded.has(id) }],
@@ -63,6 +68,9 @@ export async function buildRelease(directory: string): Promise<string> {
     }
     mkdirSync(directory, { recursive: true })
     writeFileSync(join(directory, 'package.json'), `${JSON.stringify(released, undefined, 2)}\n`)
+    copyFileSync(fileURLToPath(new URL('../LICENSE', import.meta.url)), join(directory, 'LICENSE'))
+    const modules = written.flatMap((chunk) => (chunk.type === 'chunk' ? chunk.moduleIds : []))
+    writeFileSync(join(directory, NOTICES), thirdPartyNotices(modules))
     return join(dist, 'polder.mjs')
   } finally {
     await bundle.close()

@@ -1,7 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { cpSync, existsSync, globSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
@@ -70,6 +70,23 @@ describe('the released command line', () => {
     cpSync(cwd, copy, { recursive: true, filter: (path) => !made.has(basename(path)) })
     return copy
   }
+
+  test('brings its licence, and those of all that it includes', () => {
+    const released = dirname(dirname(program))
+    expect(readFileSync(join(released, 'LICENSE'), 'utf8')).toMatch(/^MIT License/)
+    const notices = readFileSync(join(released, 'THIRD_PARTY_NOTICES.txt'), 'utf8')
+    const included = globSync(fileURLToPath(new URL('../../packages/*/package.json', import.meta.url)))
+      .map((path) => JSON.parse(readFileSync(path, 'utf8')) as { readonly dependencies?: Record<string, string> })
+      .flatMap(({ dependencies = {} }) => Object.entries(dependencies))
+      .filter(([name]) => !name.startsWith('@polder/'))
+    expect(included.length).toBeGreaterThan(10)
+    for (const [name, version] of included) expect(notices).toMatch(new RegExp(`^${name} ${version} \\(`, 'm'))
+    // Brought by others, and what only makes or tests the release.
+    expect(notices).toMatch(/^minipass \d/m)
+    expect(notices).not.toMatch(/^(?:rolldown|typescript|vitest|highs) \d/m)
+    expect(notices).toContain('Permission is hereby granted, free of charge')
+    expect(notices).not.toContain('\r')
+  })
 
   test('decides a no-op in the entry file alone, and needs one more for a further checkout', async () => {
     const record = join(temporaryDirectory('record'), 'loaded')

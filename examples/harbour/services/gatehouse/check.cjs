@@ -29,4 +29,4 @@ async function main() {
   )
 }
 
-main()
+void main()
