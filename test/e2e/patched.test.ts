@@ -49,6 +49,7 @@ beforeAll(async () => {
     },
   })
   registry.serve('tide', '1.1.0', { main: 'index.js', files: { 'index.js': "module.exports = 'newer'\n" } })
+  registry.serve('plain', '1.0.0', { main: 'index.js', files: { 'index.js': "module.exports = 'plain'\n" } })
   registry.serve('view', '1.0.0', {
     peerDependencies: { tide: '^1.0.0' },
     files: { 'index.js': "module.exports = require('tide')\n" },
@@ -129,6 +130,23 @@ function copy(cwd: string): string {
   const target = join(realpathSync(temporaryDirectory('copy')), 'repository')
   cpSync(cwd, target, { recursive: true, filter: (path) => !['node_modules', '.polder'].includes(basename(path)) })
   return target
+}
+
+/** A workspace of pnpm in which plain@1.0.0, which has no scripts, is patched with these files. */
+async function scripted(files: Readonly<Record<string, unknown>>): Promise<string> {
+  const cwd = join(realpathSync(temporaryDirectory('scripted')), 'repository')
+  write(cwd, {
+    '.npmrc': `registry=${registry.url}\n`,
+    'package.json': { name: 'root', private: true, dependencies: { plain: '1.0.0' } },
+    'pnpm-workspace.yaml': 'packages: []\nallowBuilds:\n  plain: false\n',
+  })
+  await pnpm(['install', '--ignore-scripts'], cwd)
+  const directory = join(cwd, '..', 'edit')
+  await pnpm(['patch', 'plain@1.0.0', '--edit-dir', directory], cwd)
+  write(directory, files)
+  await pnpm(['patch-commit', directory], cwd)
+  write(cwd, { 'polder.yaml': '' })
+  return copy(cwd)
 }
 
 function lockOf(cwd: string): Lock {
@@ -371,4 +389,33 @@ test('a package that yarn 4 patches is installed as patched', { timeout: TIMEOUT
     'crlf.js': ['a\r\nB\r\nc\r\nd\r\n', false],
   })
   expect(JSON.parse(await polderDone(['verify', '--json'], { cwd: own, home }))).toMatchObject({ clean: true })
+})
+
+test('the scripts that a patch adds are approved, run and kept like any other', { timeout: TIMEOUT }, async () => {
+  const makes = 'require("fs").writeFileSync("index.js", "module.exports = \'built\'")'
+  const cwd = await scripted({
+    'make.js': makes,
+    'package.json': { name: 'plain', version: '1.0.0', main: 'index.js', scripts: { postinstall: 'node make.js' } },
+  })
+  await polderDone(['lock'], { cwd, home })
+  const first = JSON.parse(await polderDone(['install', '--json'], { cwd, home })) as { notBuilt: readonly string[] }
+  expect(first.notBuilt).toEqual([expect.stringMatching(/^plain@1\.0\.0\(patch=/)])
+  expect(run(cwd, "require('plain')")).toBe('plain')
+  expect(await polderDone(['approve', 'plain', '--yes'], { cwd, home })).toContain('  postinstall: node make.js\n')
+  await polderDone(['lock'], { cwd, home })
+  expect(JSON.parse(await polderDone(['install', '--json'], { cwd, home }))).toMatchObject({
+    builds: [{ package: first.notBuilt[0] }],
+    notBuilt: [],
+  })
+  expect(run(cwd, "require('plain')")).toBe('built')
+  expect(JSON.parse(await polderDone(['verify', '--json'], { cwd, home }))).toMatchObject({ clean: true })
+  expect(await polderDone(['verify', '--rebuild', 'plain'], { cwd, home })).toContain('1 build gave the same again')
+  const own = copy(cwd)
+  expect(JSON.parse(await polderDone(['install', '--json'], { cwd: own, home }))).toMatchObject({ reusedBuilds: 1 })
+})
+
+test('a binding.gyp that a patch adds is compiled', { timeout: TIMEOUT }, async () => {
+  const cwd = await scripted({ 'binding.gyp': '{"targets":[]}\n' })
+  await polderDone(['lock'], { cwd, home })
+  expect(await polderDone(['approve', '--yes'], { cwd, home })).toContain('plain 1.0.0\n  install: node-gyp rebuild\n')
 })

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 
 import type { Gathered, GatheredService } from '@polder/gather'
 import type { Lock } from '@polder/lock'
-import { type Additions, type PackageId, packageId, PolderError } from '@polder/spec'
+import { type AddedPackage, type Additions, type PackageId, packageId, PolderError } from '@polder/spec'
 import type { Store } from '@polder/store'
 
 import { count, type Output } from './output.ts'
@@ -18,7 +18,12 @@ export function withAdditions(
   required: Additions['packages'] = requiredByBuilds(lock),
 ): Lock {
   const { packages: _, files: __, ...rest } = lock.index ?? {}
-  const all = { ...required, ...packages }
+  const all: Record<PackageId, AddedPackage> = { ...required, ...packages }
+  // A pin by hand takes the place of another, for all who want it.
+  for (const id of Object.keys(packages) as PackageId[]) {
+    const { preparing } = required[id] ?? {}
+    if (preparing !== undefined) all[id] = { ...packages[id], preparing } as AddedPackage
+  }
   const index = {
     ...rest,
     ...(Object.keys(all).length === 0 ? {} : { packages: all }),
@@ -28,9 +33,13 @@ export function withAdditions(
   return Object.keys(index).length === 0 ? without : { ...without, index }
 }
 
-/** The pins that are there because an install script asks for them. */
+/** The pins that are there because an install script asks for them, or is to find them beside it. */
 export function requiredByBuilds({ index }: Lock): Additions['packages'] {
-  return Object.fromEntries(Object.entries(index?.packages ?? {}).filter(([, { neededBy }]) => neededBy !== undefined))
+  return Object.fromEntries(
+    Object.entries(index?.packages ?? {}).filter(
+      ([, { neededBy, preparing }]) => neededBy !== undefined || preparing !== undefined,
+    ),
+  )
 }
 
 /**

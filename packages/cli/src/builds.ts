@@ -9,7 +9,7 @@ import {
   toolchainIdentity,
 } from '@polder/build'
 import { readConfig } from '@polder/gather'
-import { parseLock, type Lock } from '@polder/lock'
+import { type InstanceId, parseLock, type Lock } from '@polder/lock'
 import { wantedTree } from '@polder/realise'
 import { type PackageId, type Platform, PolderError, splitPackageId } from '@polder/spec'
 import { hasTree, type Store, unpackTrees } from '@polder/store'
@@ -40,22 +40,43 @@ export function currentToolchain(toolchain: Toolchain = toolchainHere()): string
 
 /**
  * @param unenforced what was built where nothing could be confined, or is to be
- * @throws PolderError `ARTIFACT_MISSING` if a package that may run scripts is not in the index
+ * @param root where the patches are
+ * @throws PolderError `ARTIFACT_MISSING` if a package that may run scripts is not in the index; `PATCH_FAILED`
  */
 export async function planLockedBuilds(
   store: Store,
+  root: string,
   lock: Lock,
   platform: Platform,
   unenforced: boolean = false,
 ): Promise<LockedBuildPlan> {
   const toolchain = toolchainHere()
-  const scripts = await allowedScripts(store, lock)
-  const plan = planBuilds(lock, toolchain, platform, (integrity) => scripts.get(integrity), { unenforced })
+  const scripts = new Map(await allowedScripts(store, root, lock))
+  const environments = await commitEnvironments(store, lock, scripts)
+  for (const environment of environments.values())
+    for (const [id, found] of await allowedScripts(store, root, environment)) scripts.set(id, found)
+  const plan = planBuilds(lock, toolchain, platform, (id) => scripts.get(id), { unenforced, environments })
   return {
     builtTree: plan.builtTree,
     recipe: plan.recipe,
     builds: () => ({ toolchain: currentToolchain(toolchain), builds: plan.builds() }),
   }
+}
+
+/** The environments that commits are prepared in, by instance. */
+async function commitEnvironments(
+  store: Store,
+  lock: Lock,
+  scripts: ReadonlyMap<PackageId, unknown>,
+): Promise<ReadonlyMap<InstanceId, Lock>> {
+  const environments = new Map<InstanceId, Lock>()
+  for (const [key, { package: id }] of Object.entries(lock.npm.instances)) {
+    if (!scripts.has(id) || lock.npm.packages[id]?.git === undefined) continue
+    const { commitEnvironment } = await import('./commit-environment.ts')
+    const environment = commitEnvironment(store, lock, key as InstanceId)
+    if (environment !== undefined) environments.set(key as InstanceId, environment)
+  }
+  return environments
 }
 
 /** These, and what of all builds they need that is not built. */
@@ -130,14 +151,17 @@ export async function performBuilds(
     store,
     sources.map((source) => wantedTree(store, source, root)),
   )
-  const [{ openIndex, openRefusedRecord, startIndexServer }, { toolEnvironment }, { clientEnvironment }] =
+  const [{ openIndex, openRefusedRecord, startIndexServer }, { toolEnvironment }, { clientEnvironment }, served] =
     await Promise.all([
       import('@polder/index/server'),
       import('@polder/index/files'),
       import('./commands/index-env.ts'),
+      import('./served-lock.ts'),
     ])
-  const lock = parseLock(requireLockText(root), LOCK_FILE)
-  const index = openIndex(store, [{ id: 'lock', lock }], { memoryBytes: 64 * 2 ** 20 })
+  const lockText = requireLockText(root)
+  const lock = parseLock(lockText, LOCK_FILE)
+  const locks = [await served.servedLock(store, lockText, LOCK_FILE)]
+  const index = openIndex(store, locks, { memoryBytes: 64 * 2 ** 20 })
   const refused = openRefusedRecord(store)
   const progress = startProgress(output, 'Building')
   try {

@@ -10,14 +10,19 @@ import type { LockedBuildPlan } from './builds.ts'
  * without a sandbox comes along, under its own id, where nothing better is there.
  * @param older those that this lock builds too are left out
  */
-export async function builtTreesOf(store: Store, lock: Lock, older: Lock | undefined): Promise<readonly BuiltTree[]> {
-  const trees = await allBuiltTrees(store, lock)
+export async function builtTreesOf(
+  store: Store,
+  root: string,
+  lock: Lock,
+  older: Lock | undefined,
+): Promise<readonly BuiltTree[]> {
+  const trees = await allBuiltTrees(store, root, lock)
   if (older === undefined || trees.length === 0) return trees
-  const known = new Set((await allBuiltTrees(store, older)).map(({ id }) => id))
+  const known = new Set((await allBuiltTrees(store, root, older)).map(({ id }) => id))
   return trees.filter(({ id }) => !known.has(id))
 }
 
-async function allBuiltTrees(store: Store, lock: Lock): Promise<readonly BuiltTree[]> {
+async function allBuiltTrees(store: Store, root: string, lock: Lock): Promise<readonly BuiltTree[]> {
   if (lock.policy.builds === undefined) return []
   const [{ planLockedBuilds }, { runningNode }] = await Promise.all([
     import('./builds.ts'),
@@ -26,10 +31,10 @@ async function allBuiltTrees(store: Store, lock: Lock): Promise<readonly BuiltTr
   const here = { ...currentPlatform(), node: runningNode() }
   const plans: LockedBuildPlan[] = []
   try {
-    for (const unenforced of [false, true]) plans.push(await planLockedBuilds(store, lock, here, unenforced))
+    for (const unenforced of [false, true]) plans.push(await planLockedBuilds(store, root, lock, here, unenforced))
   } catch (error) {
     // A bundle may need less than the lock has, and nobody needs what an older lock has: export says what is missing.
-    if (!(error instanceof PolderError) || error.code !== 'ARTIFACT_MISSING') throw error
+    if (!(error instanceof PolderError) || !['ARTIFACT_MISSING', 'PATCH_FAILED'].includes(error.code)) throw error
     return []
   }
   return (Object.keys(lock.npm.instances) as InstanceId[]).flatMap((instance): BuiltTree[] => {

@@ -2,16 +2,16 @@ import { hash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { planEnvironment, type Layout, type Plan } from '@polder/realise'
+import { planEnvironment, requireArtifacts, type Layout, type Plan } from '@polder/realise'
 import { currentPlatform, PolderError } from '@polder/spec'
 import { atomicWrite, hasEnvironment, type Store } from '@polder/store'
 
-import type { LockedBuilds } from './builds.ts'
+import type { LockedBuildPlan, LockedBuilds } from './builds.ts'
 import { LOCK_FILE, lockDigest, requireLock } from './lock-file.ts'
 import { polderVersion } from './version.ts'
 
 /** Another number where the same lock gives another plan, or the plan is kept in another way. */
-const PLAN_FORMAT = 5
+const PLAN_FORMAT = 6
 
 /** What an installation needs of a lock: its inputs, to see that it is not out of date, and what goes where. */
 export interface PlannedLock extends KeptPlan {
@@ -67,8 +67,16 @@ export async function planLock(
   const lock = parseLock(bytes.toString('utf8'), LOCK_FILE)
   const allowed = lock.policy.builds === undefined ? undefined : await import('./builds.ts')
   const here = { ...platform, node: runningNode() }
-  const planned = await allowed?.planLockedBuilds(store, lock, here, unenforced)
-  const plan = planEnvironment(lock, here, layout ?? readConfig(root).layout, planned?.builtTree)
+  const planFor = (built?: LockedBuildPlan['builtTree']): Plan =>
+    planEnvironment(lock, here, layout ?? readConfig(root).layout, built)
+  let planned: LockedBuildPlan | undefined
+  try {
+    planned = await allowed?.planLockedBuilds(store, root, lock, here, unenforced)
+  } catch (error) {
+    if (error instanceof PolderError && error.code === 'ARTIFACT_MISSING') requireArtifacts(store, planFor())
+    throw error
+  }
+  const plan = planFor(planned?.builtTree)
   const packages = new Set([...plan.environment, ...plan.checkout.packages].map((placed) => placed.package)).size
   const builds = planned?.builds()
   const made: KeptPlan = { inputs: lock.inputs, packages, plan, ...(builds === undefined ? {} : { builds }) }

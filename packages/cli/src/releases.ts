@@ -15,6 +15,7 @@ import { parseLock, parseSigningKeys, type Lock } from '@polder/lock'
 import { type PackageId, PolderError, splitPackageId, unpatchedId } from '@polder/spec'
 import type { Store } from '@polder/store'
 
+import { requiredByBuilds } from './added-pins.ts'
 import { LOCK_FILE } from './lock-file.ts'
 import { count, type Output } from './output.ts'
 import { startProgress } from './progress.ts'
@@ -91,7 +92,9 @@ export async function holdToPolicy(gathered: Gathered, lock: Lock, known: LockRe
   if (policy.minimumReleaseAge === 0 && policy.allow.length === 0 && policy.deny.length === 0) return
   const before = packagesOf(known.existing)
   const requests = new Map(known.pins.map((pin) => [pin.id, pin]))
-  const fresh = Object.entries(lock.npm.packages).flatMap(([patched, { version }]): NewPin[] => {
+  // What builds are to find is chosen by nobody's lockfile, so it is held to it most of all.
+  const forBuilds = Object.keys(requiredByBuilds(lock)).map((id): [string, { readonly version?: string }] => [id, {}])
+  const fresh = [...forBuilds, ...Object.entries(lock.npm.packages)].flatMap(([patched, { version }]): NewPin[] => {
     const id = unpatchedId(patched as PackageId)
     if (before.has(id)) return []
     const pin = requests.get(id)
@@ -209,7 +212,8 @@ function releaseFailure(failures: readonly PolderError[]): PolderError {
 }
 
 function packagesOf(existing: string | null): ReadonlySet<PackageId> {
-  const ids = Object.keys((existing === null ? undefined : tryParse(existing))?.npm.packages ?? {})
+  const lock = existing === null ? undefined : tryParse(existing)
+  const ids = lock === undefined ? [] : [...Object.keys(lock.npm.packages), ...Object.keys(lock.index?.packages ?? {})]
   return new Set(ids.map((id) => unpatchedId(id as PackageId)))
 }
 

@@ -13,5 +13,6 @@ export type {
   Target,
 } from './gathered.ts'
 export { proposeConfig } from './init.ts'
+export { declaredRequirements, rangeOf } from './specifier.ts'
 export { findRoot, parseConfig, readConfig } from './read-config.ts'
 export { digestInput, PINS_FILE } from './inputs.ts'

@@ -1,7 +1,7 @@
 export { readManifest } from './pins/manifests.ts'
 export { readNpmConfig } from './upstream/npmrc.ts'
 export { readPinned } from './pins/pinned.ts'
-export type { PinRequest } from './pins/pin.ts'
+export type { PinnedPackage, PinRequest } from './pins/pin.ts'
 export { syncPins, type SyncReport } from './pins/sync.ts'
 export { recalledKeys, remembersKeys, type SigningKeys } from './trust/remembered-keys.ts'
 export { readRelease } from './trust/releases.ts'

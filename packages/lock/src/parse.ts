@@ -114,6 +114,7 @@ const INDEX = z.strictObject({
         workspace: z.literal(true).optional(),
         private: z.literal(true).optional(),
         neededBy: instanceId.optional(),
+        preparing: z.array(instanceId).min(1).optional(),
       }),
     )
     .optional(),

@@ -49,7 +49,7 @@ function index({ keys, packages, files }: LockedIndex): object {
       ? {}
       : {
           packages: mapSorted(packages, (value) =>
-            pick(value, ['integrity', 'file', 'workspace', 'private', 'neededBy']),
+            pick(value, ['integrity', 'file', 'workspace', 'private', 'neededBy', 'preparing']),
           ),
         }),
     ...(isEmpty(files) ? {} : { files: mapSorted(files, (value) => pick(value, ['integrity', 'bytes', 'for'])) }),

@@ -21,7 +21,15 @@ export function wantedTree(
   return patch === undefined || hasTree(store, id) ? wanted : { ...wanted, patch: readPatch(label, patch, checkout) }
 }
 
-function readPatch(label: string, { path, hash }: NonNullable<PlannedPackage['patch']>, checkout = '.'): Patch {
+/**
+ * The patch of a package, as it was locked.
+ * @throws PolderError `PATCH_FAILED`
+ */
+export function readPatch(
+  label: string,
+  { path, hash }: NonNullable<PlannedPackage['patch']>,
+  checkout: string | undefined = '.',
+): Patch {
   const fail = (
     what: string,
     more: { readonly hint: string; readonly found?: string; readonly cause?: unknown },

@@ -20,6 +20,8 @@ export interface AddedPackage {
   readonly private?: true
   /** The package whose install script installs it; only in a lock, which finds that out. */
   readonly neededBy?: PackageId
+  /** The commits that are prepared with it; only in a lock. Sorted. */
+  readonly preparing?: readonly PackageId[]
 }
 
 export interface AddedFile {

@@ -30,6 +30,8 @@ export interface PlannedBuild {
   readonly optional?: true
   /** It is of a plan for a machine that can confine nothing. */
   readonly unenforced?: true
+  /** It is prepared in an environment of its own: what is beside it is also in a `node_modules` inside of it. */
+  readonly ownEnvironment?: true
   /** Declared in polder.yaml, on top of what every build gets. */
   readonly env: Readonly<Record<string, string>>
   /** What it can load, itself among it: every instance that it leads to. Sorted by instance. */
@@ -47,7 +49,15 @@ export interface BuildSource {
 
 /** `node-gyp rebuild` as `install` where there is a binding.gyp and neither a preinstall nor an install script, as npm does. */
 export interface BuildScript {
-  readonly event: 'preinstall' | 'install' | 'postinstall' | 'prepublish' | 'prepare' | 'prepack'
+  readonly event:
+    | 'preinstall'
+    | 'install'
+    | 'postinstall'
+    | 'prepublish'
+    | 'preprepare'
+    | 'prepare'
+    | 'postprepare'
+    | 'prepack'
   readonly command: string
 }
 
@@ -63,7 +73,7 @@ export interface ClosureEntry {
 }
 
 /** Which scripts a package has, in order, and whether they compile something. Absent if that is not known. */
-export type ScriptsOf = (integrity: Integrity, id: PackageId) => PackageScripts | undefined
+export type ScriptsOf = (id: PackageId) => PackageScripts | undefined
 
 export interface PackageScripts {
   readonly scripts: readonly BuildScript[]
@@ -86,28 +96,53 @@ export interface BuildPlan {
 /** Another number where the same package is built in another way. */
 const FORMAT = 1
 
+interface PlanOptions {
+  /**
+   * What nothing keeps in is not what a sandbox gives: its trees have ids of their own, so that whoever requires a
+   * sandbox neither takes them nor any environment made of them.
+   */
+  readonly unenforced?: boolean
+  /** The instances that are built in an environment of their own, each with the lock of that, which has the instance too. */
+  readonly environments?: ReadonlyMap<InstanceId, Lock>
+}
+
 /**
  * Which packages of a lock are built, and as what. The id of a built tree covers what it starts from, its scripts (which
  * that has), the toolchain, the declared environment and everything it can load while it is built. So it is known
  * before anything runs, and is the same on every machine with the same toolchain.
  * @param platform what is for another one is not there while something is built
- * @param options.unenforced what nothing keeps in is not what a sandbox gives: its trees have ids of their own, so that
- *   whoever requires a sandbox neither takes them nor any environment made of them
  */
 export function planBuilds(
   lock: Lock,
   toolchain: Toolchain,
   platform: Platform,
   scriptsOf: ScriptsOf,
-  { unenforced = false }: { readonly unenforced?: boolean } = {},
+  { unenforced = false, environments = new Map() }: PlanOptions = {},
 ): BuildPlan {
   const packages = new AllowedPackages(lock, platform, scriptsOf)
   const planned = new Map<InstanceId, PlannedBuild>()
   const recipes = new Map<InstanceId, string>()
+  const elsewhere: PlannedBuild[] = []
 
+  const planElsewhere = (instance: InstanceId, environment: Lock): PlannedBuild | undefined => {
+    const inner = planBuilds(environment, toolchain, platform, scriptsOf, { unenforced })
+    const recipe = inner.recipe(instance)
+    const builds = inner.builds()
+    const own = builds.find((build) => build.instance === instance)
+    if (recipe === undefined || own === undefined) return undefined
+    recipes.set(instance, recipe)
+    elsewhere.push(...builds.filter((build) => build !== own))
+    return { ...own, ownEnvironment: true }
+  }
   const plan = (instance: InstanceId): PlannedBuild => {
     const before = planned.get(instance)
     if (before !== undefined) return before
+    const environment = environments.get(instance)
+    const ready = environment === undefined ? undefined : planElsewhere(instance, environment)
+    if (ready !== undefined) {
+      planned.set(instance, ready)
+      return ready
+    }
     const { scripts = [] } = packages.scripts(instance) ?? {}
     const reached = [...packages.reachedFrom(instance)].sort(compareText)
     const closure = reached.map((other): ClosureEntry => {
@@ -156,7 +191,10 @@ export function planBuilds(
       if (packages.scripts(instance) !== undefined) plan(instance)
       return recipes.get(instance)
     },
-    builds: () => [...planned.values()].sort((a, b) => compareText(a.instance, b.instance)),
+    builds: () =>
+      [...new Map([...elsewhere, ...planned.values()].map((build) => [build.id, build])).values()].sort(
+        (a, b) => compareText(a.instance, b.instance) || compareText(a.id, b.id),
+      ),
   }
 }
 
@@ -252,7 +290,7 @@ class AllowedPackages {
     if (pkg.needsBuild !== true || range === undefined || this.#lock.npm.instances[instance]?.inCheckout === true)
       return undefined
     if (range !== '*' && !this.#ranges.satisfies(pkg.version ?? reference, range)) return undefined
-    const found = this.#scriptsOf(pkg.integrity, this.idOf(instance))
+    const found = this.#scriptsOf(this.idOf(instance))
     return found === undefined || found.scripts.length === 0 ? undefined : found
   }
 }

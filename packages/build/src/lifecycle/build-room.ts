@@ -1,4 +1,14 @@
-import { chmodSync, copyFileSync, linkSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 
 import type { InstanceId } from '@polder/lock'
@@ -48,6 +58,7 @@ const NPM = '/opt/npm'
  *     node_modules/<dependency>  →  .instances/3/…    what it can load
  *     node_modules/.bin/
  *     node_modules/.instances/3/node_modules/<name>/  one instance, with links to those that it leads to
+ *     node_modules/<name>/node_modules  →  ../.own    the same once more, for what has an environment of its own
  *     bin/                                            npm, npx and node-gyp
  *
  * @param confined false where the build sees the file system as it is
@@ -66,6 +77,7 @@ export function furnishRoom(
     placed.set(entry.instance, { ...entry, to: join(path, holder, entry.name) })
   }
   for (const entry of placed.values()) furnish(store, entry, placed, build, confined)
+  if (build.ownEnvironment === true) furnishWithin(build, placed, path)
   const programs = seenPrograms(toolchain, confined)
   writeCommands(join(path, 'bin'), programs)
   const own = `node_modules/${build.name}`
@@ -125,6 +137,28 @@ function furnish(
       if (isFileName(command)) makeLink(join(nodeModules, '.bin', command), join(found.to, file))
     }
   }
+}
+
+/** Scripts call what they are developed with by its path as well: `node_modules/typescript/bin/tsc`. */
+function furnishWithin(build: PlannedBuild, placed: ReadonlyMap<InstanceId, Placed>, path: string): void {
+  const own = placed.get(build.instance)
+  if (own === undefined || existsSync(join(own.to, 'node_modules'))) return
+  const within = join(path, 'node_modules/.own')
+  makeDirectory(within)
+  for (const [name, target] of Object.entries(own.links)) {
+    const found = placed.get(target)
+    if (found === undefined) continue
+    makeLink(join(within, name), found.to)
+    for (const [command, file] of Object.entries(found.source.bin))
+      if (isFileName(command)) makeLink(join(within, '.bin', command), join(found.to, file))
+  }
+  makeLink(join(own.to, 'node_modules'), within)
+}
+
+/** What only stood inside the package while it was built: no part of what is kept. */
+export function clearRoom(build: PlannedBuild, { directory, path }: BuildRoom): void {
+  if (build.ownEnvironment !== true || !existsSync(join(path, 'node_modules/.own'))) return
+  rmSync(join(directory.source, 'node_modules'), { recursive: true, force: true })
 }
 
 /** Installing refuses a lock with others; what is only beside a build is left out. */

@@ -15,7 +15,7 @@ import {
   writeBuildLog,
   writeBuildRecord,
 } from './build-record.ts'
-import { type BuildRoom, furnishRoom } from './build-room.ts'
+import { type BuildRoom, clearRoom, furnishRoom } from './build-room.ts'
 import type { BuildOptions } from './build-options.ts'
 import type { BuildResult, Sandboxes } from '../sandbox/sandboxes.ts'
 
@@ -114,6 +114,7 @@ export class Workshop {
     mkdirSync(path)
     const room = furnishRoom(store, build, path, toolchain, sandboxes.level !== 'unenforced')
     const { failed, ...did } = await this.#runScripts(build, room)
+    clearRoom(build, room)
     const about = {
       format: 1,
       id: build.id,

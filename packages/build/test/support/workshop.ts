@@ -85,7 +85,7 @@ export function planOf(
     readonly unenforced?: boolean
   } = {},
 ): BuildPlan & { readonly ids: Readonly<Record<string, string | undefined>> } {
-  const scriptsOf: ScriptsOf = (_, id) => {
+  const scriptsOf: ScriptsOf = (id) => {
     const { scripts = {} } = packages[id.slice(0, id.lastIndexOf('@'))] ?? {}
     const all = Object.entries(scripts).map(([event, command]): BuildScript => {
       return { event: event as BuildScript['event'], command }

@@ -34,7 +34,7 @@ export async function approve(
   { yes }: { readonly yes: boolean },
 ): Promise<number> {
   const { root, lock } = openCheckout(cwd)
-  const pending = await pendingPackages(openStore(storeHome(process.env)), lock)
+  const pending = await pendingPackages(openStore(storeHome(process.env)), root, lock)
   const unknown = names.find((name) => !pending.some((each) => each.name === name))
   if (unknown !== undefined) {
     throw new PolderError('USAGE', `${unknown} has no install scripts that wait to be allowed`, {
@@ -68,7 +68,7 @@ export async function approve(
   return 0
 }
 
-async function pendingPackages(store: Store, lock: Lock): Promise<readonly Pending[]> {
+async function pendingPackages(store: Store, root: string, lock: Lock): Promise<readonly Pending[]> {
   const allowed = lock.policy.builds?.allow ?? {}
   const byName = new Map<string, { versions: string[]; scripts: Set<string> }>()
   for (const [id, pkg] of Object.entries(lock.npm.packages)) {
@@ -76,7 +76,7 @@ async function pendingPackages(store: Store, lock: Lock): Promise<readonly Pendi
     if (pkg.needsBuild !== true || Object.hasOwn(allowed, name)) continue
     const entry = byName.get(name) ?? { versions: [], scripts: new Set() }
     entry.versions.push(pkg.version ?? reference)
-    const { scripts } = await installScripts(store, pkg, id as PackageId)
+    const { scripts } = await installScripts(store, root, pkg, id as PackageId)
     for (const { event, command } of scripts) entry.scripts.add(`${event}: ${command}`)
     byName.set(name, entry)
   }

@@ -37,7 +37,7 @@ export async function indexExport(cwd: string, output: Output, file: string, fla
       lockText,
       ...(services.length === 0 ? {} : { services: [...new Set(services)] }),
       ...(since === undefined ? {} : { since }),
-      builtTrees: await builtTreesOf(store, lock, since?.lock),
+      builtTrees: await builtTreesOf(store, root, lock, since?.lock),
       onProgress: ({ done, total }) => {
         progress.update(done, total, bytes(done))
       },

@@ -38,7 +38,7 @@ export async function verify(cwd: string, output: Output, repair: boolean): Prom
       hint: 'run `polder install`',
     })
   const store = openStore(storeHome(process.env))
-  const { plan, builds } = await planAgain(store, lock, state)
+  const { plan, builds } = await planAgain(store, root, lock, state)
   if (plan.id !== state.environment) {
     throw new PolderError('VERIFY_FAILED', 'what is installed is not what polder.lock says', {
       path: root,
@@ -95,12 +95,13 @@ export async function verify(cwd: string, output: Output, repair: boolean): Prom
 /** From the lock and not from the plan that the store keeps: that may be damaged as well. */
 async function planAgain(
   store: Store,
+  root: string,
   lock: Lock,
   { layout, unenforced }: Pick<State, 'layout' | 'unenforced'>,
 ): Promise<{ readonly plan: Plan; readonly builds: readonly PlannedBuild[] }> {
   const here = { ...currentPlatform(), node: runningNode() }
   if (lock.policy.builds === undefined) return { plan: planEnvironment(lock, here, layout), builds: [] }
-  const locked = await (await import('../builds.ts')).planLockedBuilds(store, lock, here, unenforced)
+  const locked = await (await import('../builds.ts')).planLockedBuilds(store, root, lock, here, unenforced)
   return { plan: planEnvironment(lock, here, layout, locked.builtTree), builds: locked.builds().builds }
 }
 

@@ -3,6 +3,10 @@ import { type Additions, packageId, type PackageId, type Platform } from '@polde
 import { toolOf } from './files.ts'
 import { TOOLS } from './tools.ts'
 
+export { isPrepared } from './published-manifest.ts'
+export { rangesOf, registryRange, resolveRanges } from './resolve-ranges.ts'
+export { openPublishedVersions, type PublishedVersions } from '../upstream/published-versions.ts'
+
 /** A package whose install scripts are known to fetch something. */
 export interface BuildingPackage {
   readonly id: PackageId
