@@ -1,6 +1,6 @@
 import { compareText, type PackageId, PolderError } from '@polder/spec'
 import { RangeCache } from '@polder/spec/semver-ranges'
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { readAdditions, refuseConflicts } from './additions.ts'
@@ -8,11 +8,12 @@ import { type Closure, closureOf } from './closure.ts'
 import type { Config } from './config.ts'
 import type { Gathered, GatheredService, Input, Pin, Requirement } from './gathered.ts'
 import { CONFIG_FILE, digestBytes, digestInput, PINS_FILE } from './inputs.ts'
-import type { LockfileInput, LockfileReader, ReadLockfile, ReadService, Stale } from './lockfiles/reader.ts'
+import type { Stale } from './lockfiles/reader.ts'
 import { type Manifests, readManifest, requireManifest } from './manifests.ts'
 import { type Draft, mergePins, pinOf, shareHashes } from './merge-pins.ts'
+import { type Claim, type Read, readLockfiles } from './read-lockfiles.ts'
 import { inDirectory, resolveInRepository } from './repository-path.ts'
-import { discover, type LockfileKind, type LockfileLocation } from './services.ts'
+import { discover, type LockfileLocation } from './services.ts'
 import { declaredRequirements, rangeOf } from './specifier.ts'
 import { staleError } from './stale.ts'
 
@@ -27,7 +28,7 @@ export async function gather(root: string, config: Config): Promise<Gathered> {
   const manifests: Manifests = { root, byDirectory: new Map() }
   const ranges = new RangeCache()
   const { lockfiles, wanted, members, warnings } = discover(manifests, config)
-  const { read, claims, ignored } = await readAll(lockfiles, manifests, ranges)
+  const { read, claims, ignored } = await readLockfiles(lockfiles, manifests, ranges)
   throwUnknown(members, claims, lockfiles)
   const drafts = new Map<PackageId, Draft>()
   for (const { location, content } of [...read].sort((a, b) => compareText(a.location.path, b.location.path))) {
@@ -87,18 +88,6 @@ export async function gather(root: string, config: Config): Promise<Gathered> {
   }
 }
 
-interface Read {
-  readonly location: LockfileLocation
-  readonly bytes: Buffer
-  readonly content: ReadLockfile
-}
-
-/** Which lockfile speaks for a directory. */
-interface Claim {
-  readonly service: ReadService
-  readonly lockfile: string
-}
-
 function throwUnknown(
   members: ReadonlyMap<string, string>,
   claims: ReadonlyMap<string, Claim>,
@@ -111,75 +100,6 @@ function throwUnknown(
       path: directory,
       hint: `install once so that ${lockfile} has it, or remove it from "services" in ${CONFIG_FILE}`,
     })
-  }
-}
-
-/** Loaded when there is a lockfile of its kind: pnpm's library alone takes a fifth of a second. */
-const READERS: Readonly<Record<LockfileKind, (text: string) => Promise<LockfileReader>>> = {
-  pnpm: async () => (await import('./lockfiles/pnpm.ts')).readPnpmLockfile,
-  rush: async () => (await import('./lockfiles/rush.ts')).readRushLockfile,
-  npm: async () => (await import('./lockfiles/npm.ts')).readNpmLockfile,
-  yarn: async (text) =>
-    /^__metadata:/m.test(text)
-      ? (await import('./lockfiles/berry.ts')).readBerryLockfile
-      : (await import('./lockfiles/yarn.ts')).readYarnLockfile,
-  bun: async () => (await import('./lockfiles/bun.ts')).readBunLockfile,
-}
-
-async function readAll(
-  locations: readonly LockfileLocation[],
-  manifests: Manifests,
-  ranges: RangeCache,
-): Promise<{ read: Read[]; claims: Map<string, Claim>; ignored: string[] }> {
-  const read: Read[] = []
-  const ignored: string[] = []
-  const claims = new Map<string, Claim>()
-  // Workspaces come before what is inside them, so a member's own lockfile is known for what it is when it comes.
-  for (const location of locations) {
-    const { path, directory, kind } = location
-    const owner = claims.get(directory)
-    if (owner !== undefined && kind !== 'rush') {
-      ignored.push(`${path} is ignored: ${directory} is part of the workspace that ${owner.lockfile} locks`)
-      continue
-    }
-    const bytes = readBytes(manifests.root, path)
-    const input: LockfileInput = {
-      root: manifests.root,
-      path,
-      directory,
-      text: bytes.toString('utf8').replace(/^\uFEFF/, ''),
-      manifests,
-      ranges,
-    }
-    const content = await (await READERS[kind](input.text))(input)
-    read.push({ location, bytes, content })
-    for (const service of content.services) {
-      if (!service.linked && !claims.has(service.path)) claims.set(service.path, { service, lockfile: path })
-    }
-  }
-  // A directory that is only linked to belongs to its own lockfile, if it has one.
-  for (const { location, content } of read) {
-    for (const service of content.services)
-      if (!claims.has(service.path)) claims.set(service.path, { service, lockfile: location.path })
-  }
-  return { read, claims, ignored }
-}
-
-// Lockfiles of the largest repositories are of some 10 MB; 50 MB take ten seconds and 1.5 GB at most.
-const MAX_LOCKFILE_MB = 200
-
-function readBytes(root: string, path: string): Buffer {
-  try {
-    const { size } = statSync(join(root, path))
-    if (size <= MAX_LOCKFILE_MB * 1e6) return readFileSync(join(root, path))
-    const found = `${Math.ceil(size / 1e6)} MB`
-    throw new PolderError('LOCKFILE_INVALID', `${path} has ${found}; polder reads up to ${MAX_LOCKFILE_MB} MB`, {
-      path,
-      found,
-    })
-  } catch (cause) {
-    if (cause instanceof PolderError) throw cause
-    throw new PolderError('LOCKFILE_INVALID', `${path} cannot be read: ${(cause as Error).message}`, { path, cause })
   }
 }
 
