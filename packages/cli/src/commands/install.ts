@@ -1,6 +1,13 @@
 import { nearestRoot } from '@polder/gather/inputs'
 import type { BuildRecord, BuildReport } from '@polder/build'
-import { linkCheckout, realiseEnvironment, type Layout, type LinkReport, type Plan } from '@polder/realise'
+import {
+  linkCheckout,
+  realiseEnvironment,
+  requireArtifacts,
+  type Layout,
+  type LinkReport,
+  type Plan,
+} from '@polder/realise'
 import { PolderError } from '@polder/spec'
 import { hasEnvironment, openStore, storeHome, withLease, type Store } from '@polder/store'
 
@@ -76,6 +83,7 @@ async function buildPackages(
   try {
     return { planned, builds: await performBuilds(store, root, planned.builds.builds, output) }
   } catch (error) {
+    if (error instanceof PolderError && error.code === 'ARTIFACT_MISSING') requireArtifacts(store, planned.plan)
     const isUnconfined = error instanceof PolderError && error.code === 'SANDBOX_UNAVAILABLE'
     if (!isUnconfined || isSandboxRequired(requireSandbox)) throw error
     const unenforced = await planLock(store, root, layout, true)
