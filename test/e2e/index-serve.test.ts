@@ -1,10 +1,10 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
-import { join } from 'node:path'
+import { extname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 
 import {
   copyExample,
@@ -111,16 +111,43 @@ describe('polder index serve', () => {
   test('needs no upstream, no network configuration and no second look at the lock', async () => {
     const other = checkout(sample, { ownStore: true })
     const kept = join(other.home, 'served')
-    expect(readdirSync(kept)).toHaveLength(1)
-    const [name = ''] = readdirSync(kept)
-    writeFileSync(join(kept, name), 'damaged')
+    const names = readdirSync(kept).sort()
+    expect(names.map((name) => extname(name))).toEqual(['.documents', '.json'])
+    for (const name of names) {
+      // Another store's too, under another name.
+      rmSync(join(kept, name))
+      writeFileSync(join(kept, name), 'damaged')
+    }
     const first = await serve([], other)
     expect(await get(first.url, 'alpha')).toMatchObject({ status: 200 })
-    expect(statSync(join(kept, name)).size).toBeGreaterThan(500)
+    expect(statSync(join(kept, names[1] ?? '')).size).toBeGreaterThan(500)
     rmSync(join(other.cwd, '.npmrc'))
     const requests = sample.registry.requests.length
     expect(await get((await serve([], other)).url, 'alpha')).toMatchObject({ status: 200 })
     expect(sample.registry.requests.length).toBe(requests)
+  })
+
+  test('sends the documents that were made when they were pinned, and makes those that are missing or stale', async () => {
+    const own = checkout(sample, { ownStore: true })
+    const kept = join(own.home, 'served')
+    const documents = (): string => join(kept, readdirSync(kept).find((name) => name.endsWith('.documents')) ?? 'none')
+    const made = readFileSync(documents())
+    expect(made.indexOf('"_id":"alpha"')).toBeGreaterThan(0)
+    const state = statSync(documents())
+    const text = readFileSync(join(own.cwd, 'polder.lock'))
+    rmSync(join(own.cwd, 'polder.lock'))
+    for (const command of [['lock'], ['lock'], ['index', 'sync']]) await polderDone(command, own)
+    expect(readFileSync(join(own.cwd, 'polder.lock')).equals(text)).toBe(true)
+    // Nothing is known of them that was not known before, but for what the registry says, which only a sync asks for.
+    expect(statSync(documents()).ino).not.toBe(state.ino)
+    const synced = readFileSync(documents())
+    await polderDone(['index', 'sync'], own)
+    expect(readFileSync(documents()).equals(synced)).toBe(true)
+    rmSync(documents())
+    const { url } = await serve([], own)
+    await vi.waitFor(() => expect(readFileSync(documents()).equals(synced)).toBe(true), 20_000)
+    const next = await serve([], own)
+    expect((await get(next.url, 'alpha')).text.replaceAll(next.url, url)).toBe((await get(url, 'alpha')).text)
   })
 
   test('reads a lock that changed on SIGHUP, and keeps what it has if that cannot be read', async () => {

@@ -1,19 +1,22 @@
 import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { lockedPins, type LockedPins, type NamedLock } from '@polder/index/server'
+import { lockedPins, type LockedPins, type NamedLock, packDocuments } from '@polder/index/server'
 import type { Lock } from '@polder/lock'
 import { PolderError } from '@polder/spec'
-import { atomicWrite, type Store } from '@polder/store'
+import { atomicWrite, readRoots, type Store } from '@polder/store'
 
-import { lockDigest } from './lock-file.ts'
+import { lockDigest, readLockText } from './lock-file.ts'
 import { polderVersion } from './version.ts'
 
-/** Another number where the same lock comes to other pins, or they are kept in another way. */
-const SERVED_FORMAT = 1
+// What servers need of a lock, in the store's `served/`, by the sha256 of the lock's text: `<sha256>.json`, what the lock
+// pins, and `<sha256>.documents`, the documents of that as they are sent. All of it is derived.
 
-/** How many locks' pins are kept: those of the branches somebody works on. */
+/** Another number where the same lock comes to other pins or documents, or they are kept in another way. */
+const SERVED_FORMAT = 2
+
+/** How many locks are kept: those of the branches somebody works on. */
 const KEPT = 16
 
 /**
@@ -22,29 +25,105 @@ const KEPT = 16
  * @param path named in errors
  * @throws PolderError `LOCK_INVALID`
  */
-export async function servedLock(store: Store, lockText: string, path: string): Promise<NamedLock> {
-  const id = lockDigest(lockText).slice(0, 12)
+export async function servedLock(
+  store: Store,
+  lockText: string,
+  path: string,
+): Promise<NamedLock & { readonly pins: LockedPins; readonly documents: string }> {
+  const named = { id: lockDigest(lockText).slice(0, 12), documents: documentsPath(store, lockText) }
   const kept = readPins(pinsPath(store, lockText))
-  if (kept !== undefined) return { id, pins: kept }
+  if (kept !== undefined) {
+    markUsed(pinsPath(store, lockText), named.documents)
+    return { ...named, pins: kept }
+  }
   const { parseLock } = await import('@polder/lock')
-  const lock = parseLock(lockText, path)
-  return { id, pins: keepServedLock(store, lockText, lock) }
+  return { ...named, pins: keepServedPins(store, lockText, parseLock(lockText, path)) }
 }
 
-/** What `polder lock` does, so that the first server starts as fast as all others. */
-export function keepServedLock(store: Store, lockText: string, lock: Lock): LockedPins {
+/**
+ * Keeps a lock as servers need it, when it is pinned.
+ * @param before the text of the lock that was there, null if there was none
+ * @param fetched true if more may be known of its pins than when its documents were made
+ */
+export async function keepServedLock(
+  store: Store,
+  lockText: string,
+  lock: Lock,
+  { before, fetched }: { readonly before: string | null; readonly fetched: boolean },
+): Promise<void> {
+  const documents = documentsPath(store, lockText)
+  if (!fetched && existsSync(documents) && existsSync(pinsPath(store, lockText))) return
+  await keepDocuments(store, { pins: keepServedPins(store, lockText, lock), documents }, before)
+}
+
+/**
+ * Makes the documents of a lock, for every server that there will be. What is up to date stays, and what is the same as in
+ * those of another lock is taken from there.
+ * @param before the text of the other lock
+ */
+export async function keepDocuments(
+  store: Store,
+  { pins, documents }: { readonly pins: LockedPins; readonly documents: string },
+  before: string | null = null,
+): Promise<void> {
+  try {
+    await packDocuments(store, pins, documents, before === null ? [] : [documentsPath(store, before)])
+  } catch (error) {
+    toleratedFailure(error)
+  }
+}
+
+/** Nothing that was used in this time is collected: a lock need not be of a checkout that was installed. One day. */
+const UNUSED_MS = 24 * 60 * 60 * 1000
+
+/** Drops what was made of locks that no known checkout has and no server has used lately. */
+export function dropStaleServed(store: Store, now: number): void {
+  const current = readRoots(store).flatMap(({ checkout }) => {
+    const text = tryLockText(checkout)
+    return text === null ? [] : [pinsPath(store, text), documentsPath(store, text)]
+  })
+  for (const { path, at } of served(store))
+    if (!current.includes(path) && now - at > UNUSED_MS) rmSync(path, { force: true })
+}
+
+function keepServedPins(store: Store, lockText: string, lock: Lock): LockedPins {
   const pins = lockedPins(lock)
   try {
     mkdirSync(directory(store), { recursive: true })
     const text = JSON.stringify(pins)
     atomicWrite(pinsPath(store, lockText), `${sha256(text)}\n${text}`)
-    dropOldest(store)
+    // Two files a lock.
+    for (const { path } of served(store).slice(2 * KEPT)) rmSync(path, { force: true })
   } catch (error) {
-    // A store that cannot be written to still serves.
-    const tolerable = error instanceof PolderError && (error.code === 'STORE_UNWRITABLE' || error.code === 'DISK_FULL')
-    if (!tolerable && !(error instanceof Error && 'code' in error)) throw error
+    toleratedFailure(error)
   }
   return pins
+}
+
+/** For {@link UNUSED_MS} and {@link KEPT}. */
+function markUsed(...paths: readonly string[]): void {
+  for (const path of paths) {
+    try {
+      utimesSync(path, new Date(), new Date())
+    } catch (error) {
+      toleratedFailure(error)
+    }
+  }
+}
+
+/** A store that cannot be written to still serves. */
+function toleratedFailure(error: unknown): void {
+  const tolerable = error instanceof PolderError && (error.code === 'STORE_UNWRITABLE' || error.code === 'DISK_FULL')
+  if (!tolerable && !(error instanceof Error && 'code' in error && !(error instanceof PolderError))) throw error
+}
+
+/** A checkout of somebody else's says nothing. */
+function tryLockText(checkout: string): string | null {
+  try {
+    return readLockText(checkout)
+  } catch {
+    return null
+  }
 }
 
 /** Behind their hash: what was damaged is made again. */
@@ -57,16 +136,25 @@ function readPins(path: string): LockedPins | undefined {
   }
 }
 
-function dropOldest(store: Store): void {
-  const aged = readdirSync(directory(store))
+/** What there is, the latest first. */
+function served(store: Store): readonly { readonly path: string; readonly at: number }[] {
+  if (!existsSync(directory(store))) return []
+  return readdirSync(directory(store))
     .map((name) => join(directory(store), name))
     .map((path) => ({ path, at: statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0 }))
     .sort((a, b) => b.at - a.at)
-  for (const { path } of aged.slice(KEPT)) rmSync(path, { force: true })
 }
 
 function pinsPath(store: Store, lockText: string): string {
-  return join(directory(store), `${sha256(JSON.stringify([SERVED_FORMAT, polderVersion(), lockText]))}.json`)
+  return join(directory(store), `${servedKey(lockText)}.json`)
+}
+
+function documentsPath(store: Store, lockText: string): string {
+  return join(directory(store), `${servedKey(lockText)}.documents`)
+}
+
+function servedKey(lockText: string): string {
+  return sha256(JSON.stringify([SERVED_FORMAT, polderVersion(), lockText]))
 }
 
 function directory(store: Store): string {

@@ -42,7 +42,7 @@ export interface ServedWorld {
   release(pinned: Pinned, release: Partial<Release>): void
   serve(
     locks: Lock | readonly Lock[],
-    options?: Partial<ServerOptions> & { memoryBytes?: number },
+    options?: Partial<ServerOptions> & { memoryBytes?: number; documents?: string },
   ): Promise<IndexServer>
 }
 
@@ -80,8 +80,9 @@ export function useServedWorld(): ServedWorld {
     const names = { name: id.slice(0, at), version: id.slice(at + 1), registry: 'http://registry.example/' }
     writeRelease(world.store, id, { ...names, integrity, ...release })
   }
-  world.serve = async (locks, { memoryBytes = 1e7, ...options } = {}) => {
-    const named = [locks].flat().map((lock, at) => ({ id: `lock${at}`, lock }))
+  world.serve = async (locks, { memoryBytes = 1e7, documents, ...options } = {}) => {
+    const packed = documents === undefined ? {} : { documents }
+    const named = [locks].flat().map((lock, at) => ({ id: `lock${at}`, lock, ...packed }))
     const server = await startIndexServer(openIndex(world.store, named, { memoryBytes }), {
       listen: { host: '127.0.0.1', port: 0 },
       onRefused: (refusal) => world.refused.push(refusal),

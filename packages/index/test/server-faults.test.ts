@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import {
   chmodSync,
   existsSync,
@@ -17,6 +18,7 @@ import { integrityOf } from '@polder/spec'
 import { collectGarbage } from '@polder/store'
 import { describe, expect, test } from 'vitest'
 
+import { readManifest, writeManifest } from '../src/pins/manifests.ts'
 import { ask, askJson, lockOf, noise, sendRaw, useServedWorld, type Pinned } from './served-world.ts'
 
 const world = useServedWorld()
@@ -84,6 +86,10 @@ describe('case 1: a damaged artifact', () => {
     const pinned = await world.pin('lib', '1.0.0')
     const server = await world.serve(lockOf([pinned]))
     await askJson(server, '/lib')
+    const { shasum, ...known } = readManifest(world.store, pinned.integrity) ?? expect.unreachable()
+    expect(shasum).toBe(hash('sha1', pinned.bytes))
+    // Of another polder, that did not record it.
+    writeManifest(world.store, known)
     damage(pinned, () => Buffer.of())
     const document = await askJson(await world.serve(lockOf([pinned])), '/lib')
     expect(document).toHaveProperty(['versions', '1.0.0', 'dist', 'integrity'], pinned.integrity)

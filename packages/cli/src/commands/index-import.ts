@@ -30,11 +30,7 @@ export async function indexImport(
   const store = openStore(storeHome(process.env))
   const { importBundle } = await import('@polder/index/bundle')
   const progress = startProgress(output, 'Importing')
-  const {
-    lock: _,
-    lockText,
-    ...report
-  } = await importBundle(store, resolve(cwd, file), {
+  const { lock, lockText, ...report } = await importBundle(store, resolve(cwd, file), {
     onProgress: ({ done, total }) => {
       progress.update(done, total, bytes(done))
     },
@@ -43,6 +39,8 @@ export async function indexImport(
   })
   const lockPath = join(nearestRoot(cwd) ?? cwd, LOCK_FILE)
   if (writeLock) atomicWrite(lockPath, lockText)
+  const { keepServedLock } = await import('../served-lock.ts')
+  await keepServedLock(store, lockText, lock, { before: null, fetched: true })
   const { missing, services, since, added, unenforced } = report
   output.line(`${file} verified: ${contentsLine(report)}; ${added === 0 ? 'nothing was new' : `${added} were new`}`)
   if (services !== undefined) output.line(`  for ${services.join(', ')}`)

@@ -4,8 +4,8 @@ import { resolve } from 'node:path'
 import { nearestRoot } from '@polder/gather/inputs'
 import {
   type IndexServer,
-  type NamedLock,
   openIndex,
+  openPack,
   openRefusedRecord,
   type PinnedIndex,
   type ServerOptions,
@@ -16,7 +16,7 @@ import { openStore, storeHome, type Store } from '@polder/store'
 
 import { LOCK_FILE, requireLockText } from '../lock-file.ts'
 import { count, type Output } from '../output.ts'
-import { servedLock } from '../served-lock.ts'
+import { keepDocuments, servedLock } from '../served-lock.ts'
 
 /** As they come from the command line. */
 export interface ServeFlags {
@@ -42,9 +42,17 @@ export async function indexServe(cwd: string, output: Output, flags: ServeFlags)
   const listen = listenAddress(cwd, flags)
   const baseUrl = flags.baseUrl === undefined ? {} : { baseUrl: httpUrl(flags.baseUrl) }
   const store = openStore(storeHome(process.env))
-  const read = (): Promise<PinnedIndex> => readIndex(store, cwd, flags.lock, memoryBytes)
+  const read = async (): Promise<Locks> => {
+    const locks = await readLocks(store, cwd, flags.lock)
+    return { locks, index: openIndex(store, locks, { memoryBytes }) }
+  }
   if (workers === 1) {
-    await serve(store, read, { listen, ...baseUrl }, flags, output, announce)
+    const ready: Serving['ready'] = (server, index) => announce(server, index, output)
+    const prepare: Serving['prepare'] = async (server, served) => {
+      await keepMissing(store, served)
+      await server.prepare()
+    }
+    await serve(store, read, { listen, ...baseUrl }, flags, output, { ready, prepare })
     return 0
   }
   if (flags.socket !== undefined)
@@ -52,14 +60,17 @@ export async function indexServe(cwd: string, output: Output, flags: ServeFlags)
   const { joinWorkers, startWorkers } = await import('@polder/index/workers')
   const joined = joinWorkers()
   if (joined !== undefined) {
-    await serve(store, read, { listen, ...baseUrl, metrics: joined.metrics }, flags, output, joined.ready)
+    const prepare: Serving['prepare'] = (server) => server.prepare()
+    const options = { listen, ...baseUrl, metrics: joined.metrics }
+    await serve(store, read, options, flags, output, { ready: joined.ready, prepare })
     joined.leave()
     return 0
   }
   // What is wrong with the locks is told once, and not by every worker.
-  const index = await read()
+  const served = await read()
   const started = await startWorkers(workers)
-  announce(started, index, output)
+  announce(started, served.index, output)
+  void keepMissing(store, served)
   process.on('SIGHUP', started.reload)
   const failure = await Promise.race([ended(), started.failed])
   await started.close()
@@ -67,30 +78,42 @@ export async function indexServe(cwd: string, output: Output, flags: ServeFlags)
   return 0
 }
 
+/** What one process does when it serves, and before somebody asks it. */
+interface Serving {
+  readonly ready: (server: IndexServer, index: PinnedIndex) => void
+  readonly prepare: (server: IndexServer, served: Locks) => Promise<void>
+}
+
+/** The locks, when they were last read. */
+interface Locks {
+  readonly locks: readonly ServedLock[]
+  readonly index: PinnedIndex
+}
+
 /** One process that serves, until a signal ends it. */
 async function serve(
   store: Store,
-  read: () => Promise<PinnedIndex>,
+  read: () => Promise<Locks>,
   options: Pick<ServerOptions, 'listen' | 'baseUrl' | 'metrics'>,
   flags: ServeFlags,
   output: Output,
-  ready: (server: IndexServer, index: PinnedIndex, output: Output) => void,
+  { ready, prepare }: Serving,
 ): Promise<void> {
   const refused = openRefusedRecord(store)
   const log = flags.log === undefined ? undefined : await openLog(flags.log)
-  const index = await read()
-  const server = await startIndexServer(index, {
+  const served = await read()
+  const server = await startIndexServer(served.index, {
     ...options,
     onRefused: refused.note,
     ...(log === undefined ? {} : { onRequest: log.write }),
     onError: (error) => output.note(`polder: unexpected: ${error instanceof Error ? error.message : String(error)}`),
   })
   process.on('SIGHUP', () => {
-    void reload(server, read, output)
+    void reload(server, read, prepare, output)
   })
   const end = ended()
-  ready(server, index, output)
-  void warnOfMissing(index, output).then(() => server.prepare())
+  ready(server, served.index)
+  void warnOfMissing(served.index, output).then(() => prepare(server, served))
   await end
   await server.close()
   refused.close()
@@ -98,13 +121,18 @@ async function serve(
 }
 
 /** A lock that cannot be read leaves the server as it is. */
-async function reload(server: IndexServer, read: () => Promise<PinnedIndex>, output: Output): Promise<void> {
+async function reload(
+  server: IndexServer,
+  read: () => Promise<Locks>,
+  prepare: Serving['prepare'],
+  output: Output,
+): Promise<void> {
   try {
-    const index = await read()
-    server.use(index)
-    output.note(`polder: read again: ${contents(index)}`)
-    await warnOfMissing(index, output)
-    void server.prepare()
+    const served = await read()
+    server.use(served.index)
+    output.note(`polder: read again: ${contents(served.index)}`)
+    await warnOfMissing(served.index, output)
+    void prepare(server, served)
   } catch (error) {
     output.note(`polder: not read again: ${error instanceof Error ? error.message : String(error)}`)
   }
@@ -138,16 +166,18 @@ function contents({ all }: PinnedIndex): string {
   return `${count(pins, 'pin')} of ${count(all.versions.size, 'name')}`
 }
 
-async function readIndex(
-  store: Store,
-  cwd: string,
-  named: readonly string[],
-  memoryBytes: number,
-): Promise<PinnedIndex> {
-  const locks: NamedLock[] = []
-  if (named.length === 0) locks.push(await servedLock(store, requireLockText(await rootOf(cwd)), LOCK_FILE))
-  for (const path of named) locks.push(await servedLock(store, readNamed(resolve(cwd, path)), path))
-  return openIndex(store, locks, { memoryBytes })
+type ServedLock = Awaited<ReturnType<typeof servedLock>>
+
+async function readLocks(store: Store, cwd: string, named: readonly string[]): Promise<readonly ServedLock[]> {
+  if (named.length === 0) return [await servedLock(store, requireLockText(await rootOf(cwd)), LOCK_FILE)]
+  return Promise.all(named.map((path) => servedLock(store, readNamed(resolve(cwd, path)), path)))
+}
+
+/** Makes the documents of locks that came without: from version control, say, or from another polder. */
+async function keepMissing(store: Store, { locks, index }: Locks): Promise<void> {
+  const without = locks.filter(({ documents }) => openPack(documents) === undefined)
+  for (const lock of without) await keepDocuments(store, lock)
+  if (without.length > 0) index.openPacksAgain()
 }
 
 /** @throws PolderError `LOCK_NOT_FOUND` */

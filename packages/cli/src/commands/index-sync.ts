@@ -6,7 +6,7 @@ import type { Store } from '@polder/store'
 
 import { bringAdditions } from '../added-pins.ts'
 import { bringBuildRequirements } from '../build-requirements.ts'
-import { readLockText } from '../lock-file.ts'
+import { LOCK_FILE, readLockText } from '../lock-file.ts'
 import { bytes, count, type Output } from '../output.ts'
 import { knownPins, pinnedManifests } from '../pinned-manifests.ts'
 import { startProgress } from '../progress.ts'
@@ -59,11 +59,25 @@ async function bringAll(gathered: Gathered, keys: SigningKeys, output: Output): 
   const added = await bringAdditions(gathered, store, output, false)
   const all = [...pins, ...(await bringBuildRequirements(gathered, store, output))]
   const report = await bringReleases(gathered, store, all, output, { keys, scope: 'all', asked })
+  await keepLockedDocuments(store, gathered.root)
   return {
     pins: manifests.size,
     fetched: (sync?.fetched ?? 0) + added.fetched,
     received: (sync?.bytes ?? 0) + added.bytes,
     report,
+  }
+}
+
+/** More may be known now of what the lock that is there pins. */
+async function keepLockedDocuments(store: Store, root: string): Promise<void> {
+  const text = readLockText(root)
+  if (text === null) return
+  const { keepDocuments, servedLock } = await import('../served-lock.ts')
+  try {
+    await keepDocuments(store, await servedLock(store, text, LOCK_FILE))
+  } catch (error) {
+    // A lock that cannot be read is `lock`'s to write anew.
+    if (!(error instanceof PolderError && error.code === 'LOCK_INVALID')) throw error
   }
 }
 

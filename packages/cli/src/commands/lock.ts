@@ -63,8 +63,10 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
   const diff = changed && existing !== null && options.service.length === 0 ? tryDiff(existing, locked) : null
   if (changed && !options.dryRun) {
     atomicWrite(join(root, LOCK_FILE), text)
+  }
+  if ((changed || fetched) && !options.dryRun) {
     const { keepServedLock } = await import('../served-lock.ts')
-    keepServedLock(store, text, locked)
+    await keepServedLock(store, text, locked, { before: existing, fetched })
   }
   printSummary(output, flattened.report, locked, {
     written: options.dryRun ? 'not written (a dry run)' : changed ? 'written' : 'unchanged',

@@ -3,8 +3,9 @@ import { collectGarbage, openStore, storeHome } from '@polder/store'
 import { bytes, count, type Output } from '../output.ts'
 import { dropStalePlans } from '../planned-lock.ts'
 import { startProgress } from '../progress.ts'
+import { dropStaleServed } from '../served-lock.ts'
 
-/** `polder store gc`: removes environments and trees that no checkout uses; artifacts are the index and stay. */
+/** `polder store gc`: removes what no checkout uses, and what was made for it; artifacts are the index and stay. */
 export async function storeGc(output: Output): Promise<number> {
   const store = openStore(storeHome(process.env))
   const progress = startProgress(output, 'Removing')
@@ -15,7 +16,10 @@ export async function storeGc(output: Output): Promise<number> {
     },
   })
   progress.end()
-  if (!report.busy) dropStalePlans(store)
+  if (!report.busy) {
+    dropStalePlans(store)
+    dropStaleServed(store, Date.now())
+  }
   if (report.busy) output.line('An installation is running: nothing was removed')
   else {
     const removed = [count(report.environments.length, 'environment'), count(report.trees.length, 'tree')]

@@ -128,8 +128,10 @@ export class Arrival {
   async #describe(integrity: Integrity, bytes: Buffer, label: string): Promise<void> {
     await this.#naming(async () => {
       const { manifest, hasBindingGyp } = await readArchiveManifest(bytes, label)
-      this.#sha1.set(integrity, hash('sha1', bytes, 'hex'))
-      this.#manifests.push({ integrity, manifest, needsBuild: installScripts(manifest, hasBindingGyp).length > 0 })
+      const shasum = hash('sha1', bytes, 'hex')
+      this.#sha1.set(integrity, shasum)
+      const needsBuild = installScripts(manifest, hasBindingGyp).length > 0
+      this.#manifests.push({ integrity, manifest, needsBuild, shasum })
     })
   }
 

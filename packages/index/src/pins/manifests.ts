@@ -7,7 +7,7 @@ import { type Store, temporaryPath, writeFailure } from '@polder/store'
 import type { PinnedPackage } from './pin.ts'
 
 // One file an artifact, manifests/sha512/ab/cdef….json:
-//   { "format": 1, "needsBuild": false, "manifest": { …as @polder/spec normalises it } }
+//   { "format": 1, "needsBuild": false, "shasum"?, "manifest": { …as @polder/spec normalises it } }
 const FORMAT = 1
 
 /**
@@ -15,15 +15,23 @@ const FORMAT = 1
  * by another version. It is derived data: whatever is wrong with it, the artifact can give it again.
  */
 export function readManifest(store: Store, integrity: Integrity): PinnedPackage | undefined {
-  let text: string
+  return parseManifest(manifestText(store, integrity), integrity)
+}
+
+/** The record as it is on disk; empty if there is none. */
+export function manifestText(store: Store, integrity: Integrity): string {
   try {
-    text = readFileSync(manifestPath(store, integrity), 'utf8')
+    return readFileSync(manifestPath(store, integrity), 'utf8')
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined
+    if (isErrno(error, 'ENOENT')) return ''
     throw error
   }
+}
+
+/** What {@link manifestText} says. */
+export function parseManifest(text: string, integrity: Integrity): PinnedPackage | undefined {
   const record = parse(text)
-  return record === undefined ? undefined : { integrity, manifest: record.manifest, needsBuild: record.needsBuild }
+  return record === undefined ? undefined : { integrity, ...record }
 }
 
 /**
@@ -31,11 +39,11 @@ export function readManifest(store: Store, integrity: Integrity): PinnedPackage 
  * other processes from seeing half of it; what a killed one leaves is in the store's `tmp/`.
  * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
  */
-export function writeManifest(store: Store, { integrity, manifest, needsBuild }: PinnedPackage): void {
+export function writeManifest(store: Store, { integrity, manifest, needsBuild, shasum }: PinnedPackage): void {
   const path = manifestPath(store, integrity)
   const temporary = temporaryPath(store, 'manifest')
   try {
-    writeFileSync(temporary, JSON.stringify({ format: FORMAT, needsBuild, manifest }))
+    writeFileSync(temporary, JSON.stringify({ format: FORMAT, needsBuild, shasum, manifest }))
     place(temporary, path)
   } catch (error) {
     rmSync(temporary, { force: true })
@@ -75,9 +83,11 @@ const RECORDS = [
   'scripts',
 ] as const
 
+const SHASUM = /^[0-9a-f]{40}$/
+
 /** Our own file, so its shape is only checked where a wrong one would go unnoticed: this runs for every pin of a lock. */
-function parse(text: string): { readonly manifest: Manifest; readonly needsBuild: boolean } | undefined {
-  let record: { format?: unknown; needsBuild?: unknown; manifest?: Record<string, unknown> } | null
+function parse(text: string): Omit<PinnedPackage, 'integrity'> | undefined {
+  let record: { format?: unknown; needsBuild?: unknown; shasum?: unknown; manifest?: Record<string, unknown> } | null
   try {
     record = JSON.parse(text) as typeof record
   } catch {
@@ -97,5 +107,10 @@ function parse(text: string): { readonly manifest: Manifest; readonly needsBuild
     Object.setPrototypeOf(value, null)
   }
   if (!Array.isArray(manifest['optionalPeers']) || !Array.isArray(manifest['bundled'])) return undefined
-  return { manifest: manifest as unknown as Manifest, needsBuild: record.needsBuild }
+  const { needsBuild, shasum } = record
+  return {
+    manifest: manifest as unknown as Manifest,
+    needsBuild,
+    ...(typeof shasum === 'string' && SHASUM.test(shasum) ? { shasum } : {}),
+  }
 }

@@ -32,6 +32,8 @@ export interface PinnedPackage {
   readonly manifest: Manifest
   /** It has install scripts, or a `binding.gyp` that npm would build. */
   readonly needsBuild: boolean
+  /** sha1 of the artifact, hex, for clients that know nothing better. Absent if nobody has computed it yet. */
+  readonly shasum?: string
 }
 
 /** The error with the pin, where its bytes came from and who needs it. */

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { setFlagsFromString } from 'node:v8'
 
@@ -267,19 +268,21 @@ class Sync {
 
   /** Reads the manifest out of the artifact and records it, and unpacks the rest while it is at it. */
   async #describe(pin: PinRequest, integrity: Integrity, contents: () => Buffer): Promise<PinnedPackage> {
-    return this.#unpacking(() =>
-      useArchive(contents(), pin.id, (archive) => {
+    return this.#unpacking(() => {
+      const bytes = contents()
+      const shasum = hash('sha1', bytes)
+      return useArchive(bytes, pin.id, (archive) => {
         const { manifest, hasBindingGyp } = archiveManifest(archive, pin.id)
         this.#check(pin, manifest)
         if (this.#options.unpack?.(manifest) === true) this.#intake.unpack(integrity, archive, manifest.bin, pin.id)
         const needsBuild =
           installScripts(manifest, hasBindingGyp).length > 0 ||
           (pin.source.kind === 'git' && isPrepared(manifest.scripts))
-        const described = { integrity, manifest, needsBuild }
+        const described = { integrity, manifest, needsBuild, shasum }
         writeManifest(this.#store, described)
         return described
-      }),
-    )
+      })
+    })
   }
 
   #check(pin: PinRequest, manifest: Manifest): void {

@@ -1,27 +1,41 @@
-import { createHash } from 'node:crypto'
+import { createHash, hash } from 'node:crypto'
 
 import { algorithmOf, hexDigest, type Integrity, isErrno, PolderError } from '@polder/spec'
 import { openArtifact, readArtifact, type Store } from '@polder/store'
 
-import { readManifest, writeManifest } from '../pins/manifests.ts'
+import { manifestText, parseManifest, writeManifest } from '../pins/manifests.ts'
 import type { DescribedVersion } from './npm-documents.ts'
 import type { PinnedPackage } from '../pins/pin.ts'
-import { readAttestations, readRelease, type Release } from '../trust/releases.ts'
+import { hasAttestationsFile, parseRelease, readAttestations, type Release, releaseText } from '../trust/releases.ts'
 import type { PinnedVersion } from './locked-pins.ts'
+
+/** What of the store's records counts for a pin, as it is on disk. */
+interface Records {
+  readonly manifest: string
+  readonly release: string
+  readonly attested: boolean
+}
 
 /**
  * Everything that is known of a pin: the manifest out of its artifact, and what the registry's document said, as far as that was about the bytes that are pinned.
- * @param shasums sha1 by integrity, of those for which no record has it; filled here
+ * What had to be read from the artifact is recorded, so that it is not read again.
+ * @param shasums sha1 by integrity, of those that cannot be recorded; filled here
  */
 export async function describeVersion(
   store: Store,
   pin: PinnedVersion,
   shasums: Map<Integrity, string | undefined>,
 ): Promise<DescribedVersion> {
-  const { manifest, needsBuild } = await manifestOf(store, pin)
-  const recorded = readRelease(store, pin.id)
-  const shasum = await shasumOf(store, pin, recorded, shasums)
+  const records = readRecords(store, pin)
+  const known = parseManifest(records.manifest, pin.integrity)
+  const stored = known ?? (await manifestOf(store, pin))
+  const { manifest, needsBuild } = stored
+  const recorded = parseRelease(records.release, pin.id)
+  const ofRecord = recordedShasum(pin, recorded) ?? stored.shasum
+  const shasum = ofRecord ?? (await computedShasum(store, pin, shasums))
   const release = recorded === undefined || isAbout(recorded, pin, shasum) ? recorded : withoutHashes(recorded)
+  const isNew = known === undefined || shasum !== ofRecord
+  if (isNew) keep(store, { ...stored, ...(shasum === undefined ? {} : { shasum }) })
   return {
     pin,
     manifest,
@@ -29,17 +43,47 @@ export async function describeVersion(
     ...(release === undefined ? {} : { release }),
     ...(shasum === undefined ? {} : { shasum }),
     attested: release?.attestations !== undefined && readAttestations(store, pin.id) !== undefined,
+    inputs: digestInputs(pin, isNew ? readRecords(store, pin) : records),
   }
 }
 
-/** The record's, where it is sure to be about these bytes; else computed, which takes the artifact. */
-async function shasumOf(
+/**
+ * A digest of everything that {@link describeVersion} reads of a pin, but for the artifact, which is what its hash says.
+ * While it is the same, so is what it finds.
+ */
+export function inputsOf(store: Store, pin: PinnedVersion): string {
+  return digestInputs(pin, readRecords(store, pin))
+}
+
+/** That of several pins, from that of each. */
+export function joinInputs(inputs: readonly string[]): string {
+  return inputs.length === 1 ? (inputs[0] ?? '') : hash('sha256', inputs.join(), 'base64url')
+}
+
+function digestInputs({ id, name, version, integrity, deprecated }: PinnedVersion, records: Records): string {
+  const { manifest, release, attested } = records
+  const text = JSON.stringify([id, name, version, integrity, deprecated, attested, manifest.length])
+  return hash('sha256', `${text}${manifest}${release}`, 'base64url')
+}
+
+function readRecords(store: Store, { id, integrity }: PinnedVersion): Records {
+  return {
+    manifest: manifestText(store, integrity),
+    release: releaseText(store, id),
+    attested: hasAttestationsFile(store, id),
+  }
+}
+
+/** The registry's, where it is sure to be about these bytes. */
+function recordedShasum({ integrity }: PinnedVersion, release: Release | undefined): string | undefined {
+  return release?.integrity === integrity ? release.shasum : undefined
+}
+
+async function computedShasum(
   store: Store,
   { id, integrity }: PinnedVersion,
-  release: Release | undefined,
   shasums: Map<Integrity, string | undefined>,
 ): Promise<string | undefined> {
-  if (release?.shasum !== undefined && release.integrity === integrity) return release.shasum
   if (!shasums.has(integrity)) shasums.set(integrity, await computeShasum(store, integrity, id))
   return shasums.get(integrity)
 }
@@ -75,19 +119,15 @@ function withoutHashes({ name, version, registry, published, deprecated, distTag
   }
 }
 
-/** The recorded manifest; if that is gone or of another format, the artifact's, which is recorded again. */
+/** The artifact's manifest: the record of it is gone, or of another format. */
 async function manifestOf(store: Store, { id, integrity }: PinnedVersion): Promise<PinnedPackage> {
-  const stored = readManifest(store, integrity)
-  if (stored !== undefined) return stored
   // Hardly ever needed, and what reads archives takes long to load.
   const [{ readArchiveManifest }, { installScripts }] = await Promise.all([
     import('@polder/store/archive'),
     import('@polder/spec/manifest'),
   ])
   const { manifest, hasBindingGyp } = await readArchiveManifest(readArtifact(store, integrity, id), id)
-  const described = { integrity, manifest, needsBuild: installScripts(manifest, hasBindingGyp).length > 0 }
-  keep(store, described)
-  return described
+  return { integrity, manifest, needsBuild: installScripts(manifest, hasBindingGyp).length > 0 }
 }
 
 /** A store that cannot be written to still serves. */

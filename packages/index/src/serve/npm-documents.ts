@@ -15,6 +15,8 @@ export interface DescribedVersion {
   readonly shasum?: string
   /** The registry's attestations are recorded. */
   readonly attested: boolean
+  /** Of all that this was read from: another one means that it may be something else. */
+  readonly inputs: string
 }
 
 export interface DocumentContext {

@@ -4,7 +4,9 @@ import { RangeCache } from '@polder/spec/semver-ranges'
 import { hasArtifact, type Store } from '@polder/store'
 
 import { BodyMemory } from './body-memory.ts'
-import { describeVersion } from './described-version.ts'
+import { describeVersion, inputsOf, joinInputs } from './described-version.ts'
+import { type DocumentSource, makeBody } from './document-body.ts'
+import { type DocumentPack, openPack, packedDocument, type PackedDocument, readBody, rebased } from './document-pack.ts'
 import { type DescribedVersion, npmDocument, type NpmDocument } from './npm-documents.ts'
 import type { Resource } from './resource.ts'
 import { ServedArtifact } from './served-artifact.ts'
@@ -29,8 +31,19 @@ export interface View {
   readonly keys: ReadonlyMap<string, LockedKey>
 }
 
-/** A lock, or what of it counts here, and the short digest of its text by which its view is asked for. */
-export type NamedLock = { readonly id: string } & ({ readonly lock: Lock } | { readonly pins: LockedPins })
+/**
+ * A lock, or what of it counts here, and the short digest of its text by which its view is asked for. `documents` is the
+ * path of its pack, which need not be there.
+ */
+export type NamedLock = { readonly id: string; readonly documents?: string } & (
+  | { readonly lock: Lock }
+  | { readonly pins: LockedPins }
+)
+
+interface ServedLock {
+  readonly pins: LockedPins
+  readonly documents?: string
+}
 
 /**
  * What several locks pin, ready to be served. It does not change: for other locks there is another one, and the bytes are
@@ -44,16 +57,23 @@ export class PinnedIndex {
   readonly memory: BodyMemory
   readonly #artifacts = new Map<Integrity, ServedArtifact>()
   readonly #shasums = new Map<Integrity, string | undefined>()
-  readonly #ranges = new RangeCache()
+  readonly ranges: RangeCache = new RangeCache()
   readonly #sites = new Map<string, Site>()
+  readonly #packPaths: readonly string[]
+  #packs: readonly DocumentPack[] | undefined
 
-  constructor(store: Store, locks: ReadonlyMap<string, LockedPins>, memoryBytes: number) {
+  constructor(store: Store, locks: ReadonlyMap<string, ServedLock>, memoryBytes: number) {
     this.store = store
     this.memory = new BodyMemory(memoryBytes)
-    this.all = viewOf('', [...locks.values()])
+    const all = [...locks.values()]
+    this.#packPaths = all.flatMap(({ documents }) => documents ?? [])
+    this.all = viewOf(
+      '',
+      all.map(({ pins }) => pins),
+    )
     // Of one lock alone that is the same, which is nearly always so.
     this.views = new Map(
-      [...locks].map(([id, pins]) => [id, locks.size === 1 ? { ...this.all, id } : viewOf(id, [pins])]),
+      [...locks].map(([id, { pins }]) => [id, locks.size === 1 ? { ...this.all, id } : viewOf(id, [pins])]),
     )
   }
 
@@ -89,21 +109,74 @@ export class PinnedIndex {
     return artifact
   }
 
-  /** The document of a name in a view, for tarballs below `base`. */
+  /** The document of a name in a view, for tarballs below `base`: as it was packed when it was pinned, or made. */
+  async source(view: View, name: string, origin: string, base: string): Promise<DocumentSource> {
+    let made: Promise<NpmDocument> | undefined
+    const make = (): Promise<NpmDocument> => (made ??= this.document(view, name, origin, base))
+    const packed = this.#packed(view, name)
+    return {
+      modified: packed?.document.modified ?? (await make()).modified,
+      body: async (length) => {
+        const body = packed === undefined ? undefined : readBody(packed.pack, packed.document[length])
+        if (packed === undefined || body === undefined)
+          return makeBody(Buffer.from(JSON.stringify((await make())[length])))
+        return rebased(body, packed.document[length], { origin, base })
+      },
+    }
+  }
+
+  /** What a pack has of a name, if that was made of what this view has of it, and of what the store knows today. */
+  #packed(view: View, name: string): { readonly pack: DocumentPack; readonly document: PackedDocument } | undefined {
+    this.#packs ??= this.#packPaths.flatMap((path) => openPack(path) ?? [])
+    let inputs: string | undefined
+    for (const pack of this.#packs) {
+      const document = packedDocument(pack, name)
+      if (document === undefined) continue
+      inputs ??= this.inputs(view, name)
+      if (document.inputs === inputs && fitsView(document, this, view)) return { pack, document }
+    }
+    return undefined
+  }
+
+  /** There may be packs that were not there before. */
+  openPacksAgain(): void {
+    this.#packs = undefined
+  }
+
   async document(view: View, name: string, origin: string, base: string): Promise<NpmDocument> {
+    const isServed = (wanted: string, range: string): boolean => this.serves(view, wanted, range)
+    return npmDocument(name, await this.describe(view, name), { origin, base, ranges: this.ranges, isServed })
+  }
+
+  /** What the document of a name follows from, with {@link fitsView}. */
+  inputs(view: View, name: string): string {
+    const pins = [...(view.versions.get(name)?.values() ?? [])]
+    return joinInputs(pins.map((pin) => inputsOf(this.store, pin)))
+  }
+
+  /** Everything that is known of the pinned versions of a name. */
+  async describe(view: View, name: string): Promise<readonly DescribedVersion[]> {
     const described: DescribedVersion[] = []
     for (const pin of view.versions.get(name)?.values() ?? []) {
       described.push(await describeVersion(this.store, pin, this.#shasums))
       // Most of it is read without waiting, and some names have thousands of versions.
       if (described.length % 32 === 0) await new Promise((resolve) => setImmediate(resolve))
     }
-    const ranges = this.#ranges
-    const isServed = (wanted: string, range: string): boolean => {
-      const versions = [...(view.versions.get(wanted)?.keys() ?? [])]
-      return ranges.isRange(range) ? versions.some((version) => ranges.satisfies(version, range)) : versions.length > 0
-    }
-    return npmDocument(name, described, { origin, base, ranges, isServed })
+    return described
   }
+
+  /** True if somebody who needs `name` in this range could get something. */
+  serves(view: View, name: string, range: string): boolean {
+    const versions = [...(view.versions.get(name)?.keys() ?? [])]
+    return this.ranges.isRange(range)
+      ? versions.some((version) => this.ranges.satisfies(version, range))
+      : versions.length > 0
+  }
+}
+
+/** True if a document has of its optional dependencies those that could be had in this view. */
+export function fitsView({ optional }: PackedDocument, index: PinnedIndex, view: View): boolean {
+  return optional.every(([name, range, served]) => index.serves(view, name, range) === served)
 }
 
 /**
@@ -117,8 +190,11 @@ export function openIndex(
   locks: readonly NamedLock[],
   { memoryBytes }: { readonly memoryBytes: number },
 ): PinnedIndex {
-  const pins = locks.map((named) => [named.id, 'pins' in named ? named.pins : lockedPins(named.lock)] as const)
-  return new PinnedIndex(store, new Map(pins), memoryBytes)
+  const served = locks.map((named): [string, ServedLock] => {
+    const pins = 'pins' in named ? named.pins : lockedPins(named.lock)
+    return [named.id, named.documents === undefined ? { pins } : { pins, documents: named.documents }]
+  })
+  return new PinnedIndex(store, new Map(served), memoryBytes)
 }
 
 /** An index under one base URL: what the URLs of requests stand for. */
@@ -144,8 +220,8 @@ export class Site {
     const path = `${prefix}/${name}`
     let document = this.#documents.get(path)
     if (document === undefined) {
-      const make = (): Promise<NpmDocument> => this.index.document(view, name, this.baseUrl, this.#baseOf(view))
-      document = new ServedDocument(make, this.index.memory)
+      const open = (): Promise<DocumentSource> => this.index.source(view, name, this.baseUrl, this.#baseOf(view))
+      document = new ServedDocument(open, this.index.memory)
       this.#documents.set(path, document)
     }
     return document
@@ -177,7 +253,7 @@ export class Site {
   }
 
   /**
-   * Makes the documents that are not in memory, as long as there is room for them.
+   * Brings the documents that are not in memory, as long as there is room for them.
    * @param turn settles when it may go on with the next one; false ends it
    */
   async prepare(turn: () => Promise<boolean>): Promise<void> {

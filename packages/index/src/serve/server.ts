@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Socket } from 'node:net'
 import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 
+import { PACKED_BASE } from './document-pack.ts'
 import { listen, type ListenAddress, type Listening } from './listen-address.ts'
 import { Counters, type MetricsSample } from './metrics.ts'
 import { type NamedLock, openIndex, type PinnedIndex } from './pinned-index.ts'
@@ -10,6 +11,8 @@ import { createRouter } from './router.ts'
 
 export { openIndex, type ListenAddress, type MetricsSample, type NamedLock, type PinnedIndex, type Refusal }
 export { lockedPins, type LockedPins } from './locked-pins.ts'
+export { openPack } from './document-pack.ts'
+export { packDocuments } from './pack-documents.ts'
 
 export { clearRefused, openRefusedRecord, readRefused, type RefusedEntry } from './refused.ts'
 
@@ -50,16 +53,13 @@ export interface IndexServer {
   readonly address: string
   /** Answers from another index from now on: the lock changed. */
   use(index: PinnedIndex): void
-  /** Makes the documents before somebody asks for them, as far as there is room for them. */
+  /** Brings the documents into memory before somebody asks for them, as far as there is room for them. */
   prepare(): Promise<void>
   /** What `/-/metrics` says of this process. */
   sample(): MetricsSample
   /** Takes no more requests, finishes those that are being answered, at most for `graceMs` (default: 10 s). */
   close(graceMs?: number): Promise<void>
 }
-
-/** npm's own default for a local registry, and where verdaccio listens: what is configured for that works. */
-const DEFAULT_PORT = 4873
 
 /** Against clients that send their request slowly, or nothing, or too much. In milliseconds and bytes. */
 const LIMITS = {
@@ -92,7 +92,7 @@ export async function startIndexServer(index: PinnedIndex, options: ServerOption
   server.on('clientError', answerClientError)
   const listening = await listen(server, options.listen)
   const baseUrl = withSlash(
-    options.baseUrl ?? `http://${listening.port === undefined ? `127.0.0.1:${DEFAULT_PORT}` : listening.address}/`,
+    options.baseUrl ?? (listening.port === undefined ? PACKED_BASE : `http://${listening.address}/`),
   )
   let site = index.site(baseUrl)
   const sample = (): MetricsSample => sampleOf(counters, site.index)

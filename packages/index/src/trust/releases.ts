@@ -46,7 +46,17 @@ const FORMAT = 1
 
 /** What the registry said of a pin when it was recorded; undefined if nothing was, or if the record is damaged. */
 export function readRelease(store: Store, id: PackageId): Release | undefined {
-  const release = readRecord(releasePath(store, id), id)?.['release']
+  return parseRelease(releaseText(store, id), id)
+}
+
+/** The record as it is on disk; empty if there is none. */
+export function releaseText(store: Store, id: PackageId): string {
+  return textOf(releasePath(store, id))
+}
+
+/** What {@link releaseText} says. */
+export function parseRelease(text: string, id: PackageId): Release | undefined {
+  const release = parseRecord(text, id)?.['release']
   if (!isObject(release) || typeof release['name'] !== 'string' || typeof release['registry'] !== 'string')
     return undefined
   // Looked up by tags from outside.
@@ -56,7 +66,7 @@ export function readRelease(store: Store, id: PackageId): Release | undefined {
 
 /** The answer to `/-/npm/v1/attestations/NAME@VERSION` for a pin, as the registry gave it; undefined if there is none. */
 export function readAttestations(store: Store, id: PackageId): unknown {
-  return readRecord(attestationsPath(store, id), id)?.['attestations']
+  return parseRecord(textOf(attestationsPath(store, id)), id)?.['attestations']
 }
 
 /** A record as a file of the store, for `writeFiles`. */
@@ -97,19 +107,33 @@ export function removeRelease(store: Store, id: PackageId): void {
   rmSync(attestationsPath(store, id), { force: true })
 }
 
+/** True if there may be attestations: whether they can be read is not looked at. */
+export function hasAttestationsFile(store: Store, id: PackageId): boolean {
+  return existsSync(attestationsPath(store, id))
+}
+
 /** True if there is a record, whether it can be read or not. */
 export function hasReleaseFile(store: Store, id: PackageId): boolean {
   return existsSync(releasePath(store, id))
 }
 
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return ''
+    throw error
+  }
+}
+
 /** Our own file, so only what would go unnoticed is checked: that it is whole, and of this id. */
-function readRecord(path: string, id: PackageId): Record<string, unknown> | undefined {
+function parseRecord(text: string, id: PackageId): Record<string, unknown> | undefined {
+  if (text === '') return undefined
   let record: unknown
   try {
-    record = JSON.parse(readFileSync(path, 'utf8'))
-  } catch (error) {
-    if (error instanceof SyntaxError || isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
-    throw error
+    record = JSON.parse(text)
+  } catch {
+    return undefined
   }
   return isObject(record) && record['format'] === FORMAT && record['id'] === id ? record : undefined
 }
