@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -130,6 +130,22 @@ describe('status', () => {
       installed: { layout: 'linked', current: true },
       store: { home: sample.home, environments: expect.any(Number) as number, checkouts: expect.any(Number) as number },
     })
+  })
+
+  test('tells of links into another store, and of nothing where nothing is locked', async () => {
+    const { home } = checkout(sample, { ownStore: true })
+    const elsewhere = await printed('status', { ...sample, home })
+    expect(elsewhere).toContain(`installed    links into another store, ${sample.home}: run \`polder install\``)
+    const unlocked = checkout(sample)
+    rmSync(join(unlocked.cwd, 'polder.lock'))
+    expect(await printed('status', unlocked)).toMatchInlineSnapshot(`
+      "repository   <repository>
+      lock         missing: run \`polder lock\`
+      environment  none, as nothing is locked
+      installed    nothing: run \`polder install\`
+      store        <store>, 1 environment for 1 checkout
+      "
+    `)
   })
 
   test('tells what to do about a checkout in which nothing is installed and whose lock is old', async () => {

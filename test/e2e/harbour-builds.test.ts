@@ -3,7 +3,7 @@ import { join } from 'node:path'
 
 import { beforeAll, describe, expect, test } from 'vitest'
 
-import { copyExample, type Invocation, polderDone, temporaryDirectory } from '../support/cli.ts'
+import { copyExample, type Invocation, polder, polderDone, temporaryDirectory } from '../support/cli.ts'
 import { CHECKS } from '../support/harbour-checks.ts'
 import { networkCut } from '../support/network-cut.ts'
 
@@ -58,6 +58,19 @@ test('what harbour builds, it builds in a sandbox, and that reached for nothing'
     notAllowed: ['esbuild@0.25.5'],
   })
   expect(await checks(first)).toEqual(CHECKS)
+})
+
+test('a script that fails on another Node than the one that its packages are built for is told of both', async () => {
+  const bin = temporaryDirectory('bin')
+  writeFileSync(join(bin, 'node'), '#!/bin/sh\nexit 9\n', { mode: 0o755 })
+  const other = { ...first, env: { PATH: `${bin}:/usr/bin:/bin` } }
+  const { code, stderr } = await polder(['run', 'check', '--service', 'services/gatehouse'], other)
+  expect({ code, stderr }).toEqual({
+    code: 9,
+    stderr: `polder: services/gatehouse > check failed with exit code 9
+  what is built is for Node ${process.versions.node}, which runs polder, and \`node\` here is ${bin}/node
+`,
+  })
 })
 
 describe.each(LAYOUTS)('%s, with the network cut', (layout) => {

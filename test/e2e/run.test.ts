@@ -141,6 +141,15 @@ describe('run', () => {
     })
   })
 
+  test('tells of one that fails what of its packages was not built', async () => {
+    expect(await from('services/api', 'run', 'broken')).toEqual({
+      code: 1,
+      stdout: '',
+      stderr:
+        'polder: services/api > broken failed with exit code 1\n  not built here: native@1.0.0 (see polder approve)\n',
+    })
+  })
+
   test('suggests the script or the service that is meant', async () => {
     expect(await from('services/web', 'run', 'tset')).toEqual({
       code: 2,
@@ -156,7 +165,7 @@ describe('run', () => {
       code: 2,
       stdout: '',
       stderr:
-        'polder: no service has a script "deploy" [SCRIPT_UNKNOWN]\n  hint: there is: alpha, fail, posttest, pretest, test, versions\n',
+        'polder: no service has a script "deploy" [SCRIPT_UNKNOWN]\n  hint: there is: alpha, broken, fail, posttest, pretest, test, versions\n',
     })
     expect(await from('.', 'run', 'test', '--service', 'services/wbe')).toEqual({
       code: 2,

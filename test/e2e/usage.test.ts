@@ -111,7 +111,7 @@ describe('init', () => {
     const own = checkout(sample)
     for (const name of ['polder.yaml', 'polder.lock']) rmSync(join(own.cwd, name))
     expect((await run('init', own)).stdout).toMatchInlineSnapshot(`
-      "polder.yaml written: 3 services
+      "polder.yaml written: found lockfiles in 3 directories
         services/api
         services/web
         tools/lint

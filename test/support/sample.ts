@@ -53,7 +53,11 @@ export async function makeSample(): Promise<Sample> {
     'services/api': {
       manifest: {
         dependencies: { alpha: '^1.0.0', gamma: '^2.0.0', native: '1.0.0' },
-        scripts: { test: 'echo test api', versions: "node -p \"[require('alpha'), require('gamma')].join()\"" },
+        scripts: {
+          test: 'echo test api',
+          broken: 'exit 1',
+          versions: "node -p \"[require('alpha'), require('gamma')].join()\"",
+        },
       },
       locked: { alpha: alpha10, gamma: gamma2, native },
     },

@@ -5,7 +5,7 @@ import { configSchema, proposeConfig } from '@polder/gather'
 import { currentPlatform, platformName, PolderError } from '@polder/spec'
 import { atomicWrite } from '@polder/store'
 
-import { count, type Output } from '../output.ts'
+import type { Output } from '../output.ts'
 
 const SCHEMA = '.polder/polder.schema.json'
 
@@ -30,7 +30,9 @@ export function init(cwd: string, output: Output): number {
   atomicWrite(join(cwd, '.polder', '.gitignore'), '*\n')
   atomicWrite(join(cwd, SCHEMA), `${JSON.stringify(configSchema(), null, 2)}\n`)
   atomicWrite(path, text)
-  output.line(`polder.yaml written: ${count(services.length, 'service')}`)
+  // A workspace has one lockfile and many services, which `polder lock` counts.
+  const found = services.length === 1 ? 'a lockfile in 1 directory' : `lockfiles in ${services.length} directories`
+  output.line(`polder.yaml written: found ${found}`)
   for (const service of services) output.line(`  ${service}`)
   output.line('Next: `polder lock`')
   output.result({ path, services })

@@ -9,6 +9,7 @@ import { parseManifest } from '@polder/spec/manifest'
 
 import { binDirectories, findService, nearestText, openCheckout, serviceOf, type Checkout } from '../checkout.ts'
 import type { Output } from '../output.ts'
+import { possibleCauses } from '../possible-causes.ts'
 
 /** `polder exec -- CMD`: runs a command with the environment's commands on the path; its exit code is ours. */
 export async function exec(cwd: string, command: readonly string[], serviceName: string | undefined): Promise<number> {
@@ -66,6 +67,7 @@ export async function run(
       })
       if (code !== 0) {
         output.note(`polder: ${path} > ${name} failed with exit code ${code}`)
+        for (const remark of possibleCauses(checkout, path)) output.note(`  ${remark}`)
         return code
       }
     }

@@ -17,12 +17,14 @@ export function status(cwd: string, output: Output): number {
   const checkout: Checkout | null = lockText === null ? null : { root, lockText, lock: parseLock(lockText, LOCK_FILE) }
   const changed = checkout === null ? [] : changedInputs(root, checkout.lock.inputs)
   const state = readState(root)
-  const current = lockText !== null && changed.length === 0 && state?.lock === lockDigest(lockText)
   const services = Object.keys(checkout?.lock.npm.services ?? {})
   const packages = Object.keys(checkout?.lock.npm.packages ?? {}).length
   const splits = Object.keys(checkout?.lock.npm.splits ?? {}).length
   const present = state !== undefined && (state.environmentPath === null || existsSync(state.environmentPath))
   const store = openStore(storeHome(process.env))
+  const elsewhere = state !== undefined && state.layout === 'linked' && state.storeHome !== store.home
+  const locked = lockText !== null && state?.lock === lockDigest(lockText)
+  const current = locked && changed.length === 0 && !elsewhere
   const environments = readdirSync(join(store.home, 'envs')).length
   const checkouts = readRoots(store).length
 
@@ -35,14 +37,20 @@ export function status(cwd: string, output: Output): number {
   const installedLine =
     state === undefined
       ? output.bad('nothing: run `polder install`')
-      : current && present
-        ? output.good(`current, ${state.layout}`)
-        : output.bad('not what is locked: run `polder install`')
-  output.line(`repository   ${root}, ${count(services.length, 'service')}`)
+      : elsewhere
+        ? output.bad(`links into another store, ${state.storeHome}: run \`polder install\``)
+        : current && present
+          ? output.good(`current, ${state.layout}`)
+          : locked && present
+            ? output.bad('what the lock says, which is out of date')
+            : output.bad('not what is locked: run `polder install`')
+  output.line(`repository   ${root}${checkout === null ? '' : `, ${count(services.length, 'service')}`}`)
   output.line(`lock         ${lockLine}`)
-  output.line(
-    `environment  ${count(packages, 'package')}, ${splits === 0 ? 'nothing split' : `${count(splits, 'name')} split`}${state === undefined ? '' : `, ${state.environment.slice(0, 12)}`}`,
-  )
+  const environment =
+    checkout === null
+      ? 'none, as nothing is locked'
+      : `${count(packages, 'package')}, ${splits === 0 ? 'nothing split' : `${count(splits, 'name')} split`}`
+  output.line(`environment  ${environment}${state === undefined ? '' : `, ${state.environment.slice(0, 12)}`}`)
   output.line(
     `installed    ${installedLine}${(state?.notBuilt.length ?? 0) > 0 ? `, ${count(state?.notBuilt.length ?? 0, 'package')} not built` : ''}`,
   )
