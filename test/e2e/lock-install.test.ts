@@ -55,6 +55,10 @@ describe('lock', () => {
         "changed": false,
         "diff": null,
         "fetched": 0,
+        "firstHand": {
+          "all": 1,
+          "production": 1,
+        },
         "lowerBound": 5,
         "moved": [
           {

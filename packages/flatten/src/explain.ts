@@ -18,6 +18,10 @@ export interface SplitExplanation {
   readonly name: string
   /** As in the lock: no candidate satisfies any two of the demands. */
   readonly proven: boolean
+  /** The first-hand splits that it is there because of, sorted; empty if it is first-hand itself. */
+  readonly follows: readonly string[]
+  /** The splits that are there because of it, among others maybe; sorted. */
+  readonly followers: readonly string[]
   /** By reference, in the lock's order. */
   readonly versions: readonly ExplainedVersion[]
   /** What a person could change, one sentence each; empty if no service alone can do anything. */
@@ -89,7 +93,22 @@ export function explainSplit(npm: NpmLock, name: string): SplitExplanation | und
       demands: demands.toSorted((a, b) => a.path.length - b.path.length || compareText(a.owner, b.owner)),
     }
   })
-  return { name, proven: split.proven, versions, remedies: remedies(name, versions) }
+  const { proven, follows = [] } = split
+  return { name, proven, follows, followers: followersOf(npm, name), versions, remedies: remedies(name, versions) }
+}
+
+/** The names of all splits: first-hand ones, those first from which most others follow, and then the others. */
+export function splitNames(npm: NpmLock): string[] {
+  const followers = new Map<string, number>()
+  for (const { follows = [] } of Object.values(npm.splits))
+    for (const cause of follows) followers.set(cause, (followers.get(cause) ?? 0) + 1)
+  const rank = (name: string): number => (npm.splits[name]?.follows === undefined ? (followers.get(name) ?? 0) : -1)
+  return Object.keys(npm.splits).sort((a, b) => rank(b) - rank(a) || compareText(a, b))
+}
+
+/** The splits that are there because of one. */
+export function followersOf({ splits }: NpmLock, name: string): string[] {
+  return Object.keys(splits).filter((other) => splits[other]?.follows?.includes(name) === true)
 }
 
 /** A version that only services ask for directly goes when they ask for what the others ask for, with its patch. */

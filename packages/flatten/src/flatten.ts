@@ -1,4 +1,4 @@
-import type { Gathered, Policy, Requirement } from '@polder/gather'
+import type { Gathered, Requirement } from '@polder/gather'
 import type {
   InstanceId,
   Lock,
@@ -8,49 +8,22 @@ import type {
   LockedService,
   Target,
 } from '@polder/lock'
-import { requirementsOf } from '@polder/lock/requirements'
 import { compareText, sortKeys, type PackageId } from '@polder/spec'
 
-import { compile, isExact, type Candidate, type PinnedManifest, type ServiceOwner, type Universe } from './compile.ts'
+import { compile, type PinnedManifest, type ServiceOwner, type Universe } from './compile.ts'
+import { demandsOf, type DerivedDemand } from './demands.ts'
+import { splitCauses } from './first-hand.ts'
 import { formInstances, type Instances } from './instances.ts'
 import { withLockedPeers } from './locked-peers.ts'
-import type { SharedPatch } from './patch-rule.ts'
-import { resolvePeers, type Resolution, type UnmetPeer } from './resolve.ts'
-import { select, type DerivedDemand, type Selection } from './select.ts'
+import { reportOf, type FlattenReport } from './report.ts'
+import { resolvePeers, type Resolution } from './resolve.ts'
+import { select, type Selection } from './select.ts'
 import { refuseSplits } from './singles.ts'
-import { explainSplits } from './splits.ts'
+import { explainSplits, keptVersions } from './splits.ts'
 
 export interface Flattened {
   readonly lock: Lock
   readonly report: FlattenReport
-}
-
-/** What flattening did, for people. */
-export interface FlattenReport {
-  readonly services: number
-  /** Install names, workspace packages not counted. */
-  readonly names: number
-  /** Candidates locked today that this lock could install, and what it does install. */
-  readonly before: number
-  readonly after: number
-  /** True if the number of copies is proven to be the least; else the bound of what it could be. */
-  readonly optimal: boolean
-  readonly lowerBound: number
-  /** Packages under other policies, for what this one costs or saves; only those that would differ. */
-  readonly otherPolicies: Readonly<Partial<Record<'pins: soft' | 'versions: fewest', number>>>
-  /** Requirements of services that get another version than their own lockfile's. */
-  readonly moved: readonly Move[]
-  /** Peers that see nothing, or something outside their range. As in the lockfiles, mostly: a warning, not a failure. */
-  readonly unmetPeers: readonly UnmetPeer[]
-  /** Packages that get something patched for services that have it unpatched. */
-  readonly sharedPatches: readonly SharedPatch[]
-}
-
-export interface Move {
-  readonly service: string
-  readonly name: string
-  readonly from: string
-  readonly to: string
 }
 
 /** Each round adds at least one demand of some owner and slot; real repositories need one or two. */
@@ -68,20 +41,11 @@ export function flatten(locked: Gathered, manifests: ReadonlyMap<PackageId, Pinn
   const gathered = withLockedPeers(locked, manifests)
   const { policy } = gathered.config
   const universe = compile(gathered, manifests, policy)
-  const derived: DerivedDemand[] = []
-  let selection: Selection
-  let resolution: Resolution
-  let preferred: (number | undefined)[]
-  for (let round = 1; ; round++) {
-    selection = select(universe, derived, policy.single)
-    preferred = preferredRoots(universe, selection.solution.selected)
-    resolution = resolvePeers(universe, selection.solution.selected, preferred)
-    const fresh = resolution.derived.filter((demand) => !derived.some((known) => sameDemand(known, demand)))
-    if (fresh.length === 0 || round === MAX_ROUNDS) break
-    derived.push(...fresh)
-  }
+  const { first, selection, resolution, preferred, derived } = settle(universe, policy.single)
   const formed = formInstances(universe, resolution)
-  const kept = keptCandidates(universe, formed)
+  const kept = keptVersions(universe, formed.instances.values())
+  const asked = demandsOf(derived)
+  const causes = splitCauses(universe, kept, asked)
   const lock: Lock = {
     lockfileVersion: 1,
     policy: {
@@ -99,16 +63,37 @@ export function flatten(locked: Gathered, manifests: ReadonlyMap<PackageId, Pinn
       packages: packages(formed),
       instances: instances(formed),
       root: flatRoot(universe, formed, preferred, resolution),
-      splits: explainSplits(universe, kept, derived),
+      splits: explainSplits(universe, kept, asked, causes),
     },
   }
   refuseSplits(lock.npm, policy.single, selection)
   return {
     lock,
-    report: {
-      ...report(universe, selection, kept, lock, resolution),
-      otherPolicies: otherPolicies(gathered, manifests, universe, kept, derived.length === 0 ? selection : undefined),
-    },
+    report: reportOf(gathered, manifests, { universe, first, resolution, kept, asked, causes, lock }),
+  }
+}
+
+interface Settled {
+  /** What was selected before anything was derived. */
+  readonly first: Selection
+  readonly selection: Selection
+  readonly resolution: Resolution
+  readonly preferred: readonly (number | undefined)[]
+  readonly derived: readonly DerivedDemand[]
+}
+
+/** Selects, and again for as long as peers turn out to ask for more. */
+function settle(universe: Universe, single: readonly string[]): Settled {
+  const derived: DerivedDemand[] = []
+  const first = select(universe, derived, single)
+  for (let [round, selection] = [1, first]; ; round++) {
+    const { selected } = selection.solution
+    const preferred = preferredRoots(universe, selected)
+    const resolution = resolvePeers(universe, selected, preferred)
+    const fresh = resolution.derived.filter((demand) => !derived.some((known) => sameDemand(known, demand)))
+    if (fresh.length === 0 || round === MAX_ROUNDS) return { first, selection, resolution, preferred, derived }
+    derived.push(...fresh)
+    selection = select(universe, derived, single)
   }
 }
 
@@ -258,84 +243,6 @@ function instances(formed: Instances): Record<InstanceId, LockedInstance> {
     }
   }
   return written
-}
-
-/** The positions that instances were formed of: a candidate that only stood by may have found no use. */
-function keptCandidates(universe: Universe, { instances: all }: Instances): readonly (readonly number[])[] {
-  const kept = universe.slots.map(() => new Set<number>())
-  for (const { node } of all.values()) kept[node.candidate.slot]?.add(node.candidate.index)
-  return kept.map((positions) => [...positions].sort((a, b) => a - b))
-}
-
-function report(
-  universe: Universe,
-  { solution }: Selection,
-  kept: readonly (readonly number[])[],
-  lock: Lock,
-  resolution: Resolution,
-): Omit<FlattenReport, 'otherPolicies'> {
-  const moved: Move[] = []
-  for (const [path, service] of Object.entries(lock.npm.services)) {
-    for (const [name, { use, was }] of Object.entries(requirementsOf(service))) {
-      if (use !== undefined && was !== undefined) moved.push({ service: path, name, from: was, to: use })
-    }
-  }
-  const count = (candidates: Iterable<Candidate | undefined>): number =>
-    new Set([...candidates].map((candidate) => candidate?.id)).size
-  return {
-    services: universe.services.length,
-    names: kept.filter((positions) => positions.length > 0).length,
-    before: count(universe.slots.flatMap((slot) => slot.candidates)),
-    after: count(
-      universe.slots.flatMap((slot) => (kept[slot.index] ?? []).map((position) => slot.candidates[position])),
-    ),
-    optimal: solution.optimal,
-    lowerBound: solution.lowerBound.total,
-    moved: moved.sort((a, b) => compareText(a.service, b.service) || compareText(a.name, b.name)),
-    unmetPeers: [...resolution.unmetPeers, ...shownAnyway(universe, lock, resolution)].sort(
-      (a, b) => compareText(a.owner, b.owner) || compareText(a.name, b.name),
-    ),
-    sharedPatches: universe.sharedPatches.toSorted(
-      (a, b) => compareText(a.owner, b.owner) || compareText(a.uses, b.uses),
-    ),
-  }
-}
-
-/** What would be hidden if the service at the root did not ask for it. */
-function shownAnyway(universe: Universe, { npm }: Lock, { hidden }: Resolution): UnmetPeer[] {
-  return [...hidden].flatMap(([slot, unmet]) =>
-    Object.hasOwn(npm.root, universe.slots[slot]?.name ?? '') ? [...unmet.values()] : [],
-  )
-}
-
-/**
- * How many packages were selected had the other choice been made; demands that peers add are left out on both sides.
- * @param selection this policy's, if no such demand was in it
- */
-function otherPolicies(
-  gathered: Gathered,
-  manifests: ReadonlyMap<PackageId, PinnedManifest>,
-  universe: Universe,
-  kept: readonly (readonly number[])[],
-  selection: Selection | undefined,
-): FlattenReport['otherPolicies'] {
-  const { policy } = gathered.config
-  const total = ({ solution }: Selection): number => solution.selected.reduce((sum, { length }) => sum + length, 0)
-  const under = (changed: Partial<Policy>): number =>
-    total(select(compile(gathered, manifests, { ...policy, ...changed }, universe.ranges), [], policy.single))
-  // Only an exact version of a name that is split could save anything by moving.
-  const movable = universe.services.some(({ edges }) =>
-    edges.some(({ range, slot }) => isExact(range) && (kept[slot]?.length ?? 0) > 1),
-  )
-  const [asksSoft, asksFewest] = [policy.pins === 'hard' && movable, policy.versions === 'highest']
-  if (!asksSoft && !asksFewest) return {}
-  const own = total(selection ?? select(universe, [], policy.single))
-  const soft = asksSoft ? under({ pins: 'soft' }) : own
-  const fewest = asksFewest ? under({ versions: 'fewest' }) : own
-  return {
-    ...(soft < own ? { 'pins: soft': soft } : {}),
-    ...(fewest < own ? { 'versions: fewest': fewest } : {}),
-  }
 }
 
 function sameDemand(a: DerivedDemand, b: DerivedDemand): boolean {

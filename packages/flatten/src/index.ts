@@ -1,4 +1,5 @@
 export type { PinnedManifest } from './compile.ts'
-export { explainSplit, reasonsFor, type SplitExplanation } from './explain.ts'
+export { explainSplit, followersOf, reasonsFor, splitNames, type SplitExplanation } from './explain.ts'
 export { onlyServices } from './subset.ts'
-export { flatten, type FlattenReport } from './flatten.ts'
+export { flatten } from './flatten.ts'
+export type { FlattenReport } from './report.ts'

@@ -1,5 +1,5 @@
 import type { Candidate, Edge, EdgeKind, ServiceOwner, Universe } from './compile.ts'
-import { isService, type DerivedDemand, type Owner } from './select.ts'
+import { isService, type DerivedDemand, type Owner } from './demands.ts'
 
 /** What an edge resolved to: a candidate with the peers it sees, or the slot's workspace package. */
 export type Resolved = Node | 'workspace'
@@ -150,7 +150,13 @@ export function resolvePeers(
     if (suited.length === edge.allowed.length) return undefined
     const choice = best(edge.slot, suited)
     if (choice === undefined)
-      derived.push({ owner, slot: edge.slot, allowed: suited, range: [edge.range, ...new Set(ranges)].join(' and ') })
+      derived.push({
+        owner,
+        slot: edge.slot,
+        allowed: suited,
+        range: [edge.range, ...new Set(ranges)].join(' and '),
+        locked: [],
+      })
     return choice
   }
 

@@ -2,8 +2,9 @@ import type { NpmLock } from '@polder/lock'
 import { renderDerivation, solveStrict, type Derivation } from '@polder/solver'
 import { PolderError } from '@polder/spec'
 
+import { ownerName } from './demands.ts'
 import { explainSplit } from './explain.ts'
-import { ownerName, type Selection } from './select.ts'
+import type { Selection } from './select.ts'
 
 /**
  * Holds the lock to `policy.single`.

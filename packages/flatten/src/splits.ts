@@ -2,12 +2,19 @@ import type { Split, SplitDemand } from '@polder/lock'
 import { sortKeys } from '@polder/spec'
 
 import { fullReference, type Universe } from './compile.ts'
-import { isHard, ownerName, type DerivedDemand, type Owner } from './select.ts'
+import { ownerName, type Asked, type HardDemand, type Owner } from './demands.ts'
+import type { Kept, SplitCauses } from './first-hand.ts'
+import type { Instance } from './instances.ts'
 
-interface Demand {
+interface Demand extends HardDemand {
   readonly owner: Owner
-  readonly allowed: readonly number[]
-  readonly range: string
+}
+
+/** The positions that instances were formed of: a candidate that only stood by may have found no use. */
+export function keptVersions({ slots }: Universe, instances: Iterable<Instance>): Kept {
+  const kept = slots.map(() => new Set<number>())
+  for (const { node } of instances) kept[node.candidate.slot]?.add(node.candidate.index)
+  return kept.map((positions) => [...positions].sort((a, b) => a - b))
 }
 
 /**
@@ -16,19 +23,20 @@ interface Demand {
  */
 export function explainSplits(
   universe: Universe,
-  selected: readonly (readonly number[])[],
-  derived: readonly DerivedDemand[],
+  kept: Kept,
+  asked: Asked,
+  causes: SplitCauses,
 ): Record<string, Split> {
-  const demands = activeDemands(universe, selected, derived)
+  const demands = activeDemands(universe, kept, asked)
   const splits: Record<string, Split> = {}
-  for (const { index, name, candidates } of universe.slots) {
-    const kept = selected[index] ?? []
-    if (kept.length < 2) continue
+  for (const [slot, from] of causes) {
+    const { name = '', candidates = [] } = universe.slots[slot] ?? {}
     const versions: Record<string, SplitDemand> = {}
     const witnesses: Demand[] = []
-    for (const position of kept) {
-      const only = (demands.get(index) ?? []).filter(
-        ({ allowed }) => kept.filter((other) => allowed.includes(other)).join() === `${position}`,
+    const positions = kept[slot] ?? []
+    for (const position of positions) {
+      const only = (demands.get(slot) ?? []).filter(
+        ({ allowed }) => positions.filter((other) => allowed.includes(other)).join() === `${position}`,
       )
       const witness = only.toSorted((a, b) => a.allowed.length - b.allowed.length)[0]
       if (witness !== undefined) witnesses.push(witness)
@@ -41,32 +49,25 @@ export function explainSplits(
         owners,
       }
     }
-    splits[name] = { proven: witnesses.length === kept.length && pairwiseDisjoint(witnesses), versions }
+    const follows = from.map((cause) => universe.slots[cause]?.name ?? '')
+    splits[name] = {
+      proven: witnesses.length === positions.length && pairwiseDisjoint(witnesses),
+      ...(follows.length === 0 ? {} : { follows }),
+      versions,
+    }
   }
   return sortKeys(splits)
 }
 
-function activeDemands(
-  universe: Universe,
-  selected: readonly (readonly number[])[],
-  derived: readonly DerivedDemand[],
-): ReadonlyMap<number, Demand[]> {
-  const demands = new Map<number, Demand[]>()
-  const add = (slot: number, demand: Demand): void => {
-    const known = demands.get(slot)
-    if (known === undefined) demands.set(slot, [demand])
-    else known.push(demand)
-  }
-  const active = new Set<Owner>(universe.services)
-  for (const slot of universe.slots)
-    for (const position of selected[slot.index] ?? []) active.add(slot.candidates[position] as Owner)
-  for (const owner of active) {
-    for (const edge of owner.edges) {
-      if (isHard(edge)) add(edge.slot, { owner, allowed: edge.allowed, range: edge.range })
-    }
-  }
-  for (const { owner, slot, allowed, range } of derived) if (active.has(owner)) add(slot, { owner, allowed, range })
-  return demands
+/** By split slot, in the order of services and candidates. */
+function activeDemands(universe: Universe, kept: Kept, asked: Asked): ReadonlyMap<number, Demand[]> {
+  const selected = universe.slots.flatMap(({ index, candidates }) =>
+    (kept[index] ?? []).flatMap((position) => candidates[position] ?? []),
+  )
+  const all = [...universe.services, ...selected].flatMap((owner) =>
+    asked(owner).flatMap((demand): Demand[] => ((kept[demand.slot]?.length ?? 0) > 1 ? [{ ...demand, owner }] : [])),
+  )
+  return Map.groupBy(all, ({ slot }) => slot)
 }
 
 function pairwiseDisjoint(demands: readonly Demand[]): boolean {

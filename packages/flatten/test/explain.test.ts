@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 
-import { explainSplit, reasonsFor } from '../src/explain.ts'
+import { explainSplit, followersOf, reasonsFor, splitNames } from '../src/explain.ts'
 import { flatten } from '../src/flatten.ts'
 import { monorepo } from './support/monorepo.ts'
 
@@ -20,6 +20,8 @@ test('a split is explained by who accepts no other version, over the shortest wa
   expect(explainSplit(harbour(), 'chalk')).toEqual({
     name: 'chalk',
     proven: true,
+    follows: [],
+    followers: [],
     versions: [
       {
         version: '4.1.2',
@@ -42,4 +44,26 @@ test('who leads to a package can be asked for one service only', () => {
   expect([...reasonsFor(harbour(), 'report', 'services/tide')]).toEqual([
     ['report@1.0.0', [{ owner: 'services/tide', range: '^1.0.0', path: ['services/tide'] }]],
   ])
+})
+
+test('splits are named in the order in which they are worth mending: those that most others follow from first', () => {
+  const { gathered, manifests } = monorepo(
+    {
+      old: { dependencies: { a: '^1.0.0', glob: '^1.0.0' } },
+      young: { dependencies: { a: '^2.0.0', glob: '^2.0.0' } },
+    },
+    {
+      'a@1.0.0': {},
+      'a@2.0.0': {},
+      'glob@1.0.0': { dependencies: { brace: '^1.0.0' } },
+      'glob@2.0.0': { dependencies: { brace: '^2.0.0' } },
+      'brace@1.0.0': {},
+      'brace@2.0.0': {},
+    },
+  )
+  const { npm } = flatten(gathered, manifests).lock
+  expect(splitNames(npm)).toEqual(['glob', 'a', 'brace'])
+  expect(followersOf(npm, 'glob')).toEqual(['brace'])
+  expect(explainSplit(npm, 'glob')).toMatchObject({ follows: [], followers: ['brace'] })
+  expect(explainSplit(npm, 'brace')).toMatchObject({ follows: ['glob'], followers: [] })
 })

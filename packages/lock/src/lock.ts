@@ -134,6 +134,8 @@ export interface Split {
   readonly versions: Readonly<Record<string, SplitDemand>>
   /** True if the demands are pairwise disjoint: no locked version satisfies any two of them. */
   readonly proven: boolean
+  /** The first-hand splits that it is there because of, sorted; absent for one that is first-hand itself. */
+  readonly follows?: readonly string[]
 }
 
 export interface SplitDemand {

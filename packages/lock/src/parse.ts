@@ -159,6 +159,7 @@ const LOCK = z.strictObject({
       name,
       z.strictObject({
         proven: z.boolean(),
+        follows: z.array(name).optional(),
         versions: z.record(text, z.strictObject({ range: text, owner: text, owners: z.number() })),
       }),
     ),

@@ -98,7 +98,7 @@ function instances(record: NpmLock['instances']): object {
 }
 
 function split(value: Split): object {
-  return { proven: value.proven, versions: value.versions }
+  return { ...pick(value, ['proven', 'follows']), versions: value.versions }
 }
 
 function mapSorted<T>(record: Readonly<Record<string, T>>, write: (value: T) => object): Record<string, object> {

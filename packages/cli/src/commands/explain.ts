@@ -1,15 +1,18 @@
-import { explainSplit, type SplitExplanation } from '@polder/flatten'
+import { explainSplit, splitNames, type SplitExplanation } from '@polder/flatten'
 import { PolderError } from '@polder/spec'
 
 import { openCheckout } from '../checkout.ts'
 import { count, type Output } from '../output.ts'
-import { unknownPackage } from './why.ts'
+import { followsFrom, listed, unknownPackage } from './why.ts'
 
-/** `polder explain [NAME…]`: the certificate of each split, with the chains behind it and what would mend it. */
+/**
+ * `polder explain [NAME…]`: the certificate of each split, with the chains behind it and what would mend it; those that
+ * others follow from come first.
+ */
 export function explain(cwd: string, names: readonly string[], output: Output): number {
   const { lock } = openCheckout(cwd)
   for (const name of names) if (lock.npm.root[name] === undefined) throw unknownPackage(lock, name)
-  const wanted = names.length === 0 ? Object.keys(lock.npm.splits) : names
+  const wanted = names.length === 0 ? splitNames(lock.npm) : names
   const explanations = wanted.flatMap((name) => explainSplit(lock.npm, name) ?? [])
   for (const explanation of explanations) print(explanation, output)
   const whole = wanted.filter((name) => lock.npm.splits[name] === undefined)
@@ -26,7 +29,7 @@ export function explain(cwd: string, names: readonly string[], output: Output): 
 export function dedupeCheck(cwd: string, only: readonly string[], output: Output): number {
   const { lock } = openCheckout(cwd)
   for (const name of only) if (lock.npm.root[name] === undefined) throw unknownPackage(lock, name)
-  const wanted = only.length === 0 ? Object.keys(lock.npm.splits) : only
+  const wanted = only.length === 0 ? splitNames(lock.npm) : only
   const found = wanted.flatMap((name) => explainSplit(lock.npm, name) ?? [])
   if (found.length === 0) {
     output.line(
@@ -39,13 +42,13 @@ export function dedupeCheck(cwd: string, only: readonly string[], output: Output
   if (output.json) return 1
   for (const explanation of found) print(explanation, output)
   throw new PolderError('DUPLICATES_FOUND', `${found.map(({ name }) => name).join(', ')}: more than one version`, {
-    hint: found.flatMap(({ remedies }) => remedies)[0] ?? 'the demands above say who would have to change',
+    hint: found.flatMap(({ remedies }) => remedies)[0] ?? 'what is said above names who would have to change',
   })
 }
 
 const SHOWN = 5
 
-function print({ name, versions, proven, remedies }: SplitExplanation, output: Output): void {
+function print({ name, versions, proven, follows, followers, remedies }: SplitExplanation, output: Output): void {
   output.line(`${output.bold(name)} is kept at ${count(versions.length, 'version')}`)
   const width = Math.max(...versions.map(({ version }) => version.length))
   for (const { version, demands } of versions) {
@@ -57,5 +60,10 @@ function print({ name, versions, proven, remedies }: SplitExplanation, output: O
     }
   }
   output.line(proven ? '  No locked version satisfies any two of these.' : '  That no fewer would do is not proven.')
+  if (follows.length > 0) output.line(`  ${followsFrom(follows, output.verbose)}`)
+  if (followers.length > 0)
+    output.line(
+      `  From this ${followers.length === 1 ? 'follows the split' : 'follow the splits'} of ${listed(followers, output.verbose)}.`,
+    )
   for (const remedy of remedies) output.line(`  ${output.good(remedy)}`)
 }

@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 
-import { flatten, onlyServices, type FlattenReport } from '@polder/flatten'
+import { flatten, onlyServices } from '@polder/flatten'
 import { findRoot, gather, readConfig, type Gathered } from '@polder/gather'
-import type { SigningKeys, SyncReport } from '@polder/index'
+import type { SigningKeys } from '@polder/index'
 import { diffLocks, parseLock, serializeLock, type Lock, type LockDiff } from '@polder/lock'
 import { PolderError } from '@polder/spec'
 import { atomicWrite } from '@polder/store'
@@ -11,10 +11,11 @@ import { bringAdditions, withAdditions } from '../added-pins.ts'
 import { pinBuildRequirements } from '../build-requirements.ts'
 import { findService } from '../checkout.ts'
 import { LOCK_FILE, outOfDate, readLockText } from '../lock-file.ts'
-import { bytes, count, duration, type Output } from '../output.ts'
+import type { Output } from '../output.ts'
 import { pinnedManifests } from '../pinned-manifests.ts'
 import { firstKeys, holdToPolicy, lockedKeys, verifyReleases } from '../releases.ts'
-import { printDiff, versionIn } from './diff.ts'
+import { printDiff } from './diff.ts'
+import { printSummary } from './lock-summary.ts'
 
 export interface LockOptions {
   readonly check: boolean
@@ -143,47 +144,4 @@ function tryDiff(existing: string, now: Lock): LockDiff | null {
     if (error instanceof PolderError && error.code === 'LOCK_INVALID') return null
     throw error
   }
-}
-
-function printSummary(
-  output: Output,
-  report: FlattenReport,
-  { npm }: Lock,
-  { written, sync, milliseconds }: { written: string; sync: SyncReport | null; milliseconds: number },
-): void {
-  if (output.quiet) return
-  output.line(`${output.bold(LOCK_FILE)} ${written} in ${duration(milliseconds)}`)
-  output.line(`  ${count(report.services, 'service')}, ${count(report.names, 'name')}`)
-  if (sync !== null)
-    output.line(`  ${count(sync.fetched, 'artifact')} fetched (${bytes(sync.bytes)}), ${sync.reused} already there`)
-  const bound = report.optimal ? 'proven to be the fewest' : `at least ${report.lowerBound} are needed`
-  output.line(`  ${report.before} → ${report.after} packages (${bound})`)
-  for (const [policy, packages] of Object.entries(report.otherPolicies)) {
-    output.line(`  with policy.${policy} it would be ${count(packages, 'package')}`)
-  }
-  if (report.moved.length > 0) {
-    output.line(`  ${count(report.moved.length, 'requirement')} of services moved to a version that others share`)
-    for (const { service, name, from, to } of report.moved.slice(0, SHOWN))
-      output.line(`    ${service}: ${name} ${versionIn(from, name)} → ${versionIn(to, name)}`)
-    more(output, report.moved.length)
-  }
-  const splits = Object.entries(npm.splits)
-  if (splits.length > 0) output.line(`  ${count(splits.length, 'name')} kept at several versions`)
-  for (const [name, { versions, proven }] of splits.slice(0, SHOWN)) {
-    output.line(`    ${name}${proven ? '' : ' (not proven)'}`)
-    for (const [version, { range, owner, owners }] of Object.entries(versions)) {
-      const others = owners > 1 ? ` and ${count(owners - 1, 'other')}` : ''
-      output.line(`      ${version.padEnd(10)} needed by ${owner}${others} (${range})`)
-    }
-  }
-  more(output, splits.length)
-  const { length: unmet } = report.unmetPeers
-  if (unmet > 0)
-    output.line(output.dim(`  ${count(unmet, 'peer')} unmet or outside its range (\`polder lock --json\` lists them)`))
-}
-
-const SHOWN = 12
-
-function more(output: Output, total: number): void {
-  if (total > SHOWN) output.line(output.dim(`    … and ${total - SHOWN} more`))
 }

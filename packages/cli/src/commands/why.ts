@@ -60,5 +60,22 @@ function choice(name: string, versions: number, split: Lock['npm']['splits'][str
   const verdict = split.proven
     ? 'No locked version satisfies any two of these.'
     : 'That no fewer would do is not proven.'
-  return [`${name} is kept at ${Object.keys(split.versions).length} versions:`, ...demands, verdict].join('\n')
+  const causes = split.follows === undefined ? [] : [followsFrom(split.follows, false)]
+  return [`${name} is kept at ${Object.keys(split.versions).length} versions:`, ...demands, verdict, ...causes].join(
+    '\n',
+  )
+}
+
+/** Why a split is there that is not first-hand. */
+export function followsFrom(causes: readonly string[], all: boolean): string {
+  return `It follows from the ${causes.length === 1 ? 'split' : 'splits'} of ${listed(causes, all)}.`
+}
+
+const NAMES_SHOWN = 5
+
+/** Names, the first few of them unless all are wanted. */
+export function listed(names: readonly string[], all: boolean): string {
+  const shown = all ? names : names.slice(0, NAMES_SHOWN)
+  const more = names.length - shown.length
+  return `${shown.join(', ')}${more > 0 ? ` and ${more} more` : ''}`
 }
