@@ -162,6 +162,73 @@ describe('a tarball', () => {
   })
 })
 
+describe('index remove', () => {
+  test('takes back what was added, and leaves both files as if it had never been', async () => {
+    const run = clone()
+    const before = read(run, 'polder.lock')
+    writeFileSync(join(run.cwd, 'lib.tgz'), LIBRARY)
+    const url = registry.serveFile('/dist/v22.1.0/node-v22.1.0-headers.tar.gz', HEADERS)
+    await polderDone(['index', 'add', 'lib.tgz'], run)
+    const between = read(run, 'polder.lock')
+    await polderDone(['index', 'add', url, '--trust-first'], run)
+    expect(await polderDone(['index', 'remove', url], run)).toBe(`removed ${url} from polder.pins.yaml\n`)
+    expect(read(run, 'polder.lock')).toBe(between)
+    expect(JSON.parse(await polderDone(['index', 'remove', '@acme/lib', '--json'], run))).toEqual({
+      removed: ['@acme/lib@2.0.0'],
+      lock: 'updated',
+    })
+    expect(read(run, 'polder.lock')).toBe(before)
+    expect(() => read(run, 'polder.pins.yaml')).toThrow('ENOENT')
+    await polderDone(['lock', '--check'], run)
+  })
+
+  test('of what was not added, or not clearly, says so and changes nothing', async () => {
+    const run = clone()
+    const three = packTarball({ 'package.json': '{"name":"@acme/lib","version":"3.0.0"}' })
+    writeFileSync(join(run.cwd, 'lib.tgz'), LIBRARY)
+    writeFileSync(join(run.cwd, 'three.tgz'), three)
+    await polderDone(['index', 'add', 'lib.tgz', 'three.tgz'], run)
+    const before = read(run, 'polder.lock')
+    expect(await refusal(['index', 'remove', '@acme/lib@2.0.0', 'alpha'], run)).toMatchObject({
+      code: 'USAGE',
+      message: 'alpha is not in polder.pins.yaml',
+      hint: '`polder index list` has what was added by hand; everything else goes with what needs it',
+      exit: 2,
+    })
+    expect(await refusal(['index', 'remove', '@acme/lip@2.0.0'], run)).toMatchObject({
+      hint: 'did you mean @acme/lib@2.0.0?',
+    })
+    expect(await refusal(['index', 'remove', '@acme/lib'], run)).toMatchObject({
+      message: '@acme/lib is in polder.pins.yaml at several versions: @acme/lib@2.0.0, @acme/lib@3.0.0',
+      hint: 'name one of them',
+    })
+    expect(read(run, 'polder.lock')).toBe(before)
+  })
+})
+
+test('several that add and remove at the same time lose nothing of each other', async () => {
+  const run = clone()
+  const names = Array.from({ length: 6 }, (_, at) => `lib-${at}`)
+  for (const name of names)
+    writeFileSync(
+      join(run.cwd, `${name}.tgz`),
+      packTarball({ 'package.json': JSON.stringify({ name, version: '1.0.0' }) }),
+    )
+  writeFileSync(join(run.cwd, 'lib.tgz'), LIBRARY)
+  await polderDone(['index', 'add', 'lib.tgz'], run)
+  await Promise.all([
+    ...names.map((name) => polderDone(['index', 'add', `${name}.tgz`], run)),
+    polderDone(['index', 'remove', '@acme/lib@2.0.0'], run),
+  ])
+  for (const file of ['polder.pins.yaml', 'polder.lock'])
+    expect(
+      read(run, file)
+        .match(/^ +"?\S*lib\S*@\d\S*:$/gm)
+        ?.map((line) => line.trim()),
+      file,
+    ).toEqual(names.map((name) => `${name}@1.0.0:`))
+})
+
 describe('a file by its URL', () => {
   const NAME = '/dist/v22.1.0/node-v22.1.0-headers.tar.gz'
 

@@ -228,6 +228,11 @@ function commandLine(perform: Perform): Command {
     .action((what: string[], flags: OutputFlags & AddFlags) =>
       perform(flags, async (output) => (await import('./commands/index-add.ts')).indexAdd(cwd, output, what, flags)),
     )
+  command(index, 'remove', 'take back what index add pinned')
+    .argument('<what...>', 'packages as name@version or name, files by their URL')
+    .action((what: string[], flags: OutputFlags) =>
+      perform(flags, async (output) => (await import('./commands/index-remove.ts')).indexRemove(cwd, output, what)),
+    )
   command(index, 'list', 'what is pinned, and what of it the store has').action((flags: OutputFlags) =>
     perform(flags, async (output) => (await import('./commands/index-list.ts')).indexList(cwd, output)),
   )

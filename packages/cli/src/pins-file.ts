@@ -1,16 +1,57 @@
+import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { digestInput, PINS_FILE, readAdditions, serializeAdditions } from '@polder/gather'
 import { companions, filePath, redirections } from '@polder/index/files'
-import { parseLock, serializeLock } from '@polder/lock'
-import { type AddedFile, type AddedPackage, type PackageId, PolderError } from '@polder/spec'
-import { atomicWrite } from '@polder/store'
+import { type Lock, parseLock, serializeLock } from '@polder/lock'
+import { withCheckoutLock } from '@polder/realise'
+import { type AddedFile, type AddedPackage, type PackageId, PolderError, splitPackageId } from '@polder/spec'
+import { atomicWrite, type Store } from '@polder/store'
 
 import { withAdditions } from './added-pins.ts'
+import { nearestText } from './checkout.ts'
 import { LOCK_FILE, readLockText } from './lock-file.ts'
 import type { Output } from './output.ts'
+import { keepServedLock } from './served-lock.ts'
 
-/** `polder.pins.yaml` and `polder.lock` while something is being added. */
+/** What became of `polder.lock`. */
+export type LockChange = 'updated' | 'unchanged' | 'none'
+
+/** A minute: whoever else changes the pins needs a moment, and an installation may need some. */
+const WAIT_MS = 60_000
+
+/**
+ * Changes the pins of a repository as the only one who does: read, changed and written in one turn, so that nothing of what
+ * others change at the same time is lost.
+ * @param change throws if something is wrong; nothing is written then
+ * @throws PolderError `CHECKOUT_BUSY`, `CONFIG_INVALID`, `LOCK_INVALID`, and what `change` throws
+ */
+export async function changePins(
+  root: string,
+  store: Store,
+  output: Output,
+  change: (pins: PinsFile) => void,
+): Promise<LockChange> {
+  keepOutOfVersionControl(root)
+  const onWait = (pid: number): void => output.note(`polder: waiting for another polder (process ${pid})`)
+  return withCheckoutLock(root, { waitMs: WAIT_MS, onWait }, async () => {
+    const pins = new PinsFile(root, output)
+    change(pins)
+    const written = pins.write()
+    if (written.change === 'updated')
+      await keepServedLock(store, written.text, written.lock, { before: written.before, fetched: false })
+    return written.change
+  })
+}
+
+function keepOutOfVersionControl(root: string): void {
+  const own = join(root, '.polder')
+  if (existsSync(own)) return
+  mkdirSync(own)
+  atomicWrite(join(own, '.gitignore'), '*\n')
+}
+
+/** `polder.pins.yaml` and `polder.lock` while something is being added or removed. */
 export class PinsFile {
   readonly root: string
   readonly #output: Output
@@ -41,7 +82,7 @@ export class PinsFile {
         path: where,
         found: entry.integrity,
         wanted: before?.integrity ?? locked ?? '',
-        hint: `give it a version of its own; or remove ${id} from ${PINS_FILE} first, if these bytes are what is meant`,
+        hint: `give it a version of its own; or \`polder index remove ${id}\` first, if these bytes are what is meant`,
       })
     }
     if (changed) this.#output.note(`warning: ${id} has other bytes than before: whoever locked it has to lock it again`)
@@ -56,7 +97,7 @@ export class PinsFile {
         path: PINS_FILE,
         found: entry.integrity,
         wanted: before.integrity,
-        hint: `remove it from ${PINS_FILE} first, if these bytes are what is meant`,
+        hint: `\`polder index remove ${url}\` first, if these bytes are what is meant`,
       })
     }
     const place = filePath(url)
@@ -78,20 +119,58 @@ export class PinsFile {
   }
 
   /**
-   * Writes both, the lock only if it is there.
-   * @returns what became of the lock
+   * Takes a pin back.
+   * @param what the id of a package, its name if it has one version here, or the URL of a file
+   * @returns the id or the URL
+   * @throws PolderError `USAGE`
    */
-  write(): 'updated' | 'unchanged' | 'none' {
+  remove(what: string): string {
+    const records = [this.#packages, this.#files] as readonly Record<string, unknown>[]
+    for (const record of records) {
+      if (!Object.hasOwn(record, what)) continue
+      delete record[what]
+      return what
+    }
+    const ids = Object.keys(this.#packages) as PackageId[]
+    const [only, ...more] = ids.filter((id) => splitPackageId(id).name === what)
+    if (only !== undefined && more.length === 0) return this.remove(only)
+    const nearest = nearestText(what, [...ids, ...Object.keys(this.#files)])
+    throw new PolderError(
+      'USAGE',
+      only === undefined
+        ? `${what} is not in ${PINS_FILE}`
+        : `${what} is in ${PINS_FILE} at several versions: ${[only, ...more].join(', ')}`,
+      {
+        spec: what,
+        path: PINS_FILE,
+        hint:
+          only !== undefined
+            ? 'name one of them'
+            : nearest === undefined
+              ? '`polder index list` has what was added by hand; everything else goes with what needs it'
+              : `did you mean ${nearest}?`,
+      },
+    )
+  }
+
+  /** Writes both, the lock only if it is there; no file is left of no pins. */
+  write():
+    | { readonly change: 'updated'; readonly before: string; readonly text: string; readonly lock: Lock }
+    | { readonly change: 'unchanged' | 'none' } {
     const additions = { packages: this.#packages, files: this.#files }
-    const text = serializeAdditions(additions)
-    atomicWrite(join(this.root, PINS_FILE), text)
+    const path = join(this.root, PINS_FILE)
+    const isEmpty = Object.keys({ ...this.#packages, ...this.#files }).length === 0
+    if (isEmpty) rmSync(path, { force: true })
+    else atomicWrite(path, serializeAdditions(additions))
     const before = readLockText(this.root)
-    if (before === null) return 'none'
-    const lock = parseLock(before, LOCK_FILE)
-    const digest = digestInput(this.root, PINS_FILE) ?? ''
-    const after = serializeLock({ ...withAdditions(lock, additions), inputs: { ...lock.inputs, [PINS_FILE]: digest } })
-    if (after === before) return 'unchanged'
-    atomicWrite(join(this.root, LOCK_FILE), after)
-    return 'updated'
+    if (before === null) return { change: 'none' }
+    const known = parseLock(before, LOCK_FILE)
+    const { [PINS_FILE]: _, ...inputs } = known.inputs
+    const digest = isEmpty ? {} : { [PINS_FILE]: digestInput(this.root, PINS_FILE) ?? '' }
+    const lock = { ...withAdditions(known, additions), inputs: { ...inputs, ...digest } }
+    const text = serializeLock(lock)
+    if (text === before) return { change: 'unchanged' }
+    atomicWrite(join(this.root, LOCK_FILE), text)
+    return { change: 'updated', before, text, lock }
   }
 }

@@ -11,7 +11,7 @@ import { idOf, packService } from '../added-pins.ts'
 import { findService } from '../checkout.ts'
 import { LOCK_FILE } from '../lock-file.ts'
 import { bytes, type Output } from '../output.ts'
-import { PinsFile } from '../pins-file.ts'
+import { changePins, type PinsFile } from '../pins-file.ts'
 import { startProgress } from '../progress.ts'
 
 export interface AddFlags {
@@ -33,30 +33,35 @@ interface Added {
   readonly bytes: number
 }
 
-/** Where it is pinned, kept and told. */
+/** Where it is kept and told. */
 interface Place {
-  readonly pins: PinsFile
+  readonly root: string
   readonly store: Store
   readonly output: Output
   readonly flags: AddFlags
+  /** How it is pinned, when all of it is there. */
+  readonly changes: ((pins: PinsFile) => void)[]
 }
 
 /**
  * `polder index add`: pins what no lockfile has, in polder.pins.yaml and, if there is one, in polder.lock. Only a URL
  * that has to be fetched opens a connection.
- * @throws PolderError `USAGE`, `PIN_CONFLICT`, `INTEGRITY_MISSING`, and what is wrong with a file or an archive
+ * @throws PolderError `USAGE`, `PIN_CONFLICT`, `INTEGRITY_MISSING`, `CHECKOUT_BUSY`, and what is wrong with a file or an
+ *   archive
  */
 export async function indexAdd(cwd: string, output: Output, what: readonly string[], flags: AddFlags): Promise<number> {
   refuseMixture(what, flags)
-  const pins = new PinsFile(findRoot(cwd), output)
-  const place = { pins, store: openStore(storeHome(process.env)), output, flags }
+  const store = openStore(storeHome(process.env))
+  const place: Place = { root: findRoot(cwd), store, output, flags, changes: [] }
   const added: Added[] = []
   if (flags.workspace) added.push(...(await addWorkspace(place, what)))
   else if (flags.as !== undefined) added.push(await addUrl(place, flags.as, resolve(cwd, what[0] ?? '')))
   else
     for (const one of what)
       added.push(await (isUrl(one) ? addUrl(place, one) : addTarballFile(place, resolve(cwd, one), one)))
-  const lock = pins.write()
+  const lock = await changePins(place.root, store, output, (pins) => {
+    for (const change of place.changes) change(pins)
+  })
   for (const { name, bytes: size } of added) output.line(`pinned ${name} (${bytes(size)})`)
   if (lock === 'none') output.note(`polder: ${PINS_FILE} is written; \`polder lock\` takes it into ${LOCK_FILE}`)
   output.result({ added, lock })
@@ -81,14 +86,20 @@ function isUrl(text: string): boolean {
   return /^[a-z][a-z0-9+.-]*:\/\//i.test(text)
 }
 
-async function addTarballFile({ pins, store, output, flags }: Place, path: string, shown: string): Promise<Added> {
+async function addTarballFile(
+  { root, store, output, flags, changes }: Place,
+  path: string,
+  shown: string,
+): Promise<Added> {
   const { addTarball } = await import('@polder/index/additions')
   const { id, integrity, bytes: size } = await addTarball(store, path, shown)
-  const file = insideOf(pins.root, path)
-  pins.addPackage(id, {
-    integrity,
-    ...(file === undefined ? {} : { file }),
-    ...(flags.private ? { private: true } : {}),
+  const file = insideOf(root, path)
+  changes.push((pins) => {
+    pins.addPackage(id, {
+      integrity,
+      ...(file === undefined ? {} : { file }),
+      ...(flags.private ? { private: true } : {}),
+    })
   })
   if (file === undefined) {
     output.note(
@@ -105,8 +116,8 @@ function insideOf(root: string, path: string): string | undefined {
   return inside.split(sep).join('/')
 }
 
-async function addWorkspace({ pins, store, flags }: Place, names: readonly string[]): Promise<Added[]> {
-  const gathered = await gather(pins.root, readConfig(pins.root))
+async function addWorkspace({ root, store, flags, changes }: Place, names: readonly string[]): Promise<Added[]> {
+  const gathered = await gather(root, readConfig(root))
   const services = Object.fromEntries(gathered.services.map(({ path, manifest }) => [path, manifest]))
   const wanted = names.map((name) => findService(services, name))
   const chosen = gathered.services.filter((service) =>
@@ -122,14 +133,16 @@ async function addWorkspace({ pins, store, flags }: Place, names: readonly strin
   for (const service of chosen) {
     const tarball = await packService(gathered, service)
     const { id, integrity, bytes: size } = await addTarball(store, tarball, service.path)
-    pins.addPackage(id, { integrity, workspace: true, ...(flags.private ? { private: true } : {}) })
+    changes.push((pins) => {
+      pins.addPackage(id, { integrity, workspace: true, ...(flags.private ? { private: true } : {}) })
+    })
     added.push({ name: id, integrity, bytes: size })
   }
   return added.sort((a, b) => compareText(a.name, b.name))
 }
 
 /** A file that is on no registry, from its URL or, with a path, at hand. */
-async function addUrl({ pins, store, output, flags }: Place, url: string, path?: string): Promise<Added> {
+async function addUrl({ root, store, output, flags, changes }: Place, url: string, path?: string): Promise<Added> {
   redirections(url, flags.for)
   const [{ addFile, parseSha512 }, { readNpmConfig }] = await Promise.all([
     import('@polder/index/additions'),
@@ -138,13 +151,14 @@ async function addUrl({ pins, store, output, flags }: Place, url: string, path?:
   const expected = flags.sha512 === undefined ? null : parseSha512(flags.sha512)
   const progress = startProgress(output, 'Fetching')
   const origin =
-    path === undefined ? { npm: () => readNpmConfig({ cwd: pins.root, env: process.env, home: homedir() }) } : { path }
+    path === undefined ? { npm: () => readNpmConfig({ cwd: root, env: process.env, home: homedir() }) } : { path }
   try {
     const { integrity, bytes: size } = await addFile(store, url, expected, origin, (received) => {
       progress.update(0, 1, bytes(received))
     })
     if (path === undefined && expected === null && !flags.trustFirst) throw untrusted(url, integrity, size)
-    pins.addFile(url, { integrity, bytes: size, ...(flags.for === undefined ? {} : { for: flags.for }) })
+    const entry = { integrity, bytes: size, ...(flags.for === undefined ? {} : { for: flags.for }) }
+    changes.push((pins) => pins.addFile(url, entry))
     return { name: url, integrity, bytes: size }
   } finally {
     progress.end()

@@ -48,7 +48,8 @@ const ROUTES: Readonly<Record<string, Route>> = {
   '/-/npm/v1/keys': (exchange, { view }) => {
     const { keys } = view
     if (keys.size === 0) {
-      const reason = 'the lock has no signing keys, so signatures cannot be checked; `polder index sync` records them'
+      const reason =
+        'the lock has no signing keys, so signatures cannot be checked; `polder lock` pins those of registries that sign'
       answerFailure(exchange, 'service', { status: 404, code: 'NO_KEYS', reason })
       return
     }
