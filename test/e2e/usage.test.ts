@@ -39,7 +39,13 @@ describe('help', () => {
     const { code, stdout, stderr } = await run(`${command} --help`, nowhere)
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     expect(stdout).toMatch(new RegExp(`^Usage: polder ${command} `))
-    for (const option of ['--json', '--quiet', '--verbose']) expect(stdout).toContain(option)
+    const everywhere = ['--json', '--quiet', '--verbose', '--help']
+    for (const option of everywhere) expect(stdout).toContain(option)
+    const row = DOCUMENTATION.split('\n').find((line) => line.startsWith(`| \`polder ${command}`))
+    const options = [...stdout.matchAll(/^ +(?:-\w, )?(--[a-z][\w-]*)/gm)].map(([, option = '']) => option)
+    // `--[no-]x` is two.
+    const documented = row?.replace(/--\[no-\](\S+?)(?=\])/, '--$1 --no-$1') ?? ''
+    for (const option of options) if (!everywhere.includes(option)) expect(documented).toContain(option)
   })
 
   test('is what polder without a word prints, with exit code 0', async () => {
