@@ -6,56 +6,76 @@ import { delimiter, join } from 'node:path'
 import { openSandboxes } from '../packages/build/src/sandbox/ladder.ts'
 import type { Sandboxes } from '../packages/build/src/sandbox/sandboxes.ts'
 
-const runs = Number(process.argv[2] ?? 30)
+const runs = Number(process.argv[2] ?? 100)
 const directory = mkdtempSync(join(tmpdir(), 'polder-bench-sandbox-'))
 // Programs are left out by a PATH of links to the others.
-const PROGRAMS = ['bwrap', 'unshare', 'setpriv', 'prlimit', 'mount', 'pivot_root', 'ip', 'nft', 'mkfifo']
+const PROGRAMS = ['bwrap', 'unshare', 'setpriv', 'prlimit', 'mount', 'pivot_root', 'ip', 'nft', 'perl', 'mkfifo']
+// The ways take turns, as whatever else the machine does changes from one minute to the next.
+const ROUNDS = 5
+
+interface Way {
+  readonly name: string
+  readonly without: readonly string[]
+  readonly walls: number[]
+  /** Processor time, a round each: of a build, and of opening the sandbox. */
+  readonly builds: number[]
+  readonly openings: number[]
+  recorded: string
+}
+
+const WAYS: readonly Way[] = [
+  way('bubblewrap', []),
+  way('bubblewrap', ['nft']),
+  way('unshare', ['bwrap']),
+  way('unshare', ['bwrap', 'nft']),
+]
 
 try {
-  console.log(`user ${process.geteuid?.()}, ${runs} builds of \`true\` each, one after another`)
-  await row('bubblewrap', [])
-  await row('bubblewrap', ['nft'])
-  await row('unshare', ['bwrap'])
+  for (const { without } of WAYS) makePath(without)
+  for (let round = 0; round < ROUNDS; round++) for (const each of WAYS) await measure(each)
+  console.log(`user ${process.geteuid?.()}, ${runs} builds of \`true\` each, one after another, in ${ROUNDS} rounds`)
+  for (const { name, recorded, walls, builds, openings } of WAYS) {
+    console.log(
+      `${name}, recorded: ${recorded}: processor ${ms(median(builds))} a build, ${ms(median(walls))} by the clock ` +
+        `(least ${ms(Math.min(...walls))}); opened once for processor ${ms(median(openings))}`,
+    )
+  }
 } finally {
   rmSync(directory, { recursive: true, force: true })
 }
 
-async function row(name: string, without: readonly string[]): Promise<void> {
-  const path = pathWithout(without)
-  const opening = performance.now()
-  const before = childTime()
-  const sandboxes = await open(name, path)
-  const opened = performance.now() - opening
-  if (sandboxes.level !== name) console.log(sandboxes.shortcomings.join('\n'))
-  await build(sandboxes)
-  const walls: number[] = []
+function way(name: string, without: readonly string[]): Way {
+  return { name, without, walls: [], builds: [], openings: [], recorded: '' }
+}
 
-  for (let run = 0; run < runs; run++) {
+async function measure(each: Way): Promise<void> {
+  const atRest = childTime()
+  await (await open(each)).close()
+  const opening = childTime() - atRest
+  const before = childTime()
+  const sandboxes = await open(each)
+  each.recorded = sandboxes.recorded
+  const count = Math.ceil(runs / ROUNDS)
+  for (let run = 0; run < count; run++) {
     const start = performance.now()
     await build(sandboxes)
-    walls.push(performance.now() - start)
+    each.walls.push(performance.now() - start)
   }
   await sandboxes.close()
-  const total = childTime() - before
-  const atRest = childTime()
-  await (await open(name, path)).close()
-  const once = childTime() - atRest
-  const [median = 0] = walls.sort((a, b) => a - b).slice(walls.length >> 1)
-  const cpu = (total - once) / (runs + 1)
-  console.log(
-    `${sandboxes.level}, recorded: ${sandboxes.recorded}: ${ms(median)} a build (median; least ${ms(walls[0] ?? 0)}), ` +
-      `processor ${ms(cpu)} a build; opened once in ${ms(opened)} (processor ${ms(once)})`,
-  )
+  each.openings.push(opening)
+  each.builds.push((childTime() - before - opening) / count)
 }
 
-async function open(name: string, path: string): Promise<Sandboxes> {
-  return openSandboxes({ scratch: join(directory, name), require: true, path })
+async function open({ name, without }: Way): Promise<Sandboxes> {
+  const sandboxes = await openSandboxes({ scratch: join(directory, name), require: true, path: binFor(without) })
+  if (sandboxes.level !== name) throw new Error(sandboxes.shortcomings.join('\n'))
+  return sandboxes
 }
 
-async function build(sandboxes: Sandboxes): Promise<number> {
+async function build(sandboxes: Sandboxes): Promise<void> {
   const source = join(directory, 'build')
   mkdirSync(source, { recursive: true })
-  const { status, durationMs } = await sandboxes.run({
+  const { status } = await sandboxes.run({
     label: 'nothing',
     script: 'install',
     command: ['true'],
@@ -64,12 +84,14 @@ async function build(sandboxes: Sandboxes): Promise<number> {
     log: join(directory, 'log'),
   })
   if (status !== 0) throw new Error('true failed')
-  return durationMs
 }
 
-function pathWithout(without: readonly string[]): string {
-  const bin = join(directory, `bin-${without.join('-')}`)
-  mkdirSync(bin)
+function binFor(without: readonly string[]): string {
+  return join(directory, `bin-${without.join('-')}`)
+}
+
+function makePath(without: readonly string[]): void {
+  mkdirSync(binFor(without))
   for (const program of PROGRAMS.filter((other) => !without.includes(other))) {
     const found = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin'].find((at) => {
       try {
@@ -79,15 +101,18 @@ function pathWithout(without: readonly string[]): string {
         return false
       }
     })
-    if (found !== undefined) symlinkSync(join(found, program), join(bin, program))
+    if (found !== undefined) symlinkSync(join(found, program), join(binFor(without), program))
   }
-  return bin
 }
 
 /** Milliseconds of processor time of all processes that we started and that have ended (proc(5), cutime and cstime). */
 function childTime(): number {
   const fields = readFileSync('/proc/self/stat', 'latin1').split(') ')[1]?.split(' ') ?? []
   return (Number(fields[13]) + Number(fields[14])) * 10
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0
 }
 
 function ms(value: number): string {

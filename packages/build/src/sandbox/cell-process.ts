@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline'
 
 import { startBuild, type RunningBuild } from './confined-build.ts'
 import { closeInherited } from './descriptors.ts'
+import { HOSTNAME } from './file-system.ts'
 import { startIndexBridge, type IndexBridge } from '../egress/index-bridge.ts'
 import type { CellBuild, CellConfig, CellReady, CellReply, CellRequest } from './protocol.ts'
 import { startRecorder, type Recorder } from '../egress/recorder.ts'
@@ -45,7 +46,10 @@ async function start(config: CellConfig): Promise<void> {
   execFileSync(config.programs.mkfifo ?? 'mkfifo', [join(config.scratch, 'output')])
   chmodSync(join(config.scratch, 'output'), 0o666)
   const enforced = config.level !== 'unenforced'
-  if (enforced) proveNamespaces(config)
+  if (enforced) {
+    proveNamespaces(config)
+    nameHost()
+  }
   if (enforced && config.ownUser) writeFileSync('/proc/sys/user/max_user_namespaces', '0')
   const recorder = enforced ? await startRecorder(config.programs) : undefined
   const bridge = await startIndexBridge(config.indexPort)
@@ -76,6 +80,15 @@ function proveNamespaces({ outside }: CellConfig): void {
   for (const [kind, theirs] of Object.entries(outside)) {
     if (readlinkSync(`/proc/self/ns/${kind}`) === theirs)
       throw new Error(`the cell has no ${kind} namespace of its own`)
+  }
+}
+
+/** Builds inherit it. That it shows is not what keeps anything in. */
+function nameHost(): void {
+  try {
+    execFileSync('hostname', [HOSTNAME], { stdio: 'ignore', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } })
+  } catch {
+    // Not every system has the program.
   }
 }
 

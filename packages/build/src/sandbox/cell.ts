@@ -39,7 +39,18 @@ export async function openCell(config: CellConfig, user: OwnUser | undefined): P
   const { programs } = config
   const node = [process.execPath, PROCESS]
   const map = user === undefined ? ['--map-root-user'] : []
-  const namespaces = ['--user', ...map, '--net', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc', '--']
+  const namespaces = [
+    '--user',
+    ...map,
+    '--net',
+    '--mount',
+    '--uts',
+    '--pid',
+    '--fork',
+    '--kill-child',
+    '--mount-proc',
+    '--',
+  ]
   // If polder is killed, the kernel kills unshare, and then what unshare started, and so all that there is in the
   // namespaces. A process that gains capabilities loses this tie, so it comes after that.
   const tie = [programs.setpriv ?? 'setpriv', '--pdeathsig', 'KILL', '--']

@@ -3,8 +3,10 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, write
 import { join, posix } from 'node:path'
 
 import { bubblewrapArguments } from './bubblewrap.ts'
-import { BASE_ENVIRONMENT, buildFileSystem, USER } from './file-system.ts'
+import { commonRoot } from './common-root.ts'
+import { BASE_ENVIRONMENT, commonPieces, ownPieces, USER } from './file-system.ts'
 import type { Limits } from './limits.ts'
+import { mountTable } from './mount-table.ts'
 import type { CellBuild, CellConfig } from './protocol.ts'
 import { filteredBy, seccompFilter } from './seccomp.ts'
 import { writeUnshareScript } from './unshare.ts'
@@ -31,18 +33,20 @@ export function confinedProcess(config: CellConfig, build: CellBuild, begin: str
     return spawn(words[0] ?? '', words.slice(1), { env: unconfined(env, scratch), cwd, stdio, detached: true })
   }
   const cwd = posix.join(build.directory.target, build.cwd)
-  const pieces = buildFileSystem(etc, build.directory, build.mounts, build.limits)
+  const own = ownPieces(build.directory, build.mounts, build.limits)
   const drop = ['--inh-caps=-all', '--ambient-caps=-all', '--bounding-set=-all', '--no-new-privs', '--']
   const setpriv = programs.setpriv ?? 'setpriv'
   const becomeUser = [setpriv, `--reuid=${USER.id}`, `--regid=${USER.id}`, '--clear-groups', ...drop]
   if (level === 'bubblewrap') {
-    const filter = seccompFilter()
     const options = join(scratch, 'options')
     const filterFile = join(scratch, 'seccomp')
-    if (filter !== undefined && !existsSync(filterFile)) writeFileSync(filterFile, filter)
-    const seccomp = filter === undefined ? undefined : 4
-    writeFileSync(options, bubblewrapArguments({ pieces, env, cwd, ownUser, seccomp }), { mode: 0o600 })
-    const descriptors = [openSync(options, 'r'), ...(filter === undefined ? [] : [openSync(filterFile, 'r')])]
+    if (FILTER !== undefined && !existsSync(filterFile)) writeFileSync(filterFile, FILTER)
+    const seccomp = FILTER === undefined ? undefined : 4
+    const pieces = [...commonPieces(etc), ...own]
+    writeFileSync(options, bubblewrapArguments({ pieces, env, cwd, ownUser, seccomp }), {
+      mode: 0o600,
+    })
+    const descriptors = [openSync(options, 'r'), ...(FILTER === undefined ? [] : [openSync(filterFile, 'r')])]
     const inside = [...limited, '/bin/sh', '-c', 'echo "$0"; exec "$@"', begin, ...build.command]
     try {
       return spawn(programs.bwrap ?? 'bwrap', ['--args', '3', '--', ...(ownUser ? becomeUser : []), ...inside], {
@@ -55,8 +59,7 @@ export function confinedProcess(config: CellConfig, build: CellBuild, begin: str
       for (const descriptor of descriptors) closeSync(descriptor)
     }
   }
-  const filter = seccompFilter()
-  const filtered = filter === undefined || programs.perl === undefined ? [] : filteredBy(filter, programs.perl)
+  const filtered = FILTER === undefined || programs.perl === undefined ? [] : filteredBy(FILTER, programs.perl)
   // The shell stays as the first process of the namespace: another program would not take care of orphans.
   const inside = [...filtered, ...limited, '/bin/sh', '-c', 'echo "$0"; "$@"; exit $?', begin, ...build.command]
   const unshare = programs.unshare ?? 'unshare'
@@ -64,25 +67,30 @@ export function confinedProcess(config: CellConfig, build: CellBuild, begin: str
     ? becomeUser
     : [unshare, '--user', `--map-user=${USER.id}`, `--map-group=${USER.id}`, '--keep-caps', '--', setpriv, ...drop]
   const { mount = 'mount', pivot_root: pivotRoot = 'pivot_root' } = programs
+  const root = join(scratch, 'root')
+  const table = mountTable(own, root)
   const script = writeUnshareScript({
-    pieces,
+    common: commonRoot({ scratch, etc, mount }, table.points),
+    table,
+    root,
     scratch,
     programs: { mount, pivotRoot },
     cwd,
     command: [...change, ...inside],
-    env,
     ownNamespace: !ownUser,
   })
   const namespaces = ['--mount', '--pid', '--ipc', '--uts', '--fork', '--kill-child']
   return spawn(unshare, [...(ownUser ? [] : ['--user', '--map-root-user']), ...namespaces, '--', '/bin/sh', script], {
-    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    env,
     cwd: '/',
     stdio,
     detached: true,
   })
 }
 
-const LATE = /^(?:LD_|PERL|GLIBC_TUNABLES$|GCONV_PATH$|LOCPATH$)/
+const FILTER = seccompFilter()
+
+const LATE = /^(?:LD_|PERL|LIBMOUNT_|BLKID_|BASH|POSIXLY_CORRECT$|ENV$|IFS$|PS4$|GLIBC_TUNABLES$|GCONV_PATH$|LOCPATH$)/
 
 /** Private directories are made on disk where there is no private file system. */
 function unconfined(env: CellBuild['env'], scratch: string): Record<string, string> {

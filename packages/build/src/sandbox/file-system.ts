@@ -27,19 +27,11 @@ export const HOSTNAME = 'polder'
 export const IN_MEMORY: readonly string[] = ['/tmp', USER.home, '/dev/shm', '/run']
 
 /**
- * The whole file system of a build, made from nothing: the programs and libraries of the system, the few files of /etc
- * that they need, our own for users and names, what the caller mounts, and the one directory that may be written.
+ * The file system of every build, made from nothing: the programs and libraries of the system, the few files of /etc that
+ * they need, our own for users and names. On top of it comes what is a build's own.
  * @param etc made by `writeOwnFiles`
  */
-export function buildFileSystem(
-  etc: string,
-  directory: Required<Mount>,
-  mounts: readonly Mount[],
-  limits: Pick<Limits, 'diskBytes'>,
-): readonly Piece[] {
-  const readOnly = (source: string, target = source): Piece => ({ kind: 'read-only', source, target })
-  const within = mounts.filter(({ source, target = source }) => target.startsWith(`${directory.target}/`))
-  const outside = mounts.filter((mount) => !within.includes(mount))
+export function commonPieces(etc: string): readonly Piece[] {
   return [
     readOnly('/usr'),
     ...TOP_LEVEL.filter((path) => existsSync(path)).map((path): Piece => {
@@ -47,8 +39,20 @@ export function buildFileSystem(
     }),
     ...Object.keys(OWN_FILES).map((name) => readOnly(join(etc, name), `/etc/${name}`)),
     ...FROM_ETC.filter((path) => existsSync(path)).map((path) => readOnly(path)),
-    { kind: 'processes', target: '/proc' },
     { kind: 'devices', target: '/dev' },
+  ]
+}
+
+/** What is in memory, what the caller mounts, and the one directory that may be written. */
+export function ownPieces(
+  directory: Required<Mount>,
+  mounts: readonly Mount[],
+  limits: Pick<Limits, 'diskBytes'>,
+): readonly Piece[] {
+  const within = mounts.filter(({ source, target = source }) => target.startsWith(`${directory.target}/`))
+  const outside = mounts.filter((mount) => !within.includes(mount))
+  return [
+    { kind: 'processes', target: '/proc' },
     { kind: 'memory', target: '/dev/shm', bytes: 256 * 2 ** 20, mode: '1777' },
     { kind: 'sealed', target: '/dev' },
     { kind: 'memory', target: '/tmp', bytes: limits.diskBytes, mode: '1777' },
@@ -59,6 +63,10 @@ export function buildFileSystem(
     ...within.map(({ source, target }) => readOnly(source, target)),
     { kind: 'sealed', target: '/' },
   ]
+}
+
+function readOnly(source: string, target: string = source): Piece {
+  return { kind: 'read-only', source, target }
 }
 
 const TOP_LEVEL = ['/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32']

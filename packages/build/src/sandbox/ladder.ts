@@ -88,7 +88,7 @@ const NEEDED: Readonly<Record<Exclude<Level, 'unenforced'>, readonly ProgramName
   unshare: ['unshare', 'setpriv', 'prlimit', 'mount', 'pivot_root', 'ip', 'mkfifo'],
 }
 
-const NAMESPACES = ['user', 'net', 'mnt', 'pid']
+const NAMESPACES = ['user', 'net', 'mnt', 'pid', 'uts']
 
 async function tryLevel(
   { scratch, parallel = 2 }: Options,
