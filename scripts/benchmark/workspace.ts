@@ -1,7 +1,9 @@
 import { spawn } from 'node:child_process'
-import { cpSync, existsSync } from 'node:fs'
+import { cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+
+import { parseDocument } from 'yaml'
 
 export const POLDER: string = fileURLToPath(new URL('../polder', import.meta.url))
 
@@ -17,6 +19,8 @@ const MADE = new Set(['node_modules', '.polder', '.git'])
 export async function polderCheckout(source: string, directory: string, registry?: string): Promise<Checkout> {
   const path = join(directory, 'workspace')
   copyWorkspace(source, path)
+  const config = join(path, 'polder.yaml')
+  if (existsSync(config)) writeFileSync(config, withoutBuilds(readFileSync(config, 'utf8')))
   const store = join(directory, 'filled-store')
   const upstream = registry === undefined ? {} : { npm_config_registry: registry }
   const env = { ...process.env, ...upstream, POLDER_HOME: store }
@@ -27,9 +31,16 @@ export async function polderCheckout(source: string, directory: string, registry
       child.on('error', fail)
       child.on('close', (code) => (code === 0 ? done() : fail(new Error(`polder ${args.join(' ')} failed`))))
     })
-  if (!existsSync(join(path, 'polder.yaml'))) await polder('init')
+  if (!existsSync(config)) await polder('init')
   await polder('lock')
   return { path, store }
+}
+
+/** Its peers are told to run no install scripts either. */
+function withoutBuilds(text: string): string {
+  const document = parseDocument(text)
+  document.delete('builds')
+  return document.toString()
 }
 
 export function copyWorkspace(source: string, target: string): void {
