@@ -2,19 +2,21 @@ import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync } from 'node:fs'
 import { join } from 'node:path'
 
+import type { Gathered } from '@polder/gather'
 import { lockedPins, type LockedPins, type NamedLock, packDocuments } from '@polder/index/server'
 import type { Lock } from '@polder/lock'
 import { PolderError } from '@polder/spec'
 import { atomicWrite, readRoots, type Store } from '@polder/store'
 
 import { lockDigest, readLockText } from './lock-file.ts'
+import { unpinnedOf } from './unpinned.ts'
 import { polderVersion } from './version.ts'
 
 // What servers need of a lock, in the store's `served/`, by the sha256 of the lock's text: `<sha256>.json`, what the lock
 // pins, and `<sha256>.documents`, the documents of that as they are sent. All of it is derived.
 
 /** Another number where the same lock comes to other pins or documents, or they are kept in another way. */
-const SERVED_FORMAT = 2
+const SERVED_FORMAT = 3
 
 /** How many locks are kept: those of the branches somebody works on. */
 const KEPT = 16
@@ -37,23 +39,43 @@ export async function servedLock(
     return { ...named, pins: kept }
   }
   const { parseLock } = await import('@polder/lock')
-  return { ...named, pins: keepServedPins(store, lockText, parseLock(lockText, path)) }
+  const pins = lockedPins(parseLock(lockText, path))
+  keepPins(store, lockText, pins)
+  return { ...named, pins }
 }
 
 /**
  * Keeps a lock as servers need it, when it is pinned.
  * @param before the text of the lock that was there, null if there was none
  * @param fetched true if more may be known of its pins than when its documents were made
+ * @param gathered what it was made of, if that is known
  */
 export async function keepServedLock(
   store: Store,
   lockText: string,
   lock: Lock,
-  { before, fetched }: { readonly before: string | null; readonly fetched: boolean },
+  {
+    before,
+    fetched,
+    gathered,
+  }: { readonly before: string | null; readonly fetched: boolean; readonly gathered?: Gathered },
 ): Promise<void> {
-  const documents = documentsPath(store, lockText)
-  if (!fetched && existsSync(documents) && existsSync(pinsPath(store, lockText))) return
-  await keepDocuments(store, { pins: keepServedPins(store, lockText, lock), documents }, before)
+  const [documents, path] = [documentsPath(store, lockText), pinsPath(store, lockText)]
+  if (!fetched && existsSync(documents) && existsSync(path)) return
+  const locked = lockedPins(lock)
+  const known = readPins(path) ?? (before === null ? undefined : readPins(pinsPath(store, before)))
+  const unpinned = gathered === undefined ? known?.unpinned : unpinnedOf(gathered, locked)
+  const pins = { ...locked, ...(unpinned === undefined ? {} : { unpinned }) }
+  keepPins(store, lockText, pins)
+  await keepDocuments(store, { pins, documents }, before)
+}
+
+/** As {@link keepServedLock}, for a lock that is there, when more may be known of what it pins. */
+export async function renewServedLock(store: Store, lockText: string, path: string, gathered: Gathered): Promise<void> {
+  const { pins, documents } = await servedLock(store, lockText, path)
+  const renewed = { ...pins, unpinned: unpinnedOf(gathered, pins) }
+  if (JSON.stringify(renewed) !== JSON.stringify(pins)) keepPins(store, lockText, renewed)
+  await keepDocuments(store, { pins: renewed, documents })
 }
 
 /**
@@ -86,8 +108,7 @@ export function dropStaleServed(store: Store, now: number): void {
     if (!current.includes(path) && now - at > UNUSED_MS) rmSync(path, { force: true })
 }
 
-function keepServedPins(store: Store, lockText: string, lock: Lock): LockedPins {
-  const pins = lockedPins(lock)
+function keepPins(store: Store, lockText: string, pins: LockedPins): void {
   try {
     mkdirSync(directory(store), { recursive: true })
     const text = JSON.stringify(pins)
@@ -97,7 +118,6 @@ function keepServedPins(store: Store, lockText: string, lock: Lock): LockedPins 
   } catch (error) {
     toleratedFailure(error)
   }
-  return pins
 }
 
 /** For {@link UNUSED_MS} and {@link KEPT}. */

@@ -59,7 +59,7 @@ async function bringAll(gathered: Gathered, keys: SigningKeys, output: Output): 
   const added = await bringAdditions(gathered, store, output, false)
   const all = [...pins, ...(await bringBuildRequirements(gathered, store, output))]
   const report = await bringReleases(gathered, store, all, output, { keys, scope: 'all', asked })
-  await keepLockedDocuments(store, gathered.root)
+  await renewLock(store, gathered)
   return {
     pins: manifests.size,
     fetched: (sync?.fetched ?? 0) + added.fetched,
@@ -69,12 +69,12 @@ async function bringAll(gathered: Gathered, keys: SigningKeys, output: Output): 
 }
 
 /** More may be known now of what the lock that is there pins. */
-async function keepLockedDocuments(store: Store, root: string): Promise<void> {
-  const text = readLockText(root)
+async function renewLock(store: Store, gathered: Gathered): Promise<void> {
+  const text = readLockText(gathered.root)
   if (text === null) return
-  const { keepDocuments, servedLock } = await import('../served-lock.ts')
+  const { renewServedLock } = await import('../served-lock.ts')
   try {
-    await keepDocuments(store, await servedLock(store, text, LOCK_FILE))
+    await renewServedLock(store, text, LOCK_FILE, gathered)
   } catch (error) {
     // A lock that cannot be read is `lock`'s to write anew.
     if (!(error instanceof PolderError && error.code === 'LOCK_INVALID')) throw error

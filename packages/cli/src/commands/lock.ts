@@ -14,6 +14,7 @@ import { LOCK_FILE, outOfDate, readLockText } from '../lock-file.ts'
 import type { Output } from '../output.ts'
 import { pinnedManifests } from '../pinned-manifests.ts'
 import { firstKeys, holdToPolicy, lockedKeys, verifyReleases } from '../releases.ts'
+import { requireKnownWorkspaces } from '../waiting-workspaces.ts'
 import { printDiff } from './diff.ts'
 import { printSummary } from './lock-summary.ts'
 
@@ -38,6 +39,10 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
     })
   const root = findRoot(cwd)
   const all = await gather(root, readConfig(root))
+  requireKnownWorkspaces(
+    Object.keys(all.config.builds.workspaces),
+    all.services.map(({ path }) => path),
+  )
   const gathered = options.service.length === 0 ? all : subset(all, options)
   for (const warning of gathered.warnings) output.note(`warning: ${warning}`)
   const existing = readLockText(root)
@@ -67,7 +72,7 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
   }
   if ((changed || fetched) && !options.dryRun) {
     const { keepServedLock } = await import('../served-lock.ts')
-    await keepServedLock(store, text, locked, { before: existing, fetched })
+    await keepServedLock(store, text, locked, { before: existing, fetched, gathered })
   }
   printSummary(output, flattened.report, locked, {
     written: options.dryRun ? 'not written (a dry run)' : changed ? 'written' : 'unchanged',

@@ -4,6 +4,7 @@ import {
   compareText,
   type Integrity,
   type PackageId,
+  type PlatformCondition,
   PolderError,
   splitPackageId,
   unpatchedId,
@@ -22,6 +23,18 @@ export interface LockedPins {
   readonly files: readonly PinnedUrl[]
   /** The keys that registries sign with, by key id. */
   readonly keys: Readonly<Record<string, LockedKey>>
+  /** What the lockfiles of its repository have and the lock has not, where that is known. */
+  readonly unpinned?: readonly UnpinnedVersion[]
+}
+
+/** A version that a lockfile has and polder.lock has not, for who installs from the lockfile all the same. */
+export interface UnpinnedVersion {
+  readonly name: string
+  readonly version: string
+  readonly lockfile: string
+  readonly integrity: Integrity | null
+  /** It is optional, and for none of the platforms of the lock. Otherwise it was flattened away. */
+  readonly elsewhere?: PlatformCondition
 }
 
 /** A pin as the index serves it: under its name and its version, wherever it came from. */
@@ -42,7 +55,8 @@ export interface PinnedUrl {
 }
 
 /** @throws PolderError `LOCK_INVALID` for a version that cannot stand in a path */
-export function lockedPins({ npm, index = {} }: Lock): LockedPins {
+export function lockedPins(lock: Lock): LockedPins {
+  const { npm, index = {} } = lock
   const fromRegistry: PinnedVersion[] = []
   const fromElsewhere: PinnedVersion[] = []
   for (const [id, entry] of Object.entries(npm.packages) as [PackageId, LockedPackage][]) {
@@ -63,7 +77,23 @@ export function lockedPins({ npm, index = {} }: Lock): LockedPins {
     pins: [...fromRegistry, ...fromElsewhere.sort((a, b) => compareText(a.id, b.id))],
     files: Object.entries(index.files ?? {}).map(([url, { integrity }]) => ({ url, integrity })),
     keys: index.keys ?? {},
+    unpinned: flattenedAway(lock),
   }
+}
+
+/** What services had locked themselves. Of what that needs only their lockfiles know. */
+function flattenedAway({ npm }: Lock): readonly UnpinnedVersion[] {
+  const unpinned = new Map<string, UnpinnedVersion>()
+  for (const service of Object.values(npm.services)) {
+    const { lockfile, dependencies, devDependencies, optionalDependencies, peerDependencies } = service
+    const groups = [dependencies, devDependencies, optionalDependencies, peerDependencies]
+    for (const { was } of groups.flatMap((group = {}) => Object.values(group))) {
+      if (was === undefined) continue
+      const { name, reference: version } = splitPackageId(was as PackageId)
+      if (VERSION.test(version)) unpinned.set(was, { name, version, lockfile, integrity: null })
+    }
+  }
+  return [...unpinned].sort(([a], [b]) => compareText(a, b)).map(([, one]) => one)
 }
 
 // What registries accept, and nothing that means something in a path, a URL or a terminal.
@@ -102,6 +132,21 @@ export function unionOfPins(locks: readonly LockedPins[]): PinnedVersions {
       } else if (other.integrity !== pin.integrity && owners.get(other) !== lock)
         throw conflict(`${pin.name}@${pin.version}`, other, pin)
     }
+  }
+  return names
+}
+
+/** By name, what none of several locks pins. */
+export function unionOfUnpinned(
+  locks: readonly LockedPins[],
+  pinned: PinnedVersions,
+): ReadonlyMap<string, readonly UnpinnedVersion[]> {
+  const names = new Map<string, UnpinnedVersion[]>()
+  for (const one of locks.flatMap(({ unpinned = [] }) => unpinned)) {
+    if (pinned.get(one.name)?.has(one.version) === true) continue
+    const known = names.get(one.name) ?? []
+    if (!known.some(({ version }) => version === one.version)) known.push(one)
+    names.set(one.name, known)
   }
   return names
 }

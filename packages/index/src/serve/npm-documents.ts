@@ -2,7 +2,7 @@ import { compareText, type Manifest, splitPackageId } from '@polder/spec'
 import type { RangeCache } from '@polder/spec/semver-ranges'
 
 import type { Release } from '../trust/releases.ts'
-import type { PinnedVersion } from './locked-pins.ts'
+import type { PinnedVersion, UnpinnedVersion } from './locked-pins.ts'
 
 /** A version with everything that its document says. */
 export interface DescribedVersion {
@@ -86,8 +86,50 @@ export function npmDocument(
   }
 }
 
+/**
+ * The document of packages for platforms that are not locked, with nothing but what a lockfile says. pnpm asks for it before
+ * it installs from a lockfile that has them, to see how old they are. Their tarballs are not here.
+ */
+export function bareDocument(
+  name: string,
+  unsorted: readonly UnpinnedVersion[],
+  { base, ranges }: Pick<DocumentContext, 'base' | 'ranges'>,
+): NpmDocument {
+  const versions = unsorted.toSorted((a, b) => ranges.compare(a.version, b.version))
+  const modified = UNKNOWN_DATE
+  const described = Object.fromEntries(
+    versions.map(({ version, integrity, elsewhere }) => [
+      version,
+      {
+        name,
+        version,
+        ...elsewhere,
+        dist: {
+          tarball: `${base}${tarballPath({ name, version }).slice(1)}`,
+          ...(integrity === null ? {} : { integrity }),
+        },
+      },
+    ]),
+  )
+  const tags = { latest: versions.at(-1)?.version ?? '' }
+  const dates = Object.fromEntries(versions.map(({ version }) => [version, modified]))
+  return {
+    modified,
+    abbreviated: { name, modified, 'dist-tags': tags, versions: described },
+    full: {
+      _id: name,
+      _rev: '1-pinned',
+      name,
+      'dist-tags': tags,
+      versions: described,
+      time: { created: modified, modified, ...dates },
+      modified,
+    },
+  }
+}
+
 /** `/name/-/name-1.0.0.tgz`, `/@scope/name/-/name-1.0.0.tgz`: as every registry has them. */
-export function tarballPath({ name, version }: PinnedVersion): string {
+export function tarballPath({ name, version }: Pick<PinnedVersion, 'name' | 'version'>): string {
   return `/${name}/-/${name.slice(name.indexOf('/') + 1)}-${version}.tgz`
 }
 

@@ -7,7 +7,7 @@ import { BodyMemory } from './body-memory.ts'
 import { describeVersion, inputsOf, joinInputs } from './described-version.ts'
 import { type DocumentSource, makeBody } from './document-body.ts'
 import { type DocumentPack, openPack, packedDocument, type PackedDocument, readBody, rebased } from './document-pack.ts'
-import { type DescribedVersion, npmDocument, type NpmDocument } from './npm-documents.ts'
+import { bareDocument, type DescribedVersion, npmDocument, type NpmDocument } from './npm-documents.ts'
 import type { Resource } from './resource.ts'
 import { ServedArtifact } from './served-artifact.ts'
 import { ServedDocument } from './served-document.ts'
@@ -19,6 +19,8 @@ import {
   type PinnedVersions,
   unionOfFiles,
   unionOfPins,
+  unionOfUnpinned,
+  type UnpinnedVersion,
 } from './locked-pins.ts'
 
 /** Some pins as one registry: those of one lock, or of all. */
@@ -26,6 +28,7 @@ export interface View {
   /** The id of the lock; empty for all. */
   readonly id: string
   readonly versions: PinnedVersions
+  readonly unpinned: ReadonlyMap<string, readonly UnpinnedVersion[]>
   /** By path. */
   readonly files: ReadonlyMap<string, PinnedUrl>
   readonly keys: ReadonlyMap<string, LockedKey>
@@ -118,8 +121,7 @@ export class PinnedIndex {
       modified: packed?.document.modified ?? (await make()).modified,
       body: async (length) => {
         const body = packed === undefined ? undefined : readBody(packed.pack, packed.document[length])
-        if (packed === undefined || body === undefined)
-          return makeBody(Buffer.from(JSON.stringify((await make())[length])))
+        if (packed === undefined || body === undefined) return sourceOf(await make()).body(length)
         return rebased(body, packed.document[length], { origin, base })
       },
     }
@@ -174,6 +176,16 @@ export class PinnedIndex {
   }
 }
 
+function sourceOf(document: NpmDocument): DocumentSource {
+  const { modified } = document
+  return { modified, body: (length) => makeBody(Buffer.from(JSON.stringify(document[length]))) }
+}
+
+/** What lockfiles have of a name for platforms that are not locked. */
+function elsewhereOf(view: View, name: string): readonly UnpinnedVersion[] {
+  return view.unpinned.get(name)?.filter(({ elsewhere }) => elsewhere !== undefined) ?? []
+}
+
 /** True if a document has of its optional dependencies those that could be had in this view. */
 export function fitsView({ optional }: PackedDocument, index: PinnedIndex, view: View): boolean {
   return optional.every(([name, range, served]) => index.serves(view, name, range) === served)
@@ -215,12 +227,17 @@ export class Site {
   }
 
   document(view: View, name: string): ServedDocument | undefined {
-    if (!view.versions.has(name)) return undefined
+    const elsewhere = view.versions.has(name) ? [] : elsewhereOf(view, name)
+    if (!view.versions.has(name) && elsewhere.length === 0) return undefined
     const prefix = prefixOf(view)
     const path = `${prefix}/${name}`
     let document = this.#documents.get(path)
     if (document === undefined) {
-      const open = (): Promise<DocumentSource> => this.index.source(view, name, this.baseUrl, this.#baseOf(view))
+      const base = this.#baseOf(view)
+      const open = async (): Promise<DocumentSource> =>
+        elsewhere.length > 0
+          ? sourceOf(bareDocument(name, elsewhere, { base, ranges: this.index.ranges }))
+          : this.index.source(view, name, this.baseUrl, base)
       document = new ServedDocument(open, this.index.memory)
       this.#documents.set(path, document)
     }
@@ -267,7 +284,8 @@ export class Site {
 
 function viewOf(id: string, locks: readonly LockedPins[]): View {
   const keys = new Map(locks.flatMap((lock) => Object.entries(lock.keys)))
-  return { id, versions: unionOfPins(locks), files: unionOfFiles(locks), keys }
+  const versions = unionOfPins(locks)
+  return { id, versions, unpinned: unionOfUnpinned(locks, versions), files: unionOfFiles(locks), keys }
 }
 
 /** `''` for all, `/@lock/<id>` for one lock. */

@@ -144,11 +144,25 @@ function refuse(
   const what = version === undefined ? name : `${name}@${version}`
   const refusal = refusalOf(exchange.request, { what, kind }, { asker, socket })
   onRefused(refusal)
-  const reason = reasonOf(what, name, view)
+  const reason = unpinnedReason(name, version, view) ?? reasonOf(what, name, view)
   // A client that looks whether there is a newer one of itself has nothing to tell its user about.
   const isItself = refusal.userAgent?.startsWith(`${name}/`) === true
   const headers = isItself ? {} : { 'npm-notice': printableAscii(reason) }
   answerFailure(exchange, 'refused', { status: 404, code: 'NOT_PINNED', reason, headers })
+}
+
+/** Why a version that a lockfile of the repository has cannot be had. */
+function unpinnedReason(name: string, version: string | undefined, view: View): string | undefined {
+  const known = view.unpinned.get(name)
+  const found = version === undefined ? known?.[0] : known?.find((one) => one.version === version)
+  if (found === undefined) return undefined
+  const what = `${name}@${found.version}`
+  if (found.elsewhere !== undefined)
+    return `${what} is for platforms that polder.lock is not for. Add them to platforms in polder.yaml and run \`polder lock\``
+  const versions = [...(view.versions.get(name)?.keys() ?? [])]
+  const became =
+    versions.length === 0 ? 'is needed by nothing after flattening' : `was flattened to ${versions.join(' and ')}`
+  return `${what} is locked by ${found.lockfile}, but ${became}. Install from what \`polder export\` writes`
 }
 
 /** The versions that a message lists before it only counts them. */

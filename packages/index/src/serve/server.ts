@@ -10,7 +10,7 @@ import type { Refusal } from './refusal.ts'
 import { createRouter } from './router.ts'
 
 export { openIndex, type ListenAddress, type MetricsSample, type NamedLock, type PinnedIndex, type Refusal }
-export { lockedPins, type LockedPins } from './locked-pins.ts'
+export { lockedPins, type LockedPins, type UnpinnedVersion } from './locked-pins.ts'
 export { openPack } from './document-pack.ts'
 export { packDocuments } from './pack-documents.ts'
 
