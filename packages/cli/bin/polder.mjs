@@ -2,7 +2,7 @@
 // @ts-check
 // Plain JavaScript on purpose: stripping types costs as much time again as Node's own start. A second `polder install`
 // is decided here, from `.polder/state.json` and one `stat` a file, before anything else is loaded.
-import { readFileSync, statSync, writeSync } from 'node:fs'
+import { lstatSync, readFileSync, statSync, writeSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 const started = process.hrtime.bigint()
@@ -76,10 +76,11 @@ function upToDate(asked) {
       return undefined
     // An installation that was cut short leaves a state without inputs.
     if (state.inputs['polder.lock'] === undefined) return undefined
-    for (const [path, known] of Object.entries(state.inputs)) {
-      const { mtimeMs, size } = statSync(join(root, path))
-      if (mtimeMs !== known.mtimeMs || size !== known.size) return undefined
-    }
+    for (const files of [state.inputs, state.watched ?? {}])
+      for (const [path, known] of Object.entries(files)) {
+        const { mtimeMs, size } = (files === state.inputs ? statSync : lstatSync)(join(root, path))
+        if (mtimeMs !== known.mtimeMs || size !== known.size) return undefined
+      }
     statSync(join(root, 'node_modules', '.polder.json'))
     for (const service of state.services) statSync(join(root, service, 'node_modules', '.polder.json'))
     if (state.environmentPath !== null) statSync(state.environmentPath)

@@ -151,6 +151,26 @@ export async function performBuilds(
     store,
     sources.map((source) => wantedTree(store, source, root)),
   )
+  return withBuildServices(store, root, output, async (services) => {
+    const report = await runBuilds(store, builds, {
+      ...services,
+      requireSandbox: builds.some((build) => build.unenforced !== true) || isSandboxRequired(options.requireSandbox),
+      ...(inspect === undefined ? {} : { inspect }),
+    })
+    for (const shortcoming of report.shortcomings) output.note(`warning: ${shortcoming}`)
+    return report
+  })
+}
+
+type Services = Omit<Parameters<typeof runBuilds>[2], 'inspect'>
+
+/** What every build gets: the toolchain, the pinned index of the checkout's lock, and the limits of its polder.yaml. */
+export async function withBuildServices<T>(
+  store: Store,
+  root: string,
+  output: Output,
+  use: (services: Services) => Promise<T>,
+): Promise<T> {
   const [{ openIndex, openRefusedRecord, startIndexServer }, { toolEnvironment }, { clientEnvironment }, served] =
     await Promise.all([
       import('@polder/index/server'),
@@ -165,9 +185,9 @@ export async function performBuilds(
   const refused = openRefusedRecord(store)
   const progress = startProgress(output, 'Building')
   try {
-    const report = await runBuilds(store, builds, {
+    return await use({
       toolchain: toolchainHere(),
-      requireSandbox: builds.some((build) => build.unenforced !== true) || isSandboxRequired(options.requireSandbox),
+      requireSandbox: true,
       serveIndex: async ({ socket, asker, onRefused }) =>
         startIndexServer(index, {
           listen: { socket },
@@ -179,12 +199,9 @@ export async function performBuilds(
           },
         }),
       indexVariables: (url) => ({ ...clientEnvironment(url), ...toolEnvironment(lock.index?.files ?? {}, url) }),
-      ...(inspect === undefined ? {} : { inspect }),
       limits: limitsOf(readConfig(root).builds.limits),
       onProgress: ({ done, total, label }) => progress.update(done, total, label),
     })
-    for (const shortcoming of report.shortcomings) output.note(`warning: ${shortcoming}`)
-    return report
   } finally {
     refused.close()
     progress.end()
@@ -209,6 +226,6 @@ function scaled(value: number | undefined, by: number): number | undefined {
   return value === undefined ? undefined : value * by
 }
 
-function toolchainHere(): Toolchain {
+export function toolchainHere(): Toolchain {
   return readToolchain(process.env['PATH'] ?? '')
 }

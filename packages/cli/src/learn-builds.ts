@@ -6,6 +6,7 @@ import { type Store, withLease } from '@polder/store'
 
 import { performBuilds } from './builds.ts'
 import { count, type Output } from './output.ts'
+import { type InstalledWorkspaces, rehearse } from './workspace-scripts.ts'
 
 interface Lesson {
   readonly package: string
@@ -24,8 +25,9 @@ interface Lesson {
 export async function learnBuilds(
   { store, root, output }: { readonly store: Store; readonly root: string; readonly output: Output },
   builds: readonly PlannedBuild[],
+  workspaces?: InstalledWorkspaces,
 ): Promise<number> {
-  const records: BuildRecord[] = []
+  const records: LearnedFrom[] = []
   try {
     await withLease(store, () =>
       performBuilds(store, root, builds, output, { inspect: (_, __, record) => void records.push(record) }),
@@ -33,6 +35,10 @@ export async function learnBuilds(
   } catch (error) {
     // A build that lacks something fails, which is what this is about.
     if (!(error instanceof PolderError && error.code === 'BUILD_FAILED')) throw error
+  }
+  if (workspaces !== undefined && workspaces.states.length > 0) {
+    const rehearsed = await withLease(store, () => rehearse(store, root, workspaces, output))
+    records.push(...rehearsed.map(({ record }) => ({ ...record, package: record.path })))
   }
   const lessons = records.map(lessonOf).sort((a, b) => compareText(a.package, b.package))
   for (const lesson of lessons) print(output, lesson)
@@ -42,7 +48,9 @@ export async function learnBuilds(
   return 0
 }
 
-function lessonOf({ package: name, attempts, refused, log }: BuildRecord): Lesson {
+type LearnedFrom = Pick<BuildRecord, 'attempts' | 'refused' | 'log'> & { readonly package: string }
+
+function lessonOf({ package: name, attempts, refused, log }: LearnedFrom): Lesson {
   const printed = [...readFileSync(log, 'utf8').matchAll(/https?:\/\/[^\s"'<>`)\]]+/g)].map(([url]) =>
     url.replace(/[.,;:]+$/, ''),
   )

@@ -9,6 +9,7 @@ import { atomicWrite, hasEnvironment, type Store } from '@polder/store'
 import type { LockedBuildPlan, LockedBuilds } from './builds.ts'
 import { LOCK_FILE, lockDigest, requireLock } from './lock-file.ts'
 import { polderVersion } from './version.ts'
+import type { LockedWorkspaces } from './workspace-scripts.ts'
 
 /** Another number where the same lock gives another plan, or the plan is kept in another way. */
 const PLAN_FORMAT = 6
@@ -27,6 +28,8 @@ interface KeptPlan {
   readonly packages: number
   /** Absent if the lock allows no install scripts. */
   readonly builds?: LockedBuilds
+  /** Absent if the lock lets no workspace package run its own scripts. */
+  readonly workspaces?: LockedWorkspaces
 }
 
 /**
@@ -79,9 +82,27 @@ export async function planLock(
   const plan = planFor(planned?.builtTree)
   const packages = new Set([...plan.environment, ...plan.checkout.packages].map((placed) => placed.package)).size
   const builds = planned?.builds()
-  const made: KeptPlan = { inputs: lock.inputs, packages, plan, ...(builds === undefined ? {} : { builds }) }
+  const workspaces =
+    lock.policy.builds?.workspaces === undefined
+      ? undefined
+      : (await import('./workspace-scripts.ts')).lockedWorkspaces(lock)
+  const made: KeptPlan = {
+    inputs: lock.inputs,
+    packages,
+    plan,
+    ...(builds === undefined ? {} : { builds }),
+    ...(workspaces === undefined ? {} : { workspaces }),
+  }
   keepPlan(store, path, made)
   return { ...made, lockDigest: digest }
+}
+
+/** The directories of packages among a lock's inputs. */
+export function packagePaths(inputs: PlannedLock['inputs']): readonly string[] {
+  return Object.keys(inputs).flatMap((path) => {
+    const [, directory] = /^(?:(.+)\/)?package\.json$/.exec(path) ?? [null, null]
+    return directory === null ? [] : [directory ?? '.']
+  })
 }
 
 /** What is built depends on what it is built with. */

@@ -97,9 +97,10 @@ function settle(universe: Universe, single: readonly string[]): Settled {
   }
 }
 
-function lockedBuilds({ allow, env }: Gathered['config']['builds']): Pick<Lock['policy'], 'builds'> {
-  if (Object.keys(allow).length === 0) return {}
-  return { builds: { allow, ...(Object.keys(env).length === 0 ? {} : { env }) } }
+function lockedBuilds({ allow, env, workspaces }: Gathered['config']['builds']): Pick<Lock['policy'], 'builds'> {
+  const isEmpty = (record: object): boolean => Object.keys(record).length === 0
+  if (isEmpty(allow) && isEmpty(workspaces)) return {}
+  return { builds: { allow, ...(isEmpty(env) ? {} : { env }), ...(isEmpty(workspaces) ? {} : { workspaces }) } }
 }
 
 /**

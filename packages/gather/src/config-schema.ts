@@ -133,6 +133,12 @@ const SCHEMA = z
           .record(packageName, z.record(variable, z.string()))
           .describe('Variables for the scripts of a package. What they say is part of what is built.')
           .default({}),
+        workspaces: z
+          .record(inside, z.array(inside))
+          .describe(
+            'Workspace packages, by path, that may run their own scripts (prepare, postinstall …), in a sandbox, each with what else of the repository they read.',
+          )
+          .default({}),
         limits: z
           .strictObject({
             minutes: most.describe('Of one script.').optional(),
@@ -145,7 +151,7 @@ const SCHEMA = z
           .default({}),
       })
       .describe('Install scripts. None runs unless it is allowed here.')
-      .default({ allow: {}, env: {}, limits: {} }),
+      .default({ allow: {}, env: {}, workspaces: {}, limits: {} }),
     index: z
       .strictObject({
         allowWeakIntegrity: z
@@ -194,7 +200,19 @@ export function checkConfig(value: unknown): CheckedConfig {
       deny: sortedUnique(deny),
     },
     layout,
-    builds: { allow: sortKeys(builds.allow), env: sortKeys(builds.env), limits: definedOnly(builds.limits) },
+    builds: {
+      allow: sortKeys(builds.allow),
+      env: sortKeys(builds.env),
+      workspaces: sortKeys(
+        Object.fromEntries(
+          Object.entries(builds.workspaces).map(([path, reads]) => [
+            plainPath(path),
+            sortedUnique(reads.map(plainPath)),
+          ]),
+        ),
+      ),
+      limits: definedOnly(builds.limits),
+    },
     index: {
       allowWeakIntegrity: sortedUnique(index.allowWeakIntegrity),
       private: sortedUnique(index.private),
@@ -208,6 +226,11 @@ export function checkConfig(value: unknown): CheckedConfig {
 /** The JSON schema of `polder.yaml`, published as `docs/schema/polder.schema.json` (JSON Schema 2020-12). */
 export function configSchema(): object {
   return { ...z.toJSONSchema(SCHEMA, { io: 'input' }), title: 'polder.yaml' }
+}
+
+/** `packages/lib` of `./packages/lib/`. */
+function plainPath(path: string): string {
+  return path.replace(/^(?:\.\/)+(?=.)/, '').replace(/(?<=.)\/+$/, '')
 }
 
 function sortedUnique(values: readonly string[]): string[] {

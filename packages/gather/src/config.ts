@@ -29,6 +29,8 @@ export interface Builds {
   readonly allow: Readonly<Record<string, string>>
   /** Name → variables for its scripts. */
   readonly env: Readonly<Record<string, Readonly<Record<string, string>>>>
+  /** Path of a workspace package that may run its own scripts → what else of the repository they read. */
+  readonly workspaces: Readonly<Record<string, readonly string[]>>
   /** What one build may take, where that is not the default. */
   readonly limits: BuildLimits
 }

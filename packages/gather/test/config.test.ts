@@ -16,7 +16,7 @@ describe('polder.yaml', () => {
       platforms: ['linux-x64-glibc'],
       policy: { versions: 'fewest', pins: 'hard', engines: null, single: [], split: {} },
       newPins: { minimumReleaseAge: 0, minimumReleaseAgeExclude: [], allow: [], deny: [] },
-      builds: { allow: {}, env: {}, limits: {} },
+      builds: { allow: {}, env: {}, workspaces: {}, limits: {} },
       layout: 'linked',
       index: { allowWeakIntegrity: [], private: [], signatures: 'verify', trustedRoot: null },
     })
@@ -37,6 +37,7 @@ layout: self-contained
 builds:
   allow: { sharp: ^0.34.0, esbuild: '*' }
   env: { sharp: { SHARP_FORCE: '1' } }
+  workspaces: { ./packages/b/: [scripts/, assets, scripts], packages/a: [] }
   limits: { minutes: 5 }
 index:
   allowWeakIntegrity: [zeta, "@scope/alpha"]
@@ -59,6 +60,7 @@ index:
       builds: {
         allow: { esbuild: '*', sharp: '^0.34.0' },
         env: { sharp: { SHARP_FORCE: '1' } },
+        workspaces: { 'packages/a': [], 'packages/b': ['assets', 'scripts'] },
         limits: { minutes: 5 },
       },
       index: {

@@ -51,6 +51,8 @@ export interface BuildPolicy {
   readonly allow: Readonly<Record<string, string>>
   /** Name → variables for its scripts. */
   readonly env?: Readonly<Record<string, Readonly<Record<string, string>>>>
+  /** Path of a workspace package that may run its own → what else of the repository they read. */
+  readonly workspaces?: Readonly<Record<string, readonly string[]>>
 }
 
 export interface NpmLock {

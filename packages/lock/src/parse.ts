@@ -136,7 +136,11 @@ const LOCK = z.strictObject({
     single: z.array(name).optional(),
     split: z.record(name, text).optional(),
     builds: z
-      .strictObject({ allow: z.record(name, text), env: z.record(name, z.record(text, text)).optional() })
+      .strictObject({
+        allow: z.record(name, text),
+        env: z.record(name, z.record(text, text)).optional(),
+        workspaces: z.record(relativePath, z.array(relativePath)).optional(),
+      })
       .optional(),
   }),
   inputs: z.record(relativePath, text),

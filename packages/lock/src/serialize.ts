@@ -57,8 +57,12 @@ function index({ keys, packages, files }: LockedIndex): object {
   return isEmpty(parts) ? {} : { index: parts }
 }
 
-function builds({ allow, env }: BuildPolicy): object {
-  return { allow: sortKeys(allow), ...(isEmpty(env) ? {} : { env: mapSorted(env, sortKeys) }) }
+function builds({ allow, env, workspaces }: BuildPolicy): object {
+  return {
+    allow: sortKeys(allow),
+    ...(isEmpty(env) ? {} : { env: mapSorted(env, sortKeys) }),
+    ...(isEmpty(workspaces) ? {} : { workspaces: sortKeys(workspaces) }),
+  }
 }
 
 function service(value: LockedService): object {

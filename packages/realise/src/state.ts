@@ -26,6 +26,8 @@ export interface State {
   readonly lock: string
   /** By path relative to the checkout. */
   readonly inputs: Readonly<Record<string, StateInput>>
+  /** What the scripts of workspace packages depend on: files and directories, by path. Absent where none runs. */
+  readonly watched?: Readonly<Record<string, Pick<StateInput, 'mtimeMs' | 'size'>>>
   /** The services with a `node_modules` of their own. */
   readonly services: readonly string[]
   readonly notBuilt: readonly string[]
@@ -47,6 +49,12 @@ export interface StateInput {
  */
 export function writeState(checkout: string, state: State): void {
   atomicWrite(statePath(checkout), `${JSON.stringify(state, null, 2)}\n`, { durable: false })
+}
+
+/** Says that what was left to do when the state was written is done. */
+export function completeState(checkout: string, changes: Pick<State, 'inputs' | 'watched'>): void {
+  const state = readState(checkout)
+  if (state !== undefined) writeState(checkout, { ...state, ...changes })
 }
 
 /** The state of a complete installation; undefined if there is none, it was interrupted, or another polder made it. */

@@ -16,9 +16,9 @@ export interface BuildIndex {
  * @param manifest the package.json of the package
  */
 export function buildEnvironment(
-  build: PlannedBuild,
+  build: Pick<PlannedBuild, 'name' | 'env'>,
   { event, command }: BuildScript,
-  room: BuildRoom,
+  room: Pick<BuildRoom, 'inside' | 'directory' | 'programs' | 'searchPath'>,
   toolchain: Toolchain,
   index: BuildIndex,
   manifest: Readonly<Record<string, unknown>>,

@@ -2,8 +2,10 @@ import { PolderError } from '@polder/spec'
 
 import type { BuildRecord, RecordedAttempt } from './build-record.ts'
 
+type FailedBuild = Pick<BuildRecord, 'attempts' | 'refused' | 'log' | 'failure'> & { readonly package: string }
+
 /** What a person needs to mend a build that failed: what ran, how it ended, what it printed, and what it was denied. */
-export function buildFailure(record: BuildRecord, { optional }: { readonly optional?: true } = {}): PolderError {
+export function buildFailure(record: FailedBuild, { optional }: { readonly optional?: true } = {}): PolderError {
   const { package: name, failure, log, attempts, refused } = record
   if (failure === undefined) return new PolderError('BUILD_FAILED', `${name} could not be built`, { spec: name })
   const { script, tail } = failure
@@ -75,7 +77,7 @@ function lastLines(tail: string): readonly string[] {
     .map((line) => `| ${line}`)
 }
 
-function hint({ attempts, refused, log, failure }: BuildRecord): string {
+function hint({ attempts, refused, log, failure }: FailedBuild): string {
   const whole = `the whole log: ${log}`
   if (failure?.limit !== undefined) return `raise builds.limits in polder.yaml if it is in its right; ${whole}`
   if (refused.length > 0)

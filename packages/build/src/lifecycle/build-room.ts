@@ -81,7 +81,6 @@ export function furnishRoom(
   const programs = seenPrograms(toolchain, confined)
   writeCommands(join(path, 'bin'), programs)
   const own = `node_modules/${build.name}`
-  const { headers, program } = toolchain.node
   return {
     path,
     inside,
@@ -91,9 +90,7 @@ export function furnishRoom(
       : [
           { source: join(path, 'node_modules'), target: `${inside}/node_modules` },
           { source: join(path, 'bin'), target: `${inside}/bin` },
-          { source: program, target: NODE },
-          ...(headers === undefined ? [] : [{ source: headers, target: `${NODEDIR}/include/node` }]),
-          ...(toolchain.npm === undefined ? [] : [{ source: toolchain.npm.directory, target: NPM }]),
+          ...toolMounts(toolchain),
         ],
     searchPath: [
       `${inside}/${own}/node_modules/.bin`,
@@ -105,7 +102,16 @@ export function furnishRoom(
   }
 }
 
-function seenPrograms({ node: { program, headers }, npm }: Toolchain, confined: boolean): SeenPrograms {
+/** Node, its headers and npm, where a confined build sees them. */
+export function toolMounts({ node: { program, headers }, npm }: Toolchain): readonly Mount[] {
+  return [
+    { source: program, target: NODE },
+    ...(headers === undefined ? [] : [{ source: headers, target: `${NODEDIR}/include/node` }]),
+    ...(npm === undefined ? [] : [{ source: npm.directory, target: NPM }]),
+  ]
+}
+
+export function seenPrograms({ node: { program, headers }, npm }: Toolchain, confined: boolean): SeenPrograms {
   return {
     node: confined ? NODE : program,
     ...(headers === undefined ? {} : { nodedir: confined ? NODEDIR : dirname(dirname(headers)) }),
@@ -182,7 +188,7 @@ function place(tree: Tree, to: string, how: 'linked' | 'copied' | 'writable'): v
 }
 
 /** The superuser's builds are another user, who could not look into it under a strict umask. */
-function makeDirectory(path: string): void {
+export function makeDirectory(path: string): void {
   const made = mkdirSync(path, { recursive: true })
   for (let at = path; made !== undefined && at.length >= made.length; at = dirname(at)) chmodSync(at, 0o755)
 }
@@ -212,7 +218,7 @@ function makeLink(path: string, to: string): void {
 }
 
 /** npm's own programs, for scripts that call them by name. */
-function writeCommands(bin: string, { node, npm }: SeenPrograms): void {
+export function writeCommands(bin: string, { node, npm }: SeenPrograms): void {
   makeDirectory(bin)
   if (npm === undefined) return
   const scripts = {

@@ -58,7 +58,7 @@ export async function runBuilds(
 const SOCKET_PATH_BYTES = 107
 
 /** Where a store has a long path, its scratch is no place for sockets. */
-async function withSocketDirectory<T>(scratch: string, fn: (directory: string) => Promise<T>): Promise<T> {
+export async function withSocketDirectory<T>(scratch: string, fn: (directory: string) => Promise<T>): Promise<T> {
   if (Buffer.byteLength(join(scratch, 'index-99999.sock')) <= SOCKET_PATH_BYTES) return fn(scratch)
   const directory = mkdtempSync(join(tmpdir(), 'polder-'))
   try {

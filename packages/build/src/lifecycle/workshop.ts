@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { PolderError } from '@polder/spec'
@@ -6,18 +6,12 @@ import { hasTree, publishTree, readTree, type Store, type TreeId } from '@polder
 
 import { buildEnvironment } from './build-environment.ts'
 import { buildFailure } from './build-failure.ts'
-import type { BuildScript, PlannedBuild } from './build-plan.ts'
-import {
-  type BuildRecord,
-  logPath,
-  type RecordedAttempt,
-  type RefusedRequest,
-  writeBuildLog,
-  writeBuildRecord,
-} from './build-record.ts'
+import type { PlannedBuild } from './build-plan.ts'
+import { type BuildRecord, logPath, writeBuildLog, writeBuildRecord } from './build-record.ts'
 import { type BuildRoom, clearRoom, furnishRoom } from './build-room.ts'
 import type { BuildOptions } from './build-options.ts'
-import type { BuildResult, Sandboxes } from '../sandbox/sandboxes.ts'
+import { failureOf, type Ran, runScripts, wholeLog } from './run-scripts.ts'
+import type { Sandboxes } from '../sandbox/sandboxes.ts'
 
 /** What became of a build; without a record it did not begin. */
 export interface Outcome {
@@ -34,16 +28,6 @@ interface Work {
   readonly scratch: string
   /** One with a short path. */
   readonly sockets: string
-}
-
-type Failed = { readonly script: BuildRecord['scripts'][number]; readonly result: BuildResult }
-
-/** What the scripts of one build did. */
-interface Ran {
-  readonly durationMs: number
-  readonly attempts: readonly RecordedAttempt[]
-  readonly refused: readonly RefusedRequest[]
-  readonly failed?: Failed
 }
 
 /** Runs builds, each after those that it needs. */
@@ -129,7 +113,7 @@ export class Workshop {
     const result: BuildRecord =
       failed === undefined ? { ...about, status: 'built' } : { ...about, status: 'failed', failure: failureOf(failed) }
     const record = this.#keep(result, build, room)
-    writeBuildLog(store, build.id, wholeLog(build, room))
+    writeBuildLog(store, build.id, wholeLog(build.scripts, room.path))
     await options.inspect?.(build, room.directory.source, record)
     rmSync(path, { recursive: true, force: true })
     return failed === undefined ? { record } : { record, error: buildFailure(record, build) }
@@ -137,49 +121,20 @@ export class Workshop {
 
   async #runScripts(build: PlannedBuild, room: BuildRoom): Promise<Ran> {
     const { store, builds, options, sandboxes, sockets } = this.#work
-    const { toolchain, limits, signal } = options
-    const refused = new Map<string, number>()
-    const attempts: RecordedAttempt[] = []
-    const socket = join(sockets, `index-${builds.indexOf(build)}.sock`)
-    const server = await options.serveIndex({
-      socket,
-      asker: build.package,
-      onRefused: (what) => refused.set(what, (refused.get(what) ?? 0) + 1),
-    })
-    let durationMs = 0
-    let failed: Failed | undefined
-    try {
-      const url = sandboxes.indexUrl
-      const index = { url, env: options.indexVariables(url) }
-      const manifest = sourceManifest(store, build)
-      for (const script of build.scripts) {
-        const result = await sandboxes.run({
-          label: build.package,
-          script: script.event,
-          command: ['/bin/sh', '-c', script.command],
-          directory: room.directory,
-          mounts: room.mounts,
-          env: buildEnvironment(build, script, room, toolchain, index, manifest),
-          socket,
-          log: logOf(room, script),
-          ...(limits === undefined ? {} : { limits }),
-          ...(signal === undefined ? {} : { signal }),
-        })
-        durationMs += result.durationMs
-        attempts.push(...result.attempts.map((attempt) => ({ ...attempt, script: script.event })))
-        if (result.status === 0 && result.limit === undefined) continue
-        failed = { script, result }
-        break
-      }
-    } finally {
-      await server.close()
-    }
-    return {
-      durationMs,
-      attempts,
-      refused: [...refused].map(([what, count]) => ({ what, count })).sort((a, b) => (a.what < b.what ? -1 : 1)),
-      ...(failed === undefined ? {} : { failed }),
-    }
+    const manifest = sourceManifest(store, build)
+    return runScripts(
+      {
+        label: build.package,
+        scripts: build.scripts,
+        directory: room.directory,
+        mounts: room.mounts,
+        logs: room.path,
+        socket: join(sockets, `index-${builds.indexOf(build)}.sock`),
+        envOf: (script, index) => buildEnvironment(build, script, room, options.toolchain, index, manifest),
+      },
+      sandboxes,
+      options,
+    )
   }
 
   /** Of a tree that stays, what is known of how it was made stays too. */
@@ -193,27 +148,6 @@ export class Workshop {
     writeBuildRecord(store, whole)
     return whole
   }
-}
-
-function failureOf({ script, result: { status, signal, limit, tail } }: Failed): NonNullable<BuildRecord['failure']> {
-  return { script, status, signal, ...(limit === undefined ? {} : { limit }), tail }
-}
-
-/** Each script has a log of its own while it runs. */
-function logOf(room: BuildRoom, { event }: BuildScript): string {
-  return join(room.path, `${event}.log`)
-}
-
-/** Of all scripts that ran, each below its command. */
-function wholeLog({ scripts }: PlannedBuild, room: BuildRoom): Buffer {
-  const ran = scripts.filter((script) => existsSync(logOf(room, script)))
-  return Buffer.concat(
-    ran.flatMap((script) => [
-      Buffer.from(`$ ${script.command}  (${script.event})\n`),
-      readFileSync(logOf(room, script)),
-      Buffer.from('\n'),
-    ]),
-  )
 }
 
 /** As the package came: what its scripts make of the copy that they work on is nothing to rely on. */

@@ -10,11 +10,15 @@ import { isMap, parseDocument } from 'yaml'
 import { openCheckout } from '../checkout.ts'
 import { installScripts } from '../install-scripts.ts'
 import { count, type Output } from '../output.ts'
+import { waitingWorkspaces } from '../waiting-workspaces.ts'
 
 const CONFIG_FILE = 'polder.yaml'
 
 interface Pending {
+  /** Of a package; the path of a workspace package. */
   readonly name: string
+  /** Its own scripts, in the checkout. */
+  readonly workspace?: true
   readonly versions: readonly string[]
   /** `postinstall: node install.js`, of all versions. */
   readonly scripts: readonly string[]
@@ -34,7 +38,10 @@ export async function approve(
   { yes }: { readonly yes: boolean },
 ): Promise<number> {
   const { root, lock } = openCheckout(cwd)
-  const pending = await pendingPackages(openStore(storeHome(process.env)), root, lock)
+  const pending = [
+    ...(await pendingPackages(openStore(storeHome(process.env)), root, lock)),
+    ...pendingWorkspaces(root, lock),
+  ]
   const unknown = names.find((name) => !pending.some((each) => each.name === name))
   if (unknown !== undefined) {
     throw new PolderError('USAGE', `${unknown} has no install scripts that wait to be allowed`, {
@@ -47,9 +54,12 @@ export async function approve(
   const terminal = yes || asked.length === 0 ? undefined : askOnTerminal(output)
   try {
     for (const each of asked) {
-      output.line(`${output.bold(each.name)} ${each.versions.join(', ')}`)
+      output.line(
+        each.workspace === true ? output.bold(each.name) : `${output.bold(each.name)} ${each.versions.join(', ')}`,
+      )
       for (const script of each.scripts) output.line(`  ${script}`)
-      if (terminal === undefined || (await terminal.confirm(`  allow ${each.name}@${each.range}?`))) approved.push(each)
+      const what = each.workspace === true ? `${each.name} to run its own scripts` : `${each.name}@${each.range}`
+      if (terminal === undefined || (await terminal.confirm(`  allow ${what}?`))) approved.push(each)
     }
   } finally {
     terminal?.close()
@@ -62,7 +72,7 @@ export async function approve(
       : `${count(approved.length, 'package')} allowed${rest > 0 ? `, ${rest} not` : ''}${approved.length > 0 ? '; run `polder lock`, then `polder install`' : ''}`,
   )
   output.result({
-    allowed: approved.map(({ name, range }) => ({ name, range })),
+    allowed: approved.map(({ name, range, workspace }) => (workspace === true ? { path: name } : { name, range })),
     notAllowed: asked.filter((each) => !approved.includes(each)).map(({ name }) => name),
   })
   return 0
@@ -83,6 +93,17 @@ async function pendingPackages(store: Store, root: string, lock: Lock): Promise<
   return [...byName]
     .map(([name, { versions, scripts }]) => ({ name, versions, scripts: [...scripts], range: rangeOf(versions) }))
     .sort((a, b) => compareText(a.name, b.name))
+}
+
+function pendingWorkspaces(root: string, { npm, policy }: Lock): readonly Pending[] {
+  const allowed = Object.keys(policy.builds?.workspaces ?? {})
+  return waitingWorkspaces(root, Object.keys(npm.services), allowed).map(({ path, scripts }) => ({
+    name: path,
+    workspace: true,
+    versions: [],
+    scripts,
+    range: '*',
+  }))
 }
 
 /** `^1.2.3 || ^2.0.0`: an update within a major is not asked about again. */
@@ -109,6 +130,9 @@ function allow(path: string, approved: readonly Pending[]): void {
   // An empty file is no mapping yet.
   const document = parseDocument(text.trim() === '' ? '{}' : text)
   if (isMap(document.contents)) document.contents.flow = false
-  for (const { name, range } of approved) document.setIn(['builds', 'allow', name], range)
+  for (const { name, range, workspace } of approved) {
+    if (workspace === true) document.setIn(['builds', 'workspaces', name], document.createNode([]))
+    else document.setIn(['builds', 'allow', name], range)
+  }
   atomicWrite(path, document.toString({ lineWidth: 0 }))
 }

@@ -1,16 +1,31 @@
-import { type BuildRecord, describeAttempt, type PlannedBuild, readBuildRecord } from '@polder/build'
+import {
+  type BuildRecord,
+  type BuildScript,
+  describeAttempt,
+  type PlannedBuild,
+  readBuildRecord,
+  type WorkspaceRecord,
+  type WorkspaceState,
+} from '@polder/build'
 import { findRoot } from '@polder/gather'
 import { readState } from '@polder/realise'
 import { hasTree, openStore, type Store, storeHome } from '@polder/store'
 
 import { isNamed, requireNamed, withNeeded } from '../builds.ts'
 import { bytes, count, duration, type Output } from '../output.ts'
-import { planLock } from '../planned-lock.ts'
+import { packagePaths, planLock } from '../planned-lock.ts'
+import { waitingWorkspaces } from '../waiting-workspaces.ts'
+import { installedWorkspaces, isWorkspaceNamed } from '../workspace-scripts.ts'
 
+/** A build, or the scripts of a workspace package. */
 interface Listed {
-  readonly build: PlannedBuild
-  readonly status: 'built' | 'failed' | 'not yet'
-  readonly record: BuildRecord | undefined
+  /** `name@version`, or a path. */
+  readonly label: string
+  readonly status: 'built' | 'failed' | 'changed' | 'not yet'
+  readonly scripts: readonly BuildScript[]
+  readonly record: BuildRecord | WorkspaceRecord | undefined
+  /** What else the JSON has. */
+  readonly more: object
 }
 
 /**
@@ -26,52 +41,76 @@ export async function builds(
 ): Promise<number> {
   const root = findRoot(cwd)
   const store = openStore(storeHome(process.env))
-  const { builds: locked, plan } = await planLock(store, root, undefined, readState(root)?.unenforced)
-  const all = (locked?.builds ?? []).map((build) => listed(store, build))
+  const planned = await planLock(store, root, undefined, readState(root)?.unenforced)
+  const { plan } = planned
+  const all = planned.builds?.builds ?? []
+  const installed = installedWorkspaces(store, root, planned)
+  const states = installed?.states ?? []
+  const ofWorkspaces = names.filter((name) => states.some((state) => isWorkspaceNamed(state, name)))
   requireNamed(
-    all.map(({ build }) => build),
-    names,
+    all,
+    names.filter((name) => !ofWorkspaces.includes(name)),
     plan.notBuilt,
   )
-  const shown = names.length === 0 ? all : all.filter(({ build }) => names.some((name) => isNamed(build, name)))
-  if (learn)
-    return (await import('../learn-builds.ts')).learnBuilds(
-      { store, root, output },
-      withNeeded(
-        store,
-        shown.map(({ build }) => build),
-        all.map(({ build }) => build),
-      ),
-    )
-  for (const one of shown) print(output, one, names.length > 0 || output.verbose)
-  if (all.length === 0) output.line('no install scripts are allowed in polder.yaml (builds.allow)')
-  if (plan.notBuilt.length > 0) output.line(`not allowed: ${plan.notBuilt.join(', ')} (\`polder approve\`)`)
+  const shown = all.filter((build) => names.length === 0 || names.some((name) => isNamed(build, name)))
+  const shownStates = states.filter(
+    (state) => names.length === 0 || names.some((name) => isWorkspaceNamed(state, name)),
+  )
+  if (learn) {
+    const workspaces = installed === undefined ? undefined : { ...installed, states: shownStates }
+    const { learnBuilds } = await import('../learn-builds.ts')
+    return learnBuilds({ store, root, output }, withNeeded(store, shown, all), workspaces)
+  }
+  const listed = [...shown.map((build) => listedBuild(store, build)), ...shownStates.map(listedWorkspace)]
+  for (const one of listed) print(output, one, names.length > 0 || output.verbose)
+  if (all.length + states.length === 0)
+    output.line('no install scripts are allowed in polder.yaml (builds.allow, builds.workspaces)')
+  const waiting = waitingWorkspaces(
+    root,
+    packagePaths(planned.inputs),
+    planned.workspaces?.workspaces.map(({ path }) => path) ?? [],
+  )
+  const notAllowed = [...plan.notBuilt, ...waiting.map(({ path }) => path)]
+  if (notAllowed.length > 0) output.line(`not allowed: ${notAllowed.join(', ')} (\`polder approve\`)`)
   output.result({
-    builds: shown.map(({ build, status, record }) => ({
-      package: build.package,
-      instance: build.instance,
-      id: build.id,
+    builds: listed.map(({ label, status, scripts, record, more }) => ({
+      package: label,
+      ...more,
       status,
-      scripts: build.scripts,
-      ...(record === undefined ? {} : { record }),
+      scripts,
+      ...(record === undefined ? {} : { record: withoutInputs(record) }),
     })),
-    notAllowed: plan.notBuilt,
+    notAllowed,
   })
   return 0
 }
 
-function listed(store: Store, build: PlannedBuild): Listed {
+function listedBuild(store: Store, build: PlannedBuild): Listed {
   const record = readBuildRecord(store, build.id)
   const status = hasTree(store, build.id) ? 'built' : record?.status === 'failed' ? 'failed' : 'not yet'
-  return { build, status, record }
+  const more = { instance: build.instance, id: build.id }
+  return { label: build.package, status, scripts: build.scripts, record, more }
 }
 
-function print(output: Output, { build, status, record }: Listed, whole: boolean): void {
+function listedWorkspace({ workspace, scripts, record, current }: WorkspaceState): Listed {
+  const status =
+    record === undefined ? 'not yet' : record.status === 'failed' ? 'failed' : current ? 'built' : 'changed'
+  return { label: workspace.path, status, scripts, record, more: { workspace: true } }
+}
+
+/** Thousands of lines that tell nobody anything. */
+function withoutInputs(record: BuildRecord | WorkspaceRecord): object {
+  if (!('inputs' in record)) return record
+  const { inputs: _, key: __, ...rest } = record
+  return rest
+}
+
+function print(output: Output, { label, status, scripts, record }: Listed, whole: boolean): void {
   const state = status === 'failed' ? output.bad(status) : status === 'built' ? output.good(status) : output.dim(status)
   const facts = record === undefined ? [] : factsOf(record)
-  output.line([`${output.bold(build.package)}  ${state}`, ...facts].join(', '))
+  output.line([`${output.bold(label)}  ${state}`, ...facts].join(', '))
   if (!whole) return
-  for (const { event, command } of build.scripts) output.line(`  ${event}: ${command}`)
+  for (const { event, command } of scripts) output.line(`  ${event}: ${command}`)
   if (record === undefined) return
   for (const attempt of record.attempts) output.line(`  tried to reach ${describeAttempt(attempt)}`)
   for (const attempt of record.attempts.filter(({ command }) => command !== undefined).slice(0, 1))
@@ -92,16 +131,22 @@ const NOTHING_REACHED = {
   nothing: 'what it tried to reach was not recorded, as nothing kept it in',
 }
 
-function reachOf({ recorded, level }: BuildRecord): keyof typeof NOTHING_REACHED {
+function reachOf({ recorded, level }: BuildRecord | WorkspaceRecord): keyof typeof NOTHING_REACHED {
   return recorded ?? (level === 'unenforced' ? 'nothing' : 'names')
 }
 
-function factsOf({ durationMs, level, attempts, refused, files, bytes: size }: BuildRecord): readonly string[] {
+function factsOf(record: BuildRecord | WorkspaceRecord): readonly string[] {
+  const { durationMs, level, attempts, refused } = record
   return [
     duration(durationMs),
     level,
-    ...(files === undefined ? [] : [`${count(files, 'file')} (${bytes(size ?? 0)})`]),
+    ...madeBy(record),
     ...(attempts.length === 0 ? [] : [`${count(attempts.length, 'attempt')} to reach other places`]),
     ...(refused.length === 0 ? [] : [`${count(refused.length, 'request')} for what is not pinned`]),
   ]
+}
+
+function madeBy(record: BuildRecord | WorkspaceRecord): readonly string[] {
+  if ('outputs' in record) return [count(record.outputs.length, 'file')]
+  return record.files === undefined ? [] : [`${count(record.files, 'file')} (${bytes(record.bytes ?? 0)})`]
 }

@@ -1,9 +1,11 @@
 import { nearestRoot } from '@polder/gather/inputs'
-import type { BuildRecord, BuildReport } from '@polder/build'
+import type { BuildRecord, BuildReport, WorkspaceRecord, WorkspaceReport } from '@polder/build'
 import {
+  completeState,
   linkCheckout,
   realiseEnvironment,
   requireArtifacts,
+  withCheckoutLock,
   type Layout,
   type LinkReport,
   type Plan,
@@ -13,9 +15,10 @@ import { hasEnvironment, openStore, storeHome, withLease, type Store } from '@po
 
 import { changedInputs, outOfDate, stateInputs } from '../lock-file.ts'
 import { count, duration, type Output } from '../output.ts'
-import { planLock, type PlannedLock } from '../planned-lock.ts'
+import { packagePaths, planLock, type PlannedLock } from '../planned-lock.ts'
 import { startProgress } from '../progress.ts'
 import { polderVersion } from '../version.ts'
+import { waitingWorkspaces } from '../waiting-workspaces.ts'
 
 export interface InstallOptions {
   readonly layout?: Layout
@@ -32,12 +35,15 @@ export async function install(cwd: string, output: Output, options: InstallOptio
   const first = await planLock(store, root, options.layout)
   const changed = changedInputs(root, first.inputs)
   if (changed.length > 0) throw outOfDate(`${count(changed.length, 'file')} changed since it was made`, changed)
-  const { planned, built, environmentPath, linked, builds } = await withLease(store, async () => {
+  const { planned, built, environmentPath, linked, builds, scripts } = await withLease(store, async () => {
     const done = await buildPackages(store, root, first, options, output)
     const wasThere = hasEnvironment(store, done.planned.plan.id)
-    return { ...done, built: !wasThere, ...(await realise(store, root, done.planned, options, output)) }
+    const realised = await realise(store, root, done.planned, options, output)
+    const report = await runWorkspaceScripts(store, root, done.planned, realised.environmentPath, output)
+    return { ...done, built: !wasThere, ...realised, scripts: report }
   })
   const { plan, packages } = planned
+  const waiting = waitingWorkspaces(root, packagePaths(planned.inputs), scripts?.allowed ?? []).map(({ path }) => path)
   warnOfEngines(plan, output)
   for (const path of linked.replaced) output.note(`replaced: ${path}, which another tool had made`)
   printInstalled(output, {
@@ -46,9 +52,13 @@ export async function install(cwd: string, output: Output, options: InstallOptio
     built,
     linked,
     builds,
+    scripts,
+    waiting,
     unenforced: planned.builds?.builds.filter((build) => build.unenforced === true).length ?? 0,
     milliseconds: Number(process.hrtime.bigint() - started) / 1e6,
   })
+  const [failure, ...others] = scripts?.errors ?? []
+  if (failure !== undefined) throw new PolderError(failure.code, failure.message, { ...failure.details, others })
   output.result({
     upToDate: false,
     environment: plan.id,
@@ -58,10 +68,36 @@ export async function install(cwd: string, output: Output, options: InstallOptio
     built,
     ...linked,
     ...(builds === undefined ? {} : { builds: builds.records.map(summaryOf), reusedBuilds: builds.reused }),
+    ...(scripts === undefined ? {} : { workspaces: scripts.records.map(summaryOf), reusedWorkspaces: scripts.reused }),
     notBuilt: plan.notBuilt,
+    notRun: waiting,
     unsupported: plan.unsupported,
   })
   return 0
+}
+
+// Scripts may take long.
+const WAIT_MS = 60 * 60 * 1000
+
+type ScriptsReport = WorkspaceReport & { readonly allowed: readonly string[] }
+
+/** Runs the scripts of workspace packages that the lock allows, where something changed; then the installation is complete. */
+async function runWorkspaceScripts(
+  store: Store,
+  root: string,
+  { plan, inputs, lockDigest, workspaces }: PlannedLock,
+  environmentPath: string | null,
+  output: Output,
+): Promise<ScriptsReport | undefined> {
+  if (workspaces === undefined) return undefined
+  const { performWorkspaces, preparedCheckout } = await import('../workspace-scripts.ts')
+  const checkout = preparedCheckout(store, root, plan, environmentPath, workspaces)
+  const report = await withCheckoutLock(root, { waitMs: WAIT_MS, onWait: tellWaiting(output) }, () =>
+    performWorkspaces(store, checkout, workspaces, output),
+  )
+  if (report.errors.length === 0)
+    completeState(root, { inputs: stateInputs(root, inputs, lockDigest), watched: report.watched })
+  return { ...report, allowed: workspaces.workspaces.map(({ path }) => path) }
 }
 
 interface Built {
@@ -95,14 +131,22 @@ async function buildPackages(
   }
 }
 
-function summaryOf({ package: name, level, durationMs, attempts, refused, log }: BuildRecord): object {
-  return { package: name, level, durationMs, attempts: attempts.length, refused: refused.length, log }
+function summaryOf(record: BuildRecord | WorkspaceRecord): object {
+  const { level, durationMs, attempts, refused, log } = record
+  return {
+    package: 'path' in record ? record.path : record.package,
+    level,
+    durationMs,
+    attempts: attempts.length,
+    refused: refused.length,
+    log,
+  }
 }
 
 async function realise(
   store: Store,
   root: string,
-  { plan, inputs, lockDigest, builds }: PlannedLock,
+  { plan, inputs, lockDigest, builds, workspaces }: PlannedLock,
   { layout, force }: InstallOptions,
   output: Output,
 ): Promise<{ environmentPath: string | null; linked: LinkReport }> {
@@ -121,20 +165,23 @@ async function realise(
       environmentPath,
       state: {
         lock: lockDigest,
-        inputs: stateInputs(root, inputs, lockDigest),
+        // Without inputs it counts as unfinished, which it is until the scripts of workspace packages ran.
+        inputs: workspaces === undefined ? stateInputs(root, inputs, lockDigest) : {},
         ...(layout === undefined ? {} : { layoutAsked: true }),
         ...(builds?.builds.some((build) => build.unenforced === true) === true ? { unenforced: true } : {}),
         polder: polderVersion(),
       },
       force,
-      onWait: (pid) => {
-        output.note(`polder: waiting for the installation that process ${pid} runs in this checkout`)
-      },
+      onWait: tellWaiting(output),
     })
     return { environmentPath, linked }
   } finally {
     progress.end()
   }
+}
+
+function tellWaiting(output: Output): (pid: number) => void {
+  return (pid) => output.note(`polder: waiting for the installation that process ${pid} runs in this checkout`)
 }
 
 /** What npm and pnpm only warn of: a required package for another Node. */
@@ -157,6 +204,8 @@ function printInstalled(
     built,
     linked,
     builds,
+    scripts,
+    waiting,
     unenforced,
     milliseconds,
   }: {
@@ -165,6 +214,8 @@ function printInstalled(
     built: boolean
     linked: LinkReport
     builds: BuildReport | undefined
+    scripts: WorkspaceReport | undefined
+    waiting: readonly string[]
     unenforced: number
     milliseconds: number
   },
@@ -184,12 +235,17 @@ function printInstalled(
       `  ${count(hardLinks + copied, 'file')} in this checkout${copied > 0 ? ` (${copied} copied)` : ', hard links into the store'}`,
     )
   if (builds !== undefined) printBuilds(output, builds, unenforced)
-  const { notBuilt } = plan
-  if (notBuilt.length > 0) {
-    const named = notBuilt.slice(0, output.verbose ? undefined : NAMED).join(', ')
-    const more = !output.verbose && notBuilt.length > NAMED ? ` and ${notBuilt.length - NAMED} more` : ''
-    output.line(`  not built (see polder approve): ${named}${more}`)
-  }
+  if (scripts !== undefined) printScripts(output, scripts)
+  printRefused(output, [...(builds?.records ?? []), ...(scripts?.records ?? [])])
+  printList(output, 'not built (see polder approve)', plan.notBuilt)
+  printList(output, 'not run (see polder approve)', waiting)
+}
+
+function printList(output: Output, what: string, list: readonly string[]): void {
+  if (list.length === 0) return
+  const named = list.slice(0, output.verbose ? undefined : NAMED).join(', ')
+  const more = !output.verbose && list.length > NAMED ? ` and ${list.length - NAMED} more` : ''
+  output.line(`  ${what}: ${named}${more}`)
 }
 
 function printBuilds(output: Output, { records, reused }: BuildReport, unenforced: number): void {
@@ -197,13 +253,23 @@ function printBuilds(output: Output, { records, reused }: BuildReport, unenforce
   if (built.length > 0) output.line(`  built: ${built.join(', ')}`)
   if (reused > 0) output.line(`  built before: ${count(reused, 'package')}`)
   if (unenforced > 0) output.line(`  ${output.bad('unenforced')}: ${count(unenforced, 'build')} ran without a sandbox`)
+}
+
+function printScripts(output: Output, { records, reused }: WorkspaceReport): void {
+  const ran = records.flatMap(({ path, durationMs, status }) =>
+    status === 'built' ? [`${path} (${duration(durationMs)})`] : [],
+  )
+  if (ran.length > 0) output.line(`  ran the scripts of: ${ran.join(', ')}`)
+  if (reused > 0) output.line(`  ran before, and nothing changed: ${count(reused, 'workspace package')}`)
+}
+
+function printRefused(output: Output, records: readonly (BuildRecord | WorkspaceRecord)[]): void {
   const attempts = records.flatMap(({ attempts: all }) => all).length
   const refused = records.flatMap(({ refused: all }) => all).length
-  if (attempts + refused > 0) {
-    const what = [
-      ...(attempts > 0 ? [`${count(attempts, 'attempt')} to reach other places`] : []),
-      ...(refused > 0 ? [`${count(refused, 'request')} for what is not pinned`] : []),
-    ]
-    output.line(`  refused: ${what.join(', ')} (see \`polder builds\`)`)
-  }
+  if (attempts + refused === 0) return
+  const what = [
+    ...(attempts > 0 ? [`${count(attempts, 'attempt')} to reach other places`] : []),
+    ...(refused > 0 ? [`${count(refused, 'request')} for what is not pinned`] : []),
+  ]
+  output.line(`  refused: ${what.join(', ')} (see \`polder builds\`)`)
 }

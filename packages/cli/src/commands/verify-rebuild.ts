@@ -1,4 +1,4 @@
-import type { PlannedBuild } from '@polder/build'
+import { buildFailure, type PlannedBuild } from '@polder/build'
 import { findRoot } from '@polder/gather'
 import { readState } from '@polder/realise'
 import { PolderError } from '@polder/spec'
@@ -7,12 +7,14 @@ import { compareWithTree, type Difference, hasTree, openStore, storeHome, withLe
 import { isNamed, performBuilds, requireNamed } from '../builds.ts'
 import { count, type Output } from '../output.ts'
 import { planLock } from '../planned-lock.ts'
+import { installedWorkspaces, isWorkspaceNamed, rehearse } from '../workspace-scripts.ts'
 
 interface Rebuilt {
   readonly package: string
-  readonly id: string
+  /** Absent for workspace packages. */
+  readonly id?: string
   readonly reproducible: boolean
-  readonly differences: readonly Difference[]
+  readonly differences: readonly Pick<Difference, 'path' | 'kind'>[]
 }
 
 /**
@@ -23,14 +25,22 @@ interface Rebuilt {
 export async function verifyRebuild(cwd: string, output: Output, names: readonly string[]): Promise<number> {
   const root = findRoot(cwd)
   const store = openStore(storeHome(process.env))
-  const { builds: locked, plan } = await planLock(store, root, undefined, readState(root)?.unenforced)
-  const all = locked?.builds ?? []
-  requireNamed(all, names, plan.notBuilt)
+  const planned = await planLock(store, root, undefined, readState(root)?.unenforced)
+  const all = planned.builds?.builds ?? []
+  const installed = installedWorkspaces(store, root, planned)
+  const states = installed?.states.filter((state) => names.some((name) => isWorkspaceNamed(state, name))) ?? []
+  requireNamed(
+    all,
+    names.filter((name) => !states.some((state) => isWorkspaceNamed(state, name))),
+    planned.plan.notBuilt,
+  )
   const wanted = all.filter((build) => names.some((name) => isNamed(build, name)))
-  const missing = wanted.find(({ id, after }) => [id, ...after].some((tree) => !hasTree(store, tree)))
+  const missing =
+    wanted.find(({ id, after }) => [id, ...after].some((tree) => !hasTree(store, tree)))?.package ??
+    states.find(({ record }) => record?.status !== 'built')?.workspace.path
   if (missing !== undefined) {
-    throw new PolderError('NOT_INSTALLED', `${missing.package} is not built, so there is nothing to compare with`, {
-      spec: missing.package,
+    throw new PolderError('NOT_INSTALLED', `${missing} is not built, so there is nothing to compare with`, {
+      spec: missing,
       hint: 'run `polder install`',
     })
   }
@@ -39,7 +49,14 @@ export async function verifyRebuild(cwd: string, output: Output, names: readonly
     const differences = await compareWithTree(store, id, directory, source.bin)
     rebuilt.push({ package: name, id, reproducible: differences.length === 0, differences })
   }
-  await withLease(store, () => performBuilds(store, root, wanted, output, { inspect }))
+  await withLease(store, async () => {
+    await performBuilds(store, root, wanted, output, { inspect })
+    if (installed === undefined || states.length === 0) return
+    for (const { record, differences } of await rehearse(store, root, { ...installed, states }, output)) {
+      if (record.failure !== undefined) throw buildFailure({ ...record, package: record.path })
+      rebuilt.push({ package: record.path, reproducible: differences.length === 0, differences })
+    }
+  })
   rebuilt.sort((a, b) => (a.package < b.package ? -1 : 1))
   const different = rebuilt.filter(({ reproducible }) => !reproducible)
   if (different.length === 0 || output.json) output.result({ builds: rebuilt })

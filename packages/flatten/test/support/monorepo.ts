@@ -111,7 +111,7 @@ export function monorepo(
         policy: { versions: 'fewest', pins: 'hard', engines: null, single: [], split: {}, ...policy },
         layout: 'linked',
         newPins: { minimumReleaseAge: 0, minimumReleaseAgeExclude: [], allow: [], deny: [] },
-        builds: { allow: {}, env: {}, limits: {} },
+        builds: { allow: {}, env: {}, workspaces: {}, limits: {} },
         index: { allowWeakIntegrity: [], private: [], signatures: 'verify', trustedRoot: null },
       },
       services: gatheredServices,
