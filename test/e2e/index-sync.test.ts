@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -38,6 +38,41 @@ function everything(): readonly string[] {
 }
 
 const releases = (): readonly string[] => everything().filter((path) => /^releases\/.*\.json$/.test(path))
+
+describe('a pin of which its lockfile has only a sha1', () => {
+  const weak = (served: ServedVersion): ServedVersion => ({
+    ...served,
+    integrity: `sha1-${Buffer.from(served.shasum, 'hex').toString('base64')}` as ServedVersion['integrity'],
+  })
+
+  test('means on a fresh machine what polder.lock says, also if other bytes have the sha1 now', async () => {
+    const tide = registry.serve('tide', '1.0.0')
+    repository(weak(tide))
+    await polderDone(['lock'], where)
+    const fresh = { ...where, home: join(temporaryDirectory('fresh'), 'store') }
+    await polderDone(['index', 'sync'], fresh)
+    const records = (): string[] => readdirSync(join(fresh.home, 'pins'))
+    expect(records()).toHaveLength(1)
+    // Nobody can make other bytes of the same sha1 for a test; a lock of other bytes stands for them.
+    const lock = join(where.cwd, 'polder.lock')
+    const [other, text] = [registry.serve('gull', '1.0.0'), readFileSync(lock, 'utf8')]
+    writeFileSync(lock, text.replaceAll(tide.integrity, other.integrity))
+    const third = { ...where, home: join(temporaryDirectory('third'), 'store') }
+    expect(await run('index sync', third)).toMatchObject({
+      code: 5,
+      stderr: expect.stringContaining('tide@1.0.0') as string,
+    })
+    // With another lockfile than the one that was locked, its hash is all that is known.
+    writeFileSync(
+      lock,
+      text
+        .replace(/(package-lock\.json: sha256-).*/, `$1${'0'.repeat(64)}`)
+        .replaceAll(tide.integrity, other.integrity),
+    )
+    rmSync(join(third.home, 'pins'), { recursive: true })
+    await polderDone(['index', 'sync'], third)
+  })
+})
 
 describe('index sync --check', () => {
   test('compares, writes nothing, and fails with each thing that upstreams say otherwise', async () => {

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 
 import type { PinnedManifest } from '@polder/flatten'
 import type { Gathered, Pin } from '@polder/gather'
-import { readPinned, syncPins, type PinRequest, type SyncReport } from '@polder/index'
+import { adoptHashes, isWeak, readPinned, syncPins, type PinRequest, type SyncReport } from '@polder/index'
+import type { Lock } from '@polder/lock'
 import {
   currentPlatform,
   type Integrity,
@@ -16,6 +17,7 @@ import {
 } from '@polder/spec'
 import { openStore, readArtifact, storeHome, type Store } from '@polder/store'
 
+import { LOCK_FILE, readLockText } from './lock-file.ts'
 import { bytes, count, type Output } from './output.ts'
 import { startProgress } from './progress.ts'
 import { npmConfigOf } from './upstream-config.ts'
@@ -39,7 +41,9 @@ export async function pinnedManifests(
   const store = openStore(storeHome(process.env))
   const platforms = platformsOf(gathered)
   const wanted = pinRequests(gathered, platforms)
-  const known = readPinned(store, wanted)
+  let known = readPinned(store, wanted)
+  if (known.missing.some(isWeak) && (await adoptLockedHashes(store, gathered, wanted)))
+    known = readPinned(store, wanted)
   let pinned: ReadonlyMap<PackageId, PinnedManifest> = known.pinned
   let sync: SyncReport | null = null
   if (known.missing.length > 0) {
@@ -73,6 +77,32 @@ export async function pinnedManifests(
     return integrity === undefined ? [] : [{ ...pin, integrity }]
   })
   return { store, manifests: new Map([...manifests].filter(fits)), pins, sync }
+}
+
+/**
+ * What `polder.lock` says of pins of which a lockfile says too little, as long as that lockfile is the one it was made of.
+ * @returns true if the store knows more now
+ */
+async function adoptLockedHashes(store: Store, gathered: Gathered, pins: readonly PinRequest[]): Promise<boolean> {
+  const text = readLockText(gathered.root)
+  if (text === null) return false
+  const { parseLock } = await import('@polder/lock')
+  let lock: Lock
+  try {
+    lock = parseLock(text, LOCK_FILE)
+  } catch (error) {
+    // Whoever locks writes it anew.
+    if (error instanceof PolderError && error.code === 'LOCK_INVALID') return false
+    throw error
+  }
+  const unchanged = new Set(
+    gathered.inputs.filter(({ path, digest }) => lock.inputs[path] === digest).map(({ path }) => path),
+  )
+  const adopted = await adoptHashes(store, pins, (id) => {
+    const isSame = gathered.pins.get(id)?.lockfiles.every((path) => unchanged.has(path)) === true
+    return isSame && Object.hasOwn(lock.npm.packages, id) ? lock.npm.packages[id]?.integrity : undefined
+  })
+  return adopted > 0
 }
 
 /** Every pin of which a hash is known, by the store or by its lockfile; nothing is fetched. */

@@ -1,3 +1,4 @@
+export { adoptHashes, isWeak } from './pins/recorded-hashes.ts'
 export { readManifest } from './pins/manifests.ts'
 export { readNpmConfig } from './upstream/npmrc.ts'
 export { readPinned } from './pins/pinned.ts'

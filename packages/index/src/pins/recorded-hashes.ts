@@ -1,9 +1,17 @@
 import { createHash } from 'node:crypto'
-import { mkdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
-import { algorithmOf, type Integrity, isErrno, PolderError, sortKeys, strongestIntegrity } from '@polder/spec'
-import { atomicWrite, type Store } from '@polder/store'
+import {
+  algorithmOf,
+  type Integrity,
+  isErrno,
+  type PackageId,
+  PolderError,
+  sortKeys,
+  strongestIntegrity,
+} from '@polder/spec'
+import { atomicWrite, type Store, writeFiles } from '@polder/store'
 
 import type { PinRequest } from './pin.ts'
 
@@ -39,7 +47,38 @@ export function recordHash(store: Store, pin: PinRequest, integrity: Integrity):
   if (!isRecorded(pin)) return
   const path = recordPath(store, pin)
   mkdirSync(dirname(path), { recursive: true })
-  atomicWrite(path, `${JSON.stringify({ format: 1, id: pin.id, lockfile: pin.integrity, integrity })}\n`)
+  atomicWrite(path, recordText(pin, integrity))
+}
+
+/**
+ * Records the sha512 that a lock has of weak pins, where this store has recorded none: they mean here what they mean where
+ * the lock was made, and nothing is trusted anew. Pins of commits and of files in the repository are left alone: those say
+ * themselves what they are.
+ * @param lockedHash of a pin, if the lock is of the lockfile that has it
+ * @returns how many were recorded
+ * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
+ */
+export async function adoptHashes(
+  store: Store,
+  pins: readonly PinRequest[],
+  lockedHash: (id: PackageId) => Integrity | undefined,
+): Promise<number> {
+  const files = pins.flatMap((pin) => {
+    // A record that is damaged is the sync's to report.
+    const integrity = isWeak(pin) && !existsSync(recordPath(store, pin)) ? lockedHash(pin.id) : undefined
+    return integrity === undefined ? [] : [{ path: recordPath(store, pin), text: recordText(pin, integrity) }]
+  })
+  if (files.length > 0) await writeFiles(store, files)
+  return files.length
+}
+
+/** True if the lockfile says too little of a pin that comes from elsewhere. */
+export function isWeak({ integrity, source }: PinRequest): boolean {
+  return !isStrong(integrity) && (source.kind === 'registry' || source.kind === 'tarball')
+}
+
+function recordText({ id, integrity: lockfile }: PinRequest, integrity: Integrity): string {
+  return `${JSON.stringify({ format: 1, id, lockfile, integrity })}\n`
 }
 
 function isStrong(integrity: Integrity | null): integrity is Integrity {
