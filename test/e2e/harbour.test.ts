@@ -263,7 +263,7 @@ describe('a change', () => {
     ],
     ['services/cranes/yarn.lock', (path) => `${readFileSync(path, 'utf8')}\n# another\n`],
     ['pnpm-lock.yaml', (path) => `${readFileSync(path, 'utf8')}\n# another\n`],
-    ['polder.yaml', (path) => `${readFileSync(path, 'utf8')}\n# another\n`],
+    ['polder.yaml', (path) => `${readFileSync(path, 'utf8')}\nexclude: [attic]\n`],
   ]
   let shared: string
   beforeAll(async () => {
@@ -285,8 +285,10 @@ describe('a change', () => {
     },
   )
 
-  test('of a script in a package.json is none', async () => {
+  test('of a script in a package.json, or of a comment in polder.yaml, is none', async () => {
     const cwd = await installed()
+    const config = join(cwd, 'polder.yaml')
+    writeFileSync(config, readFileSync(config, 'utf8').replace('# Seven', '# All\n\n# Seven'))
     const path = join(cwd, 'services/berths/package.json')
     writeFileSync(
       path,

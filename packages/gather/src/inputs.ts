@@ -2,8 +2,10 @@ import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
-// This file is what a no-op `polder install` loads of this package. It imports nothing but Node's own modules: no
-// schema library, no YAML, and so not `@polder/spec` either.
+import { withoutComments } from './config-text.ts'
+
+// This file is what a no-op `polder install` loads of this package. With config-text.ts it imports nothing but Node's own
+// modules: no schema library, no YAML, and so not `@polder/spec` either.
 
 /** The name of the configuration file, which marks the root of a repository. */
 export const CONFIG_FILE = 'polder.yaml'
@@ -37,8 +39,8 @@ const MANIFEST_FIELDS: readonly string[] = [
 ]
 
 /**
- * The digest of one input as `Gathered.inputs` and `polder.lock` record it: `sha256-<hex>` of the whole file, or of the
- * canonical JSON of its dependency fields if it is a `package.json`.
+ * The digest of one input as `Gathered.inputs` and `polder.lock` record it: `sha256-<hex>` of the whole file, of the
+ * canonical JSON of its dependency fields if it is a `package.json`, or of what is no comment if it is `polder.yaml`.
  * @param path relative to `root`
  * @returns null if there is no such file
  */
@@ -54,7 +56,12 @@ export function digestInput(root: string, path: string): string | null {
 
 /** As {@link digestInput}, of bytes that were read already. */
 export function digestBytes(path: string, bytes: Buffer): string {
-  const shaped = basename(path) === 'package.json' ? dependencyFields(bytes) : bytes
+  const shaped =
+    basename(path) === 'package.json'
+      ? dependencyFields(bytes)
+      : path === CONFIG_FILE
+        ? (withoutComments(bytes.toString('utf8')) ?? bytes)
+        : bytes
   return `sha256-${createHash('sha256').update(shaped).digest('hex')}`
 }
 

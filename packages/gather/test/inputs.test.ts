@@ -65,5 +65,5 @@ test('the nearest root is found without loading anything but Node', () => {
   const loaded = JSON.parse(
     execFileSync(process.execPath, ['--input-type=module', '-e', script, entry], { encoding: 'utf8' }),
   ) as string[]
-  expect(loaded).toEqual([entry])
+  expect(loaded).toEqual([entry, entry.replace('inputs.ts', 'config-text.ts')])
 })
