@@ -220,3 +220,18 @@ test('what a commit is prepared with is held to the policy for new versions', { 
   const { code, stderr } = await polder(['lock'], run)
   expect([code, stderr]).toEqual([1, expect.stringContaining('grammar@3.0.0 is denied by policy.deny')])
 })
+
+test("a real compiler of a commit's comes from the user's own registry", { timeout: TIMEOUT }, async () => {
+  const scripts = { prepare: 'mkdir dist && uglifyjs src/index.js --compress --output dist/index.js' }
+  const { dependencies: _, ...lib } = LIB
+  const source = await committed({
+    'package.json': { ...lib, scripts, devDependencies: { 'uglify-js': '^3.0.0' } },
+    'src/index.js': 'module.exports = 6 * 7 // a comment\n',
+  })
+  const run = { cwd: await locked(source, ALLOW), home, upstream: true }
+  rmSync(join(run.cwd, '.npmrc'))
+  await polderDone(['lock'], run)
+  expect(preparing(run.cwd)).toEqual([expect.stringMatching(/^uglify-js@3\./)])
+  await polderDone(['install'], run)
+  expect(readFileSync(join(run.cwd, 'node_modules/lib/dist/index.js'), 'utf8').trim()).toBe('module.exports=42;')
+})

@@ -12,9 +12,10 @@ import {
   readFileSync,
   realpathSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { basename, delimiter, dirname, join } from 'node:path'
 
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 
@@ -288,6 +289,27 @@ test(
     expect(await installed(at)).toMatchObject({ upToDate: true })
   },
 )
+
+test('with unshare it is the same', { timeout: TIMEOUT }, async () => {
+  const at = await checkout(BOTH)
+  const bin = join(dirname(at.cwd), 'bin')
+  mkdirSync(bin)
+  const programs = ['unshare', 'setpriv', 'prlimit', 'mount', 'pivot_root', 'ip', 'nft', 'perl', 'mkfifo', 'sh']
+  const directories = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']
+  for (const name of programs) {
+    const found = directories.map((directory) => join(directory, name)).find((path) => existsSync(path))
+    symlinkSync(found ?? name, join(bin, name))
+  }
+  const unshared = { ...at, env: { PATH: bin } }
+  expect(await installed(unshared)).toMatchObject({
+    workspaces: [
+      { package: 'packages/lib', level: 'unshare' },
+      { package: 'packages/app', level: 'unshare' },
+    ],
+  })
+  expect(made(at, 'packages/app/made.txt')).toBe('first strict word plain')
+  expect(await installed(unshared)).toMatchObject({ upToDate: true })
+})
 
 test('without a sandbox they do not run, whatever is asked for', { timeout: TIMEOUT }, async () => {
   const at = await checkout(lib('true'))

@@ -88,3 +88,18 @@ test('of packages that lead to each other, one is built first, and never after i
   })
   expect(planOf(circle, { ask: ['c', 'a', 'b'] }).ids).toEqual(ids)
 })
+
+test('what has an environment of its own is built in that, after what is built there, and its users know it as that', () => {
+  const commit: Pkg = { scripts: { prepare: 'compiler' } }
+  const packages = { ...PACKAGES, commit, user: { scripts: { install: 'node use.js' }, links: ['commit'] } }
+  const compiler: Pkg = { scripts: { postinstall: 'node make.js' } }
+  const environments = { commit: { commit: { ...commit, links: ['compiler'] }, compiler } }
+  const { ids, builds } = planOf(packages, { environments })
+  expect(ids['commit']).not.toBe(planOf(packages).ids['commit'])
+  const build = (name: string): ReturnType<typeof builds>[number] | undefined =>
+    builds().find((one) => one.package === `${name}@1.0.0`)
+  expect(build('commit')).toMatchObject({ ownEnvironment: true, after: [build('compiler')?.id] })
+  expect(build('commit')?.closure.map(({ tree }) => tree)).toContain(build('compiler')?.id)
+  expect(build('user')?.after).toEqual([ids['commit']])
+  expect(build('tool')?.ownEnvironment).toBeUndefined()
+})

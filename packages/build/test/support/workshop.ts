@@ -78,21 +78,28 @@ export function planOf(
     env = {},
     ask = Object.keys(packages),
     unenforced = false,
+    environments = {},
   }: {
     readonly toolchain?: Toolchain
     readonly env?: Readonly<Record<string, Readonly<Record<string, string>>>>
     readonly ask?: readonly string[]
     readonly unenforced?: boolean
+    /** Package → what is there while it is built. */
+    readonly environments?: Readonly<Record<string, Packages>>
   } = {},
 ): BuildPlan & { readonly ids: Readonly<Record<string, string | undefined>> } {
   const scriptsOf: ScriptsOf = (id) => {
-    const { scripts = {} } = packages[id.slice(0, id.lastIndexOf('@'))] ?? {}
+    const known = { ...packages, ...Object.assign({}, ...Object.values(environments)) } as Packages
+    const { scripts = {} } = known[id.slice(0, id.lastIndexOf('@'))] ?? {}
     const all = Object.entries(scripts).map(([event, command]): BuildScript => {
       return { event: event as BuildScript['event'], command }
     })
     return { scripts: all, compiles: all.some(({ command }) => command.includes('gyp')) }
   }
-  const plan = planBuilds(lockOf(packages, env), toolchain, currentPlatform(), scriptsOf, { unenforced })
+  const plan = planBuilds(lockOf(packages, env), toolchain, currentPlatform(), scriptsOf, {
+    unenforced,
+    environments: new Map(Object.entries(environments).map(([name, own]) => [instanceOf(name), lockOf(own)])),
+  })
   const ids = Object.fromEntries(ask.map((name) => [name, plan.builtTree(instanceOf(name))]))
   return { ...plan, ids }
 }

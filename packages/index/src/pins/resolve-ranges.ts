@@ -62,7 +62,11 @@ export async function resolveRanges(
     }
     const found = await published?.newest(name, range)
     if (found === undefined)
-      throw new PolderError('FETCH_FAILED', `no version of ${name} is in ${range}`, { spec: name })
+      throw new PolderError(
+        'FETCH_FAILED',
+        `no ${published === undefined ? 'pinned ' : ''}version of ${name} is in ${range}`,
+        { spec: name },
+      )
     return optional && !platforms.some((platform) => matchesPlatform(found, platform)) ? undefined : found.version
   }
 
