@@ -19,13 +19,16 @@ const say = (options, text = `secret of ${process.pid}`) =>
     socket.setTimeout(5000, () => socket.destroy())
   })
 
-/** Sends a datagram, and waits until the kernel says that there is nobody, if it does. */
+/**
+ * Sends a datagram, and waits until the kernel says that there is nobody, if it does. The socket stays: on a busy machine
+ * it takes a while until somebody looks whose it is.
+ */
 const send = (kind, port, host) =>
   new Promise((resolve) => {
     const socket = dgram.createSocket(kind)
     const end = (how) => {
       resolve(how)
-      socket.close()
+      socket.unref()
     }
     const timer = setTimeout(() => end('sent'), 300)
     socket.on('error', (error) => (clearTimeout(timer), end(error.code)))
