@@ -45,7 +45,7 @@ test('what a script is known to install is pinned, found by it, and stays pinned
   expect({ code, stderr }).toEqual({
     code: 0,
     stderr:
-      'warning: puppeteer@9.0.0 fetches a file when it is built, and none is pinned that it would ask for: `polder builds puppeteer --learn` finds out which, `polder index add URL --sha512 …` pins it\n',
+      "warning: puppeteer@9.0.0 fetches a file when it is built, and none is pinned that it would ask for: `polder builds puppeteer --learn` finds out which, `polder index add URL --sha512 …` pins it; PUPPETEER_SKIP_DOWNLOAD: 'true' for it in builds.env does without\n",
   })
   const text = lockOf(at)
   expect(text).toMatch(
@@ -86,6 +86,31 @@ test('a pin by hand leaves it where it is, and takes its place if it is the same
   await polderDone(['lock'], at)
   expect(lockOf(at)).toContain('file: own.tgz')
   expect(lockOf(at)).not.toContain('neededBy')
+})
+
+test('of a prebuilt binary, lock says the URL and how to pin it, and is silent once it is, or is not wanted', async () => {
+  const addon = registry.serve('addon', '1.2.0', {
+    scripts: { install: 'prebuild-install -r napi || true' },
+    repository: { url: 'git+https://github.com/some/addon.git' },
+    binary: { napi_versions: [3] },
+  })
+  const at = { cwd: join(temporaryDirectory('needs'), 'repository'), home: join(temporaryDirectory('needs'), 'store') }
+  writeMonorepo(at.cwd, registry, { app: { manifest: { dependencies: { addon: '1.2.0' } }, locked: { addon } } })
+  const config = join(at.cwd, 'polder.yaml')
+  const allowed = `${readFileSync(config, 'utf8')}builds:\n  allow: { addon: '*' }\n`
+  writeFileSync(config, allowed)
+  const url = `https://github.com/some/addon/releases/download/v1.2.0/addon-v1.2.0-napi-v3-${os}-${cpu}.tar.gz`
+  expect((await polder(['lock'], at)).stderr).toBe(
+    `warning: addon@1.2.0 fetches ${url} when it is built, which is not pinned, and compiles without it: \`polder index add ${url} --sha512 …\` pins it; npm_config_build_from_source: 'true' for it in builds.env compiles\n`,
+  )
+  writeFileSync(config, `${allowed}  env: { addon: { npm_config_build_from_source: 'true' } }\n`)
+  expect((await polder(['lock'], at)).stderr).toBe('')
+  writeFileSync(config, allowed)
+  const file = join(at.cwd, 'addon.tar.gz')
+  writeFileSync(file, 'a binary')
+  await polderDone(['index', 'add', file, '--as', url], at)
+  expect((await polder(['lock'], at)).stderr).toBe('')
+  expect(await polderDone(['index', 'env'], at)).toContain('npm_config_addon_binary_host_mirror=')
 })
 
 test('what cannot be had is a warning, and a pin that is there stays', async () => {

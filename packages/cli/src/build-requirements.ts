@@ -1,6 +1,13 @@
 import type { Gathered } from '@polder/gather'
-import { type PinnedPackage, type PinRequest, readPinned, syncPins, type WantedRelease } from '@polder/index'
-import type { BuildingPackage, PublishedVersions } from '@polder/index/build-requirements'
+import {
+  type PinnedPackage,
+  type PinRequest,
+  readManifest,
+  readPinned,
+  syncPins,
+  type WantedRelease,
+} from '@polder/index'
+import type { BuildingPackage, LackingFile, PublishedVersions } from '@polder/index/build-requirements'
 import { type Lock, type LockedPackage, parseLock } from '@polder/lock'
 import {
   type AddedPackage,
@@ -12,7 +19,7 @@ import {
   splitPackageId,
 } from '@polder/spec'
 import { RangeCache } from '@polder/spec/semver-ranges'
-import type { Store } from '@polder/store'
+import { hasArtifact, readArtifact, type Store } from '@polder/store'
 
 import { requiredByBuilds } from './added-pins.ts'
 import { commitPins, preparedCommit, registryPin } from './commit-requirements.ts'
@@ -48,7 +55,7 @@ export async function pinBuildRequirements(
   lock: Lock,
   { store, existing, offline }: Circumstances,
 ): Promise<BuildRequirements> {
-  const building = buildingPackages(lock)
+  const building = await buildingPackages(store, lock)
   if (building.length === 0) return { packages: {}, pins: [], fetched: false, warnings: [] }
   const earlier = existing === null ? undefined : tryRequired(existing)
   const bringing = new Bringing(gathered, store, offline)
@@ -98,10 +105,10 @@ async function wantedByBuilds(
     if (Object.hasOwn(lock.npm.packages, id) || Object.hasOwn(byHand, id)) continue
     wanted.set(id, { request: registryPin(id, before[id]?.integrity ?? null, neededBy), neededBy, preparing: [] })
   }
-  const warnings = lackingFiles(building, files).map(
-    ({ id, name }) =>
-      `${id} fetches a file when it is built, and none is pinned that it would ask for: \`polder builds ${name} --learn\` finds out which, \`polder index add URL --sha512 …\` pins it`,
-  )
+  const locked = new Set(Object.keys(lock.npm.packages).map((id) => splitPackageId(id).name))
+  const { modules, napi = '1' } = process.versions
+  const node = { modules, napi: Number(napi) }
+  const warnings = lackingFiles(building, { files, platforms, node, locked }).map(lackingLine)
   for (const commit of building.flatMap(({ id }) => preparedCommit(store, id, lock) ?? [])) {
     const found = await commitPins(commit, {
       store,
@@ -212,18 +219,63 @@ function withIntegrity(
   })
 }
 
+/** What a script will fetch, and what pins it or makes that needless. */
+function lackingLine({ neededBy, name, url, end, for: tool, compiles, without }: LackingFile): string {
+  const add = (where: string): string =>
+    `\`polder index add ${quoted(where)} --sha512 …${tool === undefined ? '' : ` --for ${quoted(tool)}`}\` pins it`
+  const learn = `\`polder builds ${name} --learn\` finds out`
+  const does =
+    without === undefined
+      ? ''
+      : `; ${without[0]}: '${without[1]}' for it in builds.env ${compiles ? 'compiles' : 'does without'}`
+  if (url !== undefined)
+    return `${neededBy} fetches ${url} when it is built, which is not pinned${compiles ? ', and compiles without it' : ''}: ${add(url)}${does}`
+  if (end !== undefined)
+    return `${neededBy} fetches a file whose URL ends with ${end} when it is built, and none such is pinned: ${learn} where it is, ${add(`URL${end}`)}${does}`
+  return `${neededBy} fetches a file when it is built, and none is pinned that it would ask for: ${learn} which, ${add('URL')}${does}`
+}
+
+/** As one word of a shell; a manifest may say what it likes. */
+function quoted(word: string): string {
+  return /^[\w:/.@%+=~,-]+$/.test(word) ? word : `'${word.replaceAll("'", '%27')}'`
+}
+
 /** Those whose scripts are allowed. */
-function buildingPackages(lock: Lock): readonly BuildingPackage[] {
-  const { allow = {} } = lock.policy.builds ?? {}
+async function buildingPackages(store: Store, lock: Lock): Promise<readonly BuildingPackage[]> {
+  const { allow = {}, env = {} } = lock.policy.builds ?? {}
   const ranges = new RangeCache()
-  return (Object.entries(lock.npm.packages) as [PackageId, LockedPackage][]).flatMap(([id, pkg]) => {
+  const building: BuildingPackage[] = []
+  for (const [id, pkg] of Object.entries(lock.npm.packages) as [PackageId, LockedPackage][]) {
     const { name, reference } = splitPackageId(id)
     const version = pkg.version ?? reference
     const range = Object.hasOwn(allow, name) ? allow[name] : undefined
-    if (pkg.needsBuild !== true || range === undefined) return []
-    if (range !== '*' && !ranges.satisfies(version, range)) return []
-    return [{ id, name, version, optionalDependencies: pkg.optionalDependencies ?? {} }]
-  })
+    if (pkg.needsBuild !== true || range === undefined) continue
+    if (range !== '*' && !ranges.satisfies(version, range)) continue
+    building.push({
+      id,
+      name,
+      version,
+      optionalDependencies: pkg.optionalDependencies ?? {},
+      env: Object.hasOwn(env, name) ? (env[name] ?? {}) : {},
+      ...(await scriptsOf(store, pkg, id)),
+    })
+  }
+  return building
+}
+
+async function scriptsOf(
+  store: Store,
+  { integrity }: LockedPackage,
+  id: PackageId,
+): Promise<Pick<BuildingPackage, 'script' | 'manifest'>> {
+  const scripts = readManifest(store, integrity)?.manifest.scripts ?? {}
+  const script = ['preinstall', 'install', 'postinstall'].map((event) => scripts[event] ?? '').join('\n')
+  const { fetchesPrebuilt } = await import('@polder/index/build-requirements')
+  if (!fetchesPrebuilt(script) || !hasArtifact(store, integrity)) return { script }
+  const { openArchive } = await import('@polder/store/archive')
+  const { files } = await openArchive(readArtifact(store, integrity, id), id)
+  const text = files.get('package.json')?.bytes.toString('utf8') ?? '{}'
+  return { script, manifest: JSON.parse(text.replace(/^\uFEFF/, '')) as Record<string, unknown> }
 }
 
 /** Of the lock that is there. */

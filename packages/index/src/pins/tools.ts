@@ -1,3 +1,5 @@
+import type { Platform } from '@polder/spec'
+
 /** A program that fetches files of its own while packages are built, and the variables that send it elsewhere. */
 export interface Tool {
   /** What `--for` calls it: its package. */
@@ -9,6 +11,10 @@ export interface Tool {
   readonly variables: (tail: RegExpExecArray) => readonly string[]
   /** What else it asks for beside this file, relative to it. */
   readonly also?: (tail: RegExpExecArray) => readonly string[]
+  /** The end of the URL that a version of the package asks for, where that follows from nothing else. */
+  readonly end?: (version: string, platform: Platform) => string | undefined
+  /** What makes its package do without the file: a variable, and its value. */
+  readonly without?: readonly [variable: string, value: string]
 }
 
 /**
@@ -29,6 +35,8 @@ export const TOOLS: readonly Tool[] = [
     tail: /\/v\d+\.\d+\.\d+[^/]*\/(?:electron-v[^/]+\.zip|SHASUMS256\.txt)$/,
     slash: true,
     variables: () => ['ELECTRON_MIRROR'],
+    end: (version, { os, cpu }) => `/v${version}/electron-v${version}-${os}-${cpu === 'arm' ? 'armv7l' : cpu}.zip`,
+    without: ['ELECTRON_SKIP_BINARY_DOWNLOAD', '1'],
   },
   {
     // puppeteer 24.43.1
@@ -37,12 +45,14 @@ export const TOOLS: readonly Tool[] = [
     variables: ({ groups }) => [
       `PUPPETEER_${(groups?.['browser'] ?? '').replaceAll('-', '_').toUpperCase()}_DOWNLOAD_BASE_URL`,
     ],
+    without: ['PUPPETEER_SKIP_DOWNLOAD', 'true'],
   },
   {
     // chromedriver 148.0.1
     name: 'chromedriver',
     tail: /\/\d[\d.]+\/(?<folder>linux64|mac-x64|mac-arm64|win32|win64)\/chromedriver-\k<folder>\.zip$/,
     variables: () => ['npm_config_chromedriver_cdnbinariesurl'],
+    without: ['CHROMEDRIVER_SKIP_DOWNLOAD', 'true'],
   },
   {
     // playwright-core 1.65.1: each browser may have a host of its own.
@@ -53,6 +63,7 @@ export const TOOLS: readonly Tool[] = [
       const browser = build === 'cft' ? 'chromium' : /^(?:chromium|firefox|webkit)/.exec(build)?.[0]
       return [browser === undefined ? 'PLAYWRIGHT_DOWNLOAD_HOST' : `PLAYWRIGHT_${browser.toUpperCase()}_DOWNLOAD_HOST`]
     },
+    without: ['PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD', '1'],
   },
   {
     // cypress 15.3.0
@@ -60,12 +71,19 @@ export const TOOLS: readonly Tool[] = [
     tail: /\/desktop\/\d[^/?]*\?platform=[^/]+$/,
     slash: true,
     variables: () => ['CYPRESS_DOWNLOAD_MIRROR'],
+    end: (version, { os, cpu }) => `/desktop/${version}?platform=${os}&arch=${cpu}`,
+    without: ['CYPRESS_INSTALL_BINARY', '0'],
   },
   {
     // @sentry/cli 3.8.0
     name: '@sentry/cli',
     tail: /\/\d[^/]*\/sentry-cli-(?:Linux|Darwin|Windows)-[^/]+$/,
     variables: () => ['SENTRYCLI_CDNURL'],
+    end: (version, platform) => {
+      const name = sentryCliFile(platform)
+      return name === undefined ? undefined : `/${version}/sentry-cli-${name}`
+    },
+    without: ['SENTRYCLI_SKIP_DOWNLOAD', '1'],
   },
   {
     // @prisma/fetch-engine 7.10.1: the checksum of the packed and of the unpacked file are files beside it.
@@ -92,6 +110,7 @@ export const TOOLS: readonly Tool[] = [
     name: 'mongodb-memory-server',
     tail: /\/(?:linux|osx|windows|win32)\/mongodb-[^/]+\.(?:tgz|zip)(?:\.md5)?$/,
     variables: () => ['MONGOMS_DOWNLOAD_MIRROR'],
+    without: ['MONGOMS_DISABLE_POSTINSTALL', '1'],
   },
   {
     // sharp 0.32.6, the last one that fetches
@@ -100,6 +119,19 @@ export const TOOLS: readonly Tool[] = [
     variables: () => ['npm_config_sharp_libvips_binary_host'],
   },
 ]
+
+/** @sentry/cli 3.8.0: js/helper.js and scripts/install.js. */
+function sentryCliFile({ os, cpu }: Platform): string | undefined {
+  const linux = new Map([
+    ['x64', 'x86_64'],
+    ['ia32', 'i686'],
+    ['arm64', 'aarch64'],
+    ['arm', 'armv7'],
+  ]).get(cpu)
+  if (os === 'darwin') return 'Darwin-universal'
+  if (os === 'win32') return `Windows-${cpu === 'ia32' ? 'i686' : cpu === 'arm64' ? 'aarch64' : 'x86_64'}.exe`
+  return os === 'linux' && linux !== undefined ? `Linux-${linux}` : undefined
+}
 
 /**
  * What prebuild-install (7.1.3) and node-pre-gyp (2.0.3) ask for: `<base>/v1.2.3/name-v1.2.3-…-linux-x64.tar.gz`, as a
