@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test, type TestContext } from 'v
 import { buildRelease } from '../../scripts/release.ts'
 import { copyExample, finish, polder, polderDone, scrubbedEnvironment, temporaryDirectory } from '../support/cli.ts'
 import { CHECKS } from '../support/harbour-checks.ts'
-import { copyStore, writeChain } from '../support/monorepo.ts'
+import { copyStore, writeChain, writeMonorepo } from '../support/monorepo.ts'
 import { mountNamespace, noMounts } from '../support/mounts.ts'
 import { networkCut } from '../support/network-cut.ts'
 import { startRegistry, type Registry } from '../support/registry.ts'
@@ -74,6 +74,49 @@ describe('harbour, carried across an air gap', () => {
     expect(existsSync(join(run.cwd, 'polder.lock'))).toBe(false)
     expect(artifacts(run.home)).toEqual([])
   })
+})
+
+test('with candidates is enough to make the lock anew, and without is not', { timeout: TIMEOUT }, async () => {
+  const registry = await startRegistry()
+  try {
+    const from = { cwd: join(temporaryDirectory('bundles'), 'repository'), home: emptyHome() }
+    const [old, next] = [registry.serve('alpha', '1.0.0'), registry.serve('alpha', '1.1.0')]
+    writeMonorepo(from.cwd, registry, {
+      'services/web': { manifest: { dependencies: { alpha: '^1.1.0' } }, locked: { alpha: next } },
+      'services/api': { manifest: { dependencies: { alpha: '^1.0.0' } }, locked: { alpha: old } },
+    })
+    await polderDone(['lock'], from)
+    const [small, large] = [join(from.home, '../small.tar'), join(from.home, '../large.tar')]
+    await polderDone(['index', 'export', small], from)
+    expect(await polderDone(['index', 'export', large, '--with-candidates'], from)).toMatch(
+      /has 1 artifact, 1 further candidate\n$/,
+    )
+    expect(await polder(['index', 'export', large, '--with-candidates', '--service', 'web'], from)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('[USAGE]') as string,
+    })
+    const requests = registry.requests.length
+    const results = await Promise.all(
+      [small, large].map(async (bundle) => {
+        const to = { cwd: join(temporaryDirectory('checkout'), 'repository'), home: emptyHome() }
+        cpSync(from.cwd, to.cwd, { recursive: true, filter: (path) => !path.endsWith('polder.lock') })
+        const report = JSON.parse(await polderDone(['index', 'import', bundle, '--json'], to)) as object
+        const { code } = await polder(['lock', '--offline'], to)
+        return {
+          ...report,
+          code,
+          same: code === 0 && sha256(join(to.cwd, 'polder.lock')) === sha256(join(from.cwd, 'polder.lock')),
+        }
+      }),
+    )
+    expect(results).toMatchObject([
+      { artifacts: 1, candidates: 0, added: 1, missing: [], code: 4, same: false },
+      { artifacts: 1, candidates: 1, added: 2, missing: [], code: 0, same: true },
+    ])
+    expect(registry.requests.length).toBe(requests)
+  } finally {
+    await registry.close()
+  }
 })
 
 describe('a bundle', () => {

@@ -245,6 +245,11 @@ function commandLine(perform: Perform): Command {
     .argument('<file>')
     .option('--service <service>', 'only what this service needs (may be given several times)', append, [])
     .option('--since <lock>', 'only what this older lock does not have')
+    .option(
+      '--with-candidates',
+      'also what the lockfiles have and the lock did not choose, to lock anew from it',
+      false,
+    )
     .action((file: string, flags: OutputFlags & ExportFlags) =>
       perform(flags, async (output) =>
         (await import('./commands/index-export.ts')).indexExport(cwd, output, file, flags),

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 
+import { type Integrity, type PackageId, PolderError } from '@polder/spec'
 import { openStore, storeHome, withLease } from '@polder/store'
 
 import { builtTreesOf } from '../carried-trees.ts'
@@ -14,13 +15,20 @@ export interface ExportFlags {
   readonly service: readonly string[]
   /** The path of an older lock: what it has is left out. */
   readonly since?: string
+  /** Also what the lockfiles have and polder.lock did not choose. */
+  readonly withCandidates: boolean
 }
 
 /**
  * `polder index export FILE`: everything that polder.lock pins, in one file.
- * @throws PolderError `SERVICE_UNKNOWN`, `LOCK_NOT_FOUND`, `LOCK_INVALID`, `ARTIFACT_MISSING`, `ARTIFACT_CORRUPT`
+ * @throws PolderError `USAGE`, `SERVICE_UNKNOWN`, `LOCK_NOT_FOUND`, `LOCK_INVALID`, `ARTIFACT_MISSING`, `ARTIFACT_CORRUPT`
  */
 export async function indexExport(cwd: string, output: Output, file: string, flags: ExportFlags): Promise<number> {
+  if (flags.withCandidates && flags.service.length > 0) {
+    throw new PolderError('USAGE', 'candidates are of the whole repository: --with-candidates goes without --service', {
+      spec: '--with-candidates',
+    })
+  }
   const { root, lock, lockText } = openCheckout(cwd)
   const changed = changedInputs(root, lock.inputs)
   if (changed.length > 0)
@@ -37,6 +45,7 @@ export async function indexExport(cwd: string, output: Output, file: string, fla
       lockText,
       ...(services.length === 0 ? {} : { services: [...new Set(services)] }),
       ...(since === undefined ? {} : { since }),
+      ...(flags.withCandidates ? { candidates: await candidatesOf(root) } : {}),
       builtTrees: await builtTreesOf(store, root, lock, since?.lock),
       onProgress: ({ done, total }) => {
         progress.update(done, total, bytes(done))
@@ -56,15 +65,28 @@ export async function indexExport(cwd: string, output: Output, file: string, fla
   return 0
 }
 
+/** Everything that `polder lock` chooses from, by its hash. */
+async function candidatesOf(
+  root: string,
+): Promise<readonly { readonly id: PackageId; readonly integrity: Integrity }[]> {
+  const [{ gather, readConfig }, { knownPins }] = await Promise.all([
+    import('@polder/gather'),
+    import('../pinned-manifests.ts'),
+  ])
+  return knownPins(await gather(root, readConfig(root))).pins
+}
+
 /** `92 artifacts, 3 files, 92 release records`. */
 export function contentsLine(held: {
   readonly artifacts: number
+  readonly candidates: number
   readonly files: number
   readonly trees: number
   readonly releases: number
 }): string {
   const parts = [
     count(held.artifacts, 'artifact'),
+    ...(held.candidates === 0 ? [] : [count(held.candidates, 'further candidate')]),
     ...(held.files === 0 ? [] : [count(held.files, 'file')]),
     ...(held.trees === 0 ? [] : [count(held.trees, 'built package')]),
     ...(held.releases === 0 ? [] : [count(held.releases, 'release record')]),

@@ -47,7 +47,7 @@ export class Arrival {
   async take(member: Member, body: AsyncIterable<Buffer>, label: string): Promise<void> {
     if (member.bytes > SMALL_BYTES) {
       const { path } = await this.#stage(member, body, label)
-      if (member.kind === 'artifact') await this.#describe(member.integrity, readFileSync(path), label)
+      if (member.kind !== 'file') await this.#describe(member.integrity, readFileSync(path), label)
       return
     }
     const pieces: Buffer[] = []
@@ -55,7 +55,7 @@ export class Arrival {
     const bytes = Buffer.concat(pieces)
     const work = (async () => {
       await this.#stage(member, [bytes], label)
-      if (member.kind === 'artifact') await this.#describe(member.integrity, bytes, label)
+      if (member.kind !== 'file') await this.#describe(member.integrity, bytes, label)
     })()
     this.#running.add(work)
     // The loop that waits hears of a failure, whichever it is.

@@ -2,9 +2,11 @@ import type { InstanceId, Lock, Target } from '@polder/lock'
 import { requirementsOf } from '@polder/lock/requirements'
 import { compareText, type Integrity, type PackageId } from '@polder/spec'
 
+import type { ContentKind } from './bundle-format.ts'
+
 /** Bytes that a lock pins, and what they are: several packages may be the same artifact. */
 export interface Content {
-  readonly kind: 'artifact' | 'file'
+  readonly kind: ContentKind
   readonly integrity: Integrity
   /** Ids, or the URLs of files. Sorted, at least one. */
   readonly names: readonly [string, ...string[]]
@@ -33,6 +35,19 @@ export function contentsOf(lock: Lock, services?: readonly string[]): readonly C
       integrity,
       names: [...names].sort(compareText) as [string, ...string[]],
     }))
+    .sort((a, b) => compareText(a.names[0], b.names[0]))
+}
+
+/** What of these candidates a lock did not choose, sorted by name. */
+export function candidatesBeside(
+  contents: readonly Content[],
+  candidates: Iterable<{ readonly id: PackageId; readonly integrity: Integrity }>,
+): readonly Content[] {
+  const known = new Set(contents.map(({ integrity }) => integrity))
+  const others = new Map<Integrity, PackageId>()
+  for (const { id, integrity } of candidates) if (!known.has(integrity)) others.set(integrity, id)
+  return [...others]
+    .map(([integrity, id]): Content => ({ kind: 'candidate', integrity, names: [id] }))
     .sort((a, b) => compareText(a.names[0], b.names[0]))
 }
 

@@ -4,7 +4,7 @@ import { open, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 
 import type { InstanceId, Lock } from '@polder/lock'
-import { hexDigest, integrityOf, type PackageId, PolderError, unpatchedId } from '@polder/spec'
+import { hexDigest, type Integrity, integrityOf, type PackageId, PolderError, unpatchedId } from '@polder/spec'
 import {
   artifactPath,
   hasArtifact,
@@ -18,7 +18,7 @@ import {
   writeFailure,
 } from '@polder/store'
 
-import { type Content, contentsOf, instancesOf } from './bundle-contents.ts'
+import { candidatesBeside, type Content, contentsOf, instancesOf } from './bundle-contents.ts'
 import {
   bundleBytes,
   type BundleList,
@@ -42,6 +42,8 @@ export interface ExportRequest {
   readonly services?: readonly string[]
   /** An older lock: what it has is left out. */
   readonly since?: { readonly lock: Lock; readonly text: string }
+  /** What the lockfiles have, so that a lock can be made anew from it: carried where the lock did not choose it. */
+  readonly candidates?: Iterable<{ readonly id: PackageId; readonly integrity: Integrity }>
   /** What packages of the lock were built to, in this store: those that its services need are carried. */
   readonly builtTrees?: readonly BuiltTree[]
   /** In bytes of the bundle. */
@@ -60,6 +62,8 @@ export interface ExportReport {
   /** Of the bundle. */
   readonly bytes: number
   readonly artifacts: number
+  /** Besides: what the lock did not choose. */
+  readonly candidates: number
   readonly files: number
   readonly trees: number
   readonly releases: number
@@ -77,9 +81,10 @@ const PIECE_BYTES = 1024 ** 2
  * @throws PolderError `ARTIFACT_MISSING` with all that are, `ARTIFACT_CORRUPT`, `DISK_FULL`, `STORE_UNWRITABLE`
  */
 export async function exportBundle(store: Store, path: string, request: ExportRequest): Promise<ExportReport> {
-  const { lock, lockText, services, since, builtTrees = [], onProgress } = request
+  const { lock, lockText, services, since, candidates = [], builtTrees = [], onProgress } = request
   const known = new Set(since === undefined ? [] : contentsOf(since.lock).map(({ integrity }) => integrity))
-  const contents = contentsOf(lock, services).filter(({ integrity }) => !known.has(integrity))
+  const all = contentsOf(lock, services)
+  const contents = [...all, ...candidatesBeside(all, candidates)].filter(({ integrity }) => !known.has(integrity))
   refuseMissing(store, contents)
   const ids = contents
     .flatMap(({ kind, names }) => (kind === 'artifact' ? names : []))
@@ -103,6 +108,7 @@ export async function exportBundle(store: Store, path: string, request: ExportRe
   return {
     bytes: total,
     artifacts: contents.filter(({ kind }) => kind === 'artifact').length,
+    candidates: contents.filter(({ kind }) => kind === 'candidate').length,
     files: contents.filter(({ kind }) => kind === 'file').length,
     trees: trees.length,
     releases: packages.length - releases.without.length,

@@ -9,6 +9,7 @@ import { z } from 'zod'
 //   polder.lock
 //   releases.json               what registries said of the pins
 //   artifacts/<40 hex>.tgz      sorted by path
+//   candidates/<40 hex>.tgz     what lockfiles have and the lock has not, if it was asked for
 //   trees/<40 hex>              what packages were built to
 //   files/<40 hex>
 
@@ -34,11 +35,12 @@ export interface BundleList {
 }
 
 // In the order in which they stand in the archive.
-const KINDS = ['lock', 'releases', 'artifact', 'tree', 'file'] as const
+const KINDS = ['lock', 'releases', 'artifact', 'candidate', 'tree', 'file'] as const
 const PATHS: Readonly<Record<MemberKind, RegExp>> = {
   lock: /^polder\.lock$/,
   releases: /^releases\.json$/,
   artifact: /^artifacts\/[0-9a-f]{40}\.tgz$/,
+  candidate: /^candidates\/[0-9a-f]{40}\.tgz$/,
   tree: /^trees\/[0-9a-f]{40}$/,
   file: /^files\/[0-9a-f]{40}$/,
 }
@@ -49,6 +51,7 @@ const MAX_BYTES: Readonly<Record<MemberKind, number>> = {
   lock: 64 * 1024 ** 2,
   releases: 256 * 1024 ** 2,
   artifact: GIB,
+  candidate: GIB,
   tree: GIB,
   // The size field of a ustar header ends at 8 GiB.
   file: 4 * GIB,
@@ -63,10 +66,13 @@ export const END_BYTES: number = 2 * BLOCK
 // npm's, for the same reason: an old date that no tool finds strange.
 const MTIME = new Date('1985-10-26T08:15:00.000Z')
 
+/** What is stored by its hash alone. */
+export type ContentKind = 'artifact' | 'candidate' | 'file'
+
 /** The path of a member that holds an artifact or a file. */
-export function contentPath(kind: 'artifact' | 'file', integrity: Integrity): string {
+export function contentPath(kind: ContentKind, integrity: Integrity): string {
   const hex = hexDigest(integrity).slice(0, 40)
-  return kind === 'artifact' ? `artifacts/${hex}.tgz` : `files/${hex}`
+  return kind === 'file' ? `files/${hex}` : `${kind}s/${hex}.tgz`
 }
 
 /** The path of a member that holds what a package was built to. */
@@ -142,6 +148,10 @@ export function parseList(text: Buffer, file: string): BundleList {
   return list
 }
 
+function isContent(kind: MemberKind): kind is ContentKind {
+  return kind === 'artifact' || kind === 'candidate' || kind === 'file'
+}
+
 const OUTLINE = z.looseObject({ format: z.number(), members: z.array(z.looseObject({ kind: z.string() })) })
 const LIST = z.strictObject({
   format: z.literal(1),
@@ -162,8 +172,7 @@ const LIST = z.strictObject({
         .refine(({ kind, path }) => PATHS[kind].test(path), 'has a path that its kind cannot have')
         .refine(({ kind, bytes }) => bytes <= MAX_BYTES[kind], 'is larger than its kind can be')
         .refine(
-          ({ kind, path, integrity }) =>
-            (kind !== 'artifact' && kind !== 'file') || path === contentPath(kind, integrity as Integrity),
+          ({ kind, path, integrity }) => !isContent(kind) || path === contentPath(kind, integrity as Integrity),
           'has a path that is not of its hash',
         ),
     )

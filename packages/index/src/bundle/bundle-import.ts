@@ -4,7 +4,7 @@ import { hasArtifact, type Store, withLease } from '@polder/store'
 
 import { Arrival } from './bundle-arrival.ts'
 import { type Content, contentsOf } from './bundle-contents.ts'
-import { bundleInvalid, contentPath } from './bundle-format.ts'
+import { bundleInvalid, contentPath, type Member } from './bundle-format.ts'
 import { Bundle, type BundleProgress } from './bundle-reader.ts'
 import { type CarriedRecords, checkShasums, parseReleases, writeReleases } from './release-records.ts'
 
@@ -17,6 +17,8 @@ export interface ImportReport {
   /** Digest of the lock that it was exported against. */
   readonly since?: string
   readonly artifacts: number
+  /** What its lock did not choose. */
+  readonly candidates: number
   readonly files: number
   /** What packages were built to, where it was exported. */
   readonly trees: number
@@ -78,15 +80,18 @@ async function bring(store: Store, bundle: Bundle): Promise<ImportReport> {
     if (lock === undefined) throw bundleInvalid(path, 'it holds no lock')
     checkShasums(records, lock.value, await arrival.sha1(), path)
     const { added, artifacts } = arrival.publish()
+    const countOf = (wantedKind: Member['kind']): number =>
+      list.members.filter(({ kind }) => kind === wantedKind).length
     await writeReleases(store, records)
     return {
       lock: lock.value,
       lockText: lock.text,
       ...(list.services === undefined ? {} : { services: list.services }),
       ...(list.since === undefined ? {} : { since: list.since }),
-      artifacts,
-      files: list.members.filter(({ kind }) => kind === 'file').length,
-      trees: list.members.filter(({ kind }) => kind === 'tree').length,
+      artifacts: artifacts - countOf('candidate'),
+      candidates: countOf('candidate'),
+      files: countOf('file'),
+      trees: countOf('tree'),
       unenforced,
       releases: records.size,
       bytes: bundle.bytes,
@@ -101,8 +106,8 @@ async function bring(store: Store, bundle: Bundle): Promise<ImportReport> {
 }
 
 /**
- * The list against the lock: nothing that the lock does not pin, and, in a bundle that is not made against an older
- * lock, all that it does.
+ * The list against the lock: nothing that the lock does not pin but candidates, which are no more than their hash says;
+ * and, in a bundle that is not made against an older lock, all that it does.
  * @returns what the lock pins, by path
  */
 function checkContents({ path, list }: Bundle, lock: Lock): ReadonlyMap<string, Content> {
