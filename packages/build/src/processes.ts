@@ -7,6 +7,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 export interface ProcessState {
   readonly pid: number
   readonly parent: number
+  readonly session: number
   /** It only waits to be reaped: it holds nothing but its number. */
   readonly ended: boolean
   readonly threads: number
@@ -16,7 +17,7 @@ export interface ProcessState {
 
 /**
  * All processes but our own.
- * @param of only this one and those it started; for where /proc has others, too
+ * @param of only this one, which leads a session, what is in that, and what those started; for where /proc has others, too
  */
 export function listProcesses(own: number, of?: number): readonly ProcessState[] {
   const found: ProcessState[] = []
@@ -29,6 +30,7 @@ export function listProcesses(own: number, of?: number): readonly ProcessState[]
       found.push({
         pid,
         parent: Number(field('PPid')),
+        session: Number(field('NSsid')),
         ended: field('State') === 'Z' || field('State') === 'X',
         threads: Number(field('Threads')),
         // Not told of one that has ended, nor of a kernel thread.
@@ -43,6 +45,8 @@ export function listProcesses(own: number, of?: number): readonly ProcessState[]
 
 function descendants(processes: readonly ProcessState[], root: number): readonly ProcessState[] {
   const within = new Set([root])
+  // One whose parent has ended has another one now, but is in the same session.
+  for (const { pid, session } of processes) if (session === root) within.add(pid)
   for (let before = 0; before < within.size;) {
     before = within.size
     for (const { pid, parent } of processes) if (within.has(parent)) within.add(pid)

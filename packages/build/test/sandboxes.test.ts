@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { createServer } from 'node:http'
 import { once } from 'node:events'
-import { chmodSync, chownSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 
@@ -212,6 +212,21 @@ test('what is missing is named with the command that installs it, and nothing ru
   })
 })
 
+test('of two sandboxes, one that records less than was said fails its build', async (context) => {
+  needs(context, ME)
+  const directory = directoryOf(ME)
+  // The second one to set up its network cannot.
+  const nft = `case "$1" in -f) if mkdir ${directory}/once 2>/dev/null; then exec "$0-real" "$@"; else echo busy >&2; exit 1; fi;; esac; exec "$0-real" "$@"`
+  const { recorded, results } = await runBuilds({ user: ME, directory, instead: { nft }, parallel: 2, atOnce: true }, [
+    { command: ['sleep', '1'] },
+    { command: ['true'] },
+  ])
+  expect(recorded).toBe('everything')
+  expect(results[0]).toMatchObject({ status: 0 })
+  expect(results[1]).toMatchObject({ error: 'SANDBOX_FAILED' })
+  expect(results[1]?.message).toContain('addresses cannot be recorded in it: busy')
+})
+
 test('a cell that shares a namespace with polder is found out before it changes anything in it', async (context) => {
   needs(context, ME)
   const instead = {
@@ -244,6 +259,33 @@ test('a build that is not confined has a fresh HOME, its limits, and the index, 
   expect(outcome.results[0]).toMatchObject({ signal: 'SIGKILL', limit: 'time' })
   expect(outcome.results[0]?.tail).toContain(`one answers /a ${scratch}/home ${scratch}/tmp undefined\n`)
 })
+
+test('what is not confined ends with its build as far as it is in its session, and never keeps that from ending', async (context) => {
+  needs(context, ME)
+  const marker = `${process.pid}${Math.trunc(performance.now() * 1000)}`
+  const job = { user: ME, without: ['bwrap', 'unshare'], require: false }
+  const began = performance.now()
+  const { results } = await runBuilds(job, [
+    { command: ['sh', '-c', `sleep 3${marker} & (sleep 4${marker} &) ; echo built`] },
+    // What leaves it as well is found by nobody.
+    { command: ['sh', '-c', `setsid sleep 20 & sleep 0.1; echo built`] },
+  ])
+  expect(results).toMatchObject([
+    { status: 0, tail: 'built\n' },
+    { status: 0, tail: 'built\n' },
+  ])
+  expect(performance.now() - began).toBeLessThan(18_000)
+  const lines = readdirSync('/proc').filter(Number).map(commandLineOf)
+  expect(lines.filter((line) => line.includes(marker) && line.startsWith('sleep'))).toEqual([])
+})
+
+function commandLineOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1')
+  } catch {
+    return ''
+  }
+}
 
 test.for(WAYS)('paths with spaces and quotes are what they are, for $user in $level', async (way, context) => {
   const { user, level } = way

@@ -74,13 +74,13 @@ export async function openCell(config: CellConfig, user: OwnUser | undefined): P
 
   try {
     if (config.level !== 'unenforced' && user !== undefined) {
-      await next()
+      await inTime(next())
       const map = `0 0 1\n1000 ${user.outside} 1\n`
       for (const file of ['uid_map', 'gid_map']) writeFileSync(`/proc/${child.pid}/${file}`, map)
       child.stdin.write('\n')
     }
     send(config)
-    const ready = JSON.parse(await next()) as CellReady
+    const ready = JSON.parse(await inTime(next())) as CellReady
     return {
       indexPort: ready.indexPort,
       incomplete: ready.incomplete,
@@ -118,6 +118,17 @@ export function spareUser(cell: number): OwnUser | undefined {
 function lastRange(map: string): { readonly start: number; readonly count: number } {
   const [start = 0, , count = 0] = (map.trim().split('\n').at(-1) ?? '').trim().split(/\s+/).map(Number)
   return { start, count }
+}
+
+const OPENING_MS = 120_000
+
+/** Opening takes a fraction of a second. That something in the way of it never ends has to be said, not waited for. */
+async function inTime<T>(opening: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`it was not open after ${OPENING_MS / 1000} s`)), OPENING_MS)
+  })
+  return Promise.race([opening, late]).finally(() => clearTimeout(timer))
 }
 
 async function endOf(child: ChildProcess, told: readonly string[]): Promise<never> {

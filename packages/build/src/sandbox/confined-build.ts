@@ -89,7 +89,7 @@ export function startBuild(config: CellConfig, build: CellBuild): RunningBuild {
     const durationMs = Math.round(performance.now() - began)
     watch.stop()
     await drain(processes)
-    await new Promise((resolve) => (stream.closed ? resolve(undefined) : stream.once('close', resolve)))
+    await closed(stream)
     if (waiting !== undefined) log.write(waiting)
     const wrapped = signalOfStatus(code)
     const how = { status: wrapped === undefined ? code : null, signal: signal ?? wrapped ?? null }
@@ -136,6 +136,18 @@ async function exitOf(child: ChildProcess): Promise<readonly [number | null, Nod
     child.once('exit', (code, signal) => resolve([code, signal]))
   })
 }
+
+/**
+ * Everything that was written was read. Where nothing is confined, a process that left the session of the build may keep
+ * it open for as long as it runs.
+ */
+async function closed(stream: Socket): Promise<void> {
+  const timer = setTimeout(() => stream.destroy(), LEFT_OPEN_MS)
+  await new Promise((resolve) => (stream.closed ? resolve(undefined) : stream.once('close', resolve)))
+  clearTimeout(timer)
+}
+
+const LEFT_OPEN_MS = 2000
 
 /** The namespace of a build ends with its first process; that all others are gone is seen, not assumed. */
 async function drain(processes: () => readonly ProcessState[]): Promise<void> {

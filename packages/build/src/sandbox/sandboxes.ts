@@ -80,6 +80,18 @@ export function sandboxesOf(
     if (next === undefined) free.unshift(number)
     else next(number)
   }
+  // What is said of the first holds for all.
+  const openAnother = async (number: number): Promise<Cell> => {
+    const cell = await open(number)
+    const problem = closed
+      ? 'the sandboxes were closed'
+      : first.incomplete === undefined && cell.incomplete !== undefined
+        ? `addresses cannot be recorded in it: ${cell.incomplete}`
+        : undefined
+    if (problem === undefined) return cell
+    await cell.close()
+    throw new Error(problem)
+  }
   const runIn = async (number: number, request: BuildRequest): Promise<BuildResult> => {
     const { label, script, directory, cwd = '.', env, mounts = [], socket, limits, log, signal } = request
     if (closed) throw new PolderError('SANDBOX_FAILED', `${label}: the sandboxes are closed`)
@@ -88,7 +100,7 @@ export function sandboxesOf(
     handOver(directory.source, owner)
     let reply: CellReply
     try {
-      const cell = (cells[number] ??= await open(number))
+      const cell = (cells[number] ??= await openAnother(number))
       const kill = (): void => cell.kill()
       signal?.addEventListener('abort', kill)
       reply = await cell.run({
