@@ -27,15 +27,19 @@ export function indexList(cwd: string, output: Output): number {
       present: sizeOf(store, entry.integrity) !== undefined,
     })),
   }
-  const added = tally(store, [...Object.values(packages), ...Object.values(files)])
+  const byHand = additions.packages.filter(
+    ({ neededBy, preparing }) => neededBy === undefined && preparing === undefined,
+  )
+  const forBuilds = additions.packages.filter((entry) => !byHand.includes(entry))
+  const added = tally(store, [...byHand, ...Object.values(files)])
   output.line(`packages     ${count(locked.length, 'pin')}, ${bytes(tarballs.bytes)}${lacking(tarballs.missing)}`)
   output.line(
     `releases     ${count(recorded.size, 'record')}, ${count(Object.keys(keys).length, 'signing key')} pinned`,
   )
   output.line(
-    `by hand      ${count(additions.packages.length, 'package')}, ${count(additions.files.length, 'file')}, ${bytes(added.bytes)}${lacking(added.missing)}`,
+    `by hand      ${count(byHand.length, 'package')}, ${count(additions.files.length, 'file')}, ${bytes(added.bytes)}${lacking(added.missing)}`,
   )
-  for (const { id, file, workspace, private: isPrivate, present } of additions.packages.toSorted((a, b) =>
+  for (const { id, file, workspace, private: isPrivate, present } of byHand.toSorted((a, b) =>
     compareText(a.id, b.id),
   )) {
     const notes = [
@@ -52,6 +56,10 @@ export function indexList(cwd: string, output: Output): number {
       ...(present ? [] : ['missing']),
     ]
     output.line(`  ${url}  ${output.dim(notes.join(', '))}`)
+  }
+  if (forBuilds.length > 0) {
+    const { bytes: size, missing } = tally(store, forBuilds)
+    output.line(`for builds   ${count(forBuilds.length, 'package')}, ${bytes(size)}${lacking(missing)}`)
   }
   output.result({
     packages: { pins: locked.length, ...tarballs },
