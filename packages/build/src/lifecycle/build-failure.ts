@@ -1,11 +1,18 @@
 import { PolderError } from '@polder/spec'
 
 import type { BuildRecord, RecordedAttempt } from './build-record.ts'
+import type { Toolchain } from './toolchain.ts'
 
 type FailedBuild = Pick<BuildRecord, 'attempts' | 'refused' | 'log' | 'failure'> & { readonly package: string }
 
+interface Circumstances {
+  readonly optional?: true
+  /** What it was built with: what that lacks may be the reason. */
+  readonly toolchain?: Pick<Toolchain, 'compiler' | 'python'>
+}
+
 /** What a person needs to mend a build that failed: what ran, how it ended, what it printed, and what it was denied. */
-export function buildFailure(record: FailedBuild, { optional }: { readonly optional?: true } = {}): PolderError {
+export function buildFailure(record: FailedBuild, { optional, toolchain }: Circumstances = {}): PolderError {
   const { package: name, failure, log, attempts, refused } = record
   if (failure === undefined) return new PolderError('BUILD_FAILED', `${name} could not be built`, { spec: name })
   const { script, tail } = failure
@@ -13,6 +20,7 @@ export function buildFailure(record: FailedBuild, { optional }: { readonly optio
     ...attempts.map((attempt) => `it tried to reach ${describeAttempt(attempt)}`),
     ...refused.map(({ what, count }) => `it asked the index for ${what}, which is not pinned${times(count)}`),
   ]
+  const advice = [...(toolchain === undefined ? [] : lacking(record, toolchain)), hint(record)].join('; ')
   return new PolderError('BUILD_FAILED', `${name}: its ${script.event} script ${ending(failure)}`, {
     spec: name,
     path: log,
@@ -20,8 +28,8 @@ export function buildFailure(record: FailedBuild, { optional }: { readonly optio
     // npm leaves such a package out. What is installed would then depend on what fails where.
     hint:
       optional === true
-        ? `it is optional: without it in builds.allow of polder.yaml, its scripts do not run and all else is installed; ${hint(record)}`
-        : hint(record),
+        ? `it is optional: without it in builds.allow of polder.yaml, its scripts do not run and all else is installed; ${advice}`
+        : advice,
   })
 }
 
@@ -75,6 +83,19 @@ function lastLines(tail: string): readonly string[] {
     .split('\n')
     .slice(-SHOWN)
     .map((line) => `| ${line}`)
+}
+
+const COMPILING = /\bgyp\b|compiler|\bmake\b|\bcc\b|\b[cg]\+\+/i
+
+/** Compilers say in many ways that they are not there, none of which names what to install. */
+function lacking({ failure }: FailedBuild, { compiler, python }: Pick<Toolchain, 'compiler' | 'python'>): string[] {
+  if (!COMPILING.test(`${failure?.script.command ?? ''}\n${failure?.tail ?? ''}`)) return []
+  const absent = [
+    ...(compiler === undefined ? ['C++ compiler'] : []),
+    ...(python === undefined ? ['Python, which node-gyp needs'] : []),
+  ]
+  if (absent.length === 0) return []
+  return [`this machine has no ${absent.join(' and no ')} (Debian: apt-get install g++ make python3)`]
 }
 
 function hint({ attempts, refused, log, failure }: FailedBuild): string {

@@ -116,7 +116,7 @@ export class Workshop {
     writeBuildLog(store, build.id, wholeLog(build.scripts, room.path))
     await options.inspect?.(build, room.directory.source, record)
     rmSync(path, { recursive: true, force: true })
-    return failed === undefined ? { record } : { record, error: buildFailure(record, build) }
+    return failed === undefined ? { record } : { record, error: buildFailure(record, { ...build, toolchain }) }
   }
 
   async #runScripts(build: PlannedBuild, room: BuildRoom): Promise<Ran> {
