@@ -131,7 +131,7 @@ function check(service: string, prefix: readonly string[]): void {
   )
   const bins = Object.entries(commands).map(([command, owner]) => `; its command "${command}" is that of ${owner}`)
   const native = addon === undefined ? '' : `; its native addon is ${addon}`
-  say(`ok  ${service.padEnd(18)} ${parts.join(', ')}${found.join('')}${bins.join('')}${native}`)
+  say(`ok  ${service.padEnd(19)} ${parts.join(', ')}${found.join('')}${bins.join('')}${native}`)
 }
 
 function run(
