@@ -123,6 +123,14 @@ test(
     const loaded = execFileSync(process.execPath, ['-p', "require('lib')"], { cwd: run.cwd, encoding: 'utf8' })
     expect(loaded).toBe('prepared by inner\n')
     await polderDone(['verify'], run)
+    await polderDone(['index', 'verify'], run)
+    // Carried elsewhere it still has to be prepared.
+    const bundle = join(temporaryDirectory('bundle'), 'lib.tar')
+    await polderDone(['index', 'export', bundle], run)
+    const other = { cwd: run.cwd, home: join(temporaryDirectory('elsewhere'), 'store') }
+    await polderDone(['index', 'import', bundle], other)
+    await polderDone(['index', 'verify'], other)
+    expect(JSON.parse(await polderDone(['lock', '--check', '--json'], other))).toMatchObject({ compared: 'bytes' })
   },
 )
 

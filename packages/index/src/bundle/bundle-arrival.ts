@@ -2,7 +2,6 @@ import { hash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 
 import { type ErrorCode, type Integrity, PolderError } from '@polder/spec'
-import { installScripts } from '@polder/spec/manifest'
 import {
   discardStaged,
   discardStagedTrees,
@@ -20,6 +19,7 @@ import { readArchiveManifest } from '@polder/store/archive'
 
 import { bundleInvalid, type Member, treeOf } from './bundle-format.ts'
 import { writeManifest } from '../pins/manifests.ts'
+import { needsBuild } from '../pins/needs-build.ts'
 import type { PinnedPackage } from '../pins/pin.ts'
 
 // Larger ones come alone, and are not held in memory while they come.
@@ -43,11 +43,14 @@ export class Arrival {
     this.#bundle = bundle
   }
 
-  /** Returns when the body was read, which is not when it was verified. */
-  async take(member: Member, body: AsyncIterable<Buffer>, label: string): Promise<void> {
+  /**
+   * Returns when the body was read, which is not when it was verified.
+   * @param isCommit true for what was packed of a commit
+   */
+  async take(member: Member, body: AsyncIterable<Buffer>, label: string, isCommit: boolean): Promise<void> {
     if (member.bytes > SMALL_BYTES) {
       const { path } = await this.#stage(member, body, label)
-      if (member.kind !== 'file') await this.#describe(member.integrity, readFileSync(path), label)
+      if (member.kind !== 'file') await this.#describe(member.integrity, readFileSync(path), label, isCommit)
       return
     }
     const pieces: Buffer[] = []
@@ -55,7 +58,7 @@ export class Arrival {
     const bytes = Buffer.concat(pieces)
     const work = (async () => {
       await this.#stage(member, [bytes], label)
-      if (member.kind !== 'file') await this.#describe(member.integrity, bytes, label)
+      if (member.kind !== 'file') await this.#describe(member.integrity, bytes, label, isCommit)
     })()
     this.#running.add(work)
     // The loop that waits hears of a failure, whichever it is.
@@ -125,13 +128,12 @@ export class Arrival {
   }
 
   /** From the archive itself, which is thereby checked: what a bundle said of it would have to be checked by it. */
-  async #describe(integrity: Integrity, bytes: Buffer, label: string): Promise<void> {
+  async #describe(integrity: Integrity, bytes: Buffer, label: string, isCommit: boolean): Promise<void> {
     await this.#naming(async () => {
-      const { manifest, hasBindingGyp } = await readArchiveManifest(bytes, label)
+      const read = await readArchiveManifest(bytes, label)
       const shasum = hash('sha1', bytes, 'hex')
       this.#sha1.set(integrity, shasum)
-      const needsBuild = installScripts(manifest, hasBindingGyp).length > 0
-      this.#manifests.push({ integrity, manifest, needsBuild, shasum })
+      this.#manifests.push({ integrity, manifest: read.manifest, needsBuild: needsBuild(read, isCommit), shasum })
     })
   }
 

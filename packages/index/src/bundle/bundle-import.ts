@@ -1,5 +1,5 @@
 import { type InstanceId, type Lock, parseLock } from '@polder/lock'
-import { splitPackageId } from '@polder/spec'
+import { type PackageId, splitPackageId } from '@polder/spec'
 import { hasArtifact, type Store, withLease } from '@polder/store'
 
 import { Arrival } from './bundle-arrival.ts'
@@ -74,7 +74,12 @@ async function bring(store: Store, bundle: Bundle): Promise<ImportReport> {
         const recipe = await arrival.takeTree(member, await bundle.text(member))
         if (checkBuild(bundle, lock.value, member.path, recipe).unenforced) unenforced++
       } else if (member.kind === 'releases') records = parseReleases(await bundle.text(member), lock.value, path)
-      else await arrival.take(member, bundle.body(member), wanted.get(member.path)?.names[0] ?? member.path)
+      else {
+        const names = wanted.get(member.path)?.names ?? []
+        const { packages } = lock.value.npm
+        const isCommit = names.some((id) => packages[id as PackageId]?.git !== undefined)
+        await arrival.take(member, bundle.body(member), names[0] ?? member.path, isCommit)
+      }
     }
     await bundle.end()
     if (lock === undefined) throw bundleInvalid(path, 'it holds no lock')

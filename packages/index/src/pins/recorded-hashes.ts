@@ -11,7 +11,7 @@ import {
   sortKeys,
   strongestIntegrity,
 } from '@polder/spec'
-import { atomicWrite, type Store, writeFiles } from '@polder/store'
+import { atomicWrite, hasArtifact, type Store, writeFiles } from '@polder/store'
 
 import type { PinRequest } from './pin.ts'
 
@@ -52,8 +52,8 @@ export function recordHash(store: Store, pin: PinRequest, integrity: Integrity):
 
 /**
  * Records the sha512 that a lock has of weak pins, where this store has recorded none: they mean here what they mean where
- * the lock was made, and nothing is trusted anew. Pins of commits and of files in the repository are left alone: those say
- * themselves what they are.
+ * the lock was made, and nothing is trusted anew. A commit says itself what it is, and another polder may pack it otherwise:
+ * there only a pack that is here already, from a bundle, is taken for it. Files of the repository are what they are.
  * @param lockedHash of a pin, if the lock is of the lockfile that has it
  * @returns how many were recorded
  * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
@@ -66,7 +66,8 @@ export async function adoptHashes(
   const files = pins.flatMap((pin) => {
     // A record that is damaged is the sync's to report.
     const integrity = isWeak(pin) && !existsSync(recordPath(store, pin)) ? lockedHash(pin.id) : undefined
-    return integrity === undefined ? [] : [{ path: recordPath(store, pin), text: recordText(pin, integrity) }]
+    const isTaken = integrity !== undefined && (pin.source.kind !== 'git' || hasArtifact(store, integrity))
+    return isTaken ? [{ path: recordPath(store, pin), text: recordText(pin, integrity) }] : []
   })
   if (files.length > 0) await writeFiles(store, files)
   return files.length
@@ -74,7 +75,7 @@ export async function adoptHashes(
 
 /** True if the lockfile says too little of a pin that comes from elsewhere. */
 export function isWeak({ integrity, source }: PinRequest): boolean {
-  return !isStrong(integrity) && (source.kind === 'registry' || source.kind === 'tarball')
+  return !isStrong(integrity) && source.kind !== 'file'
 }
 
 function recordText({ id, integrity: lockfile }: PinRequest, integrity: Integrity): string {

@@ -3,7 +3,6 @@ import { Readable } from 'node:stream'
 import { setFlagsFromString } from 'node:v8'
 
 import { type ErrorCode, type Integrity, type Manifest, type PackageId, PolderError } from '@polder/spec'
-import { installScripts } from '@polder/spec/manifest'
 import { hasArtifact, type Intake, openIntake, readArtifact, type Store } from '@polder/store'
 import { archiveManifest, useArchive } from '@polder/store/archive'
 
@@ -18,10 +17,10 @@ import {
 import { type Clock, systemClock } from '../upstream/backoff.ts'
 import { turns } from './concurrently.ts'
 import { writeManifest } from './manifests.ts'
+import { needsBuild } from './needs-build.ts'
 import { type NpmConfig, redactUrl } from '../upstream/npm-config.ts'
 import { attributed, type PinnedPackage, type PinRequest } from './pin.ts'
 import { readPinned } from './pinned.ts'
-import { isPrepared } from './published-manifest.ts'
 import { recordedHash, recordHash } from './recorded-hashes.ts'
 import { openUpstream } from '../upstream/upstream.ts'
 
@@ -272,13 +271,11 @@ class Sync {
       const bytes = contents()
       const shasum = hash('sha1', bytes)
       return useArchive(bytes, pin.id, (archive) => {
-        const { manifest, hasBindingGyp } = archiveManifest(archive, pin.id)
+        const read = archiveManifest(archive, pin.id)
+        const { manifest } = read
         this.#check(pin, manifest)
         if (this.#options.unpack?.(manifest) === true) this.#intake.unpack(integrity, archive, manifest.bin, pin.id)
-        const needsBuild =
-          installScripts(manifest, hasBindingGyp).length > 0 ||
-          (pin.source.kind === 'git' && isPrepared(manifest.scripts))
-        const described = { integrity, manifest, needsBuild, shasum }
+        const described = { integrity, manifest, needsBuild: needsBuild(read, pin.source.kind === 'git'), shasum }
         writeManifest(this.#store, described)
         return described
       })

@@ -120,14 +120,14 @@ function withoutHashes({ name, version, registry, published, deprecated, distTag
 }
 
 /** The artifact's manifest: the record of it is gone, or of another format. */
-async function manifestOf(store: Store, { id, integrity }: PinnedVersion): Promise<PinnedPackage> {
+async function manifestOf(store: Store, { id, integrity, commit }: PinnedVersion): Promise<PinnedPackage> {
   // Hardly ever needed, and what reads archives takes long to load.
-  const [{ readArchiveManifest }, { installScripts }] = await Promise.all([
+  const [{ readArchiveManifest }, { needsBuild }] = await Promise.all([
     import('@polder/store/archive'),
-    import('@polder/spec/manifest'),
+    import('../pins/needs-build.ts'),
   ])
-  const { manifest, hasBindingGyp } = await readArchiveManifest(readArtifact(store, integrity, id), id)
-  return { integrity, manifest, needsBuild: installScripts(manifest, hasBindingGyp).length > 0 }
+  const read = await readArchiveManifest(readArtifact(store, integrity, id), id)
+  return { integrity, manifest: read.manifest, needsBuild: needsBuild(read, commit === true) }
 }
 
 /** A store that cannot be written to still serves. */

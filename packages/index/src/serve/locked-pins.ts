@@ -46,6 +46,8 @@ export interface PinnedVersion {
   readonly integrity: Integrity
   /** Why nobody should use it. */
   readonly deprecated?: string
+  /** It was packed of a commit. */
+  readonly commit?: true
 }
 
 /** A file that is on no registry, and the URL that it has elsewhere. */
@@ -66,7 +68,14 @@ export function lockedPins(lock: Lock): LockedPins {
     // Without a version in its manifest nobody can ask for it.
     if (version === undefined) continue
     const { integrity, deprecated } = entry
-    const pin = { id: unpatchedId(id), name, version, integrity, ...(deprecated === undefined ? {} : { deprecated }) }
+    const pin = {
+      id: unpatchedId(id),
+      name,
+      version,
+      integrity,
+      ...(deprecated === undefined ? {} : { deprecated }),
+      ...(entry.git === undefined ? {} : { commit: true as const }),
+    }
     ;(isRegistrys ? fromRegistry : fromElsewhere).push(checked(pin))
   }
   for (const [id, { integrity }] of Object.entries(index.packages ?? {}) as [PackageId, AddedPackage][]) {

@@ -1,9 +1,9 @@
+import { hash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 
 import type { Lock } from '@polder/lock'
 import { requirementsOf } from '@polder/lock/requirements'
 import { compareText, hexDigest, type Integrity, type PackageId, PolderError } from '@polder/spec'
-import { installScripts } from '@polder/spec/manifest'
 import {
   hasTree,
   listArtifacts,
@@ -19,6 +19,7 @@ import { readArchiveManifest } from '@polder/store/archive'
 import { contentsOf } from '../bundle/bundle-contents.ts'
 import { pinnedHash } from './drift.ts'
 import { readManifest, removeManifest } from '../pins/manifests.ts'
+import { needsBuild } from '../pins/needs-build.ts'
 import { hasReleaseFile, readRelease } from './releases.ts'
 import type { SigningKeys } from './remembered-keys.ts'
 import { verifySignatures } from './signatures.ts'
@@ -84,7 +85,9 @@ export async function verifyIndex(
     counts.artifacts += 1
     const bytes = readSound(store, integrity, names[0], (message) => note('artifact', message))
     if (kind === 'artifact') {
-      if (bytes !== undefined && (await checkManifest(store, integrity, bytes, names[0], note))) counts.manifests += 1
+      const isCommit = names.some((id) => lock.npm.packages[id as PackageId]?.git !== undefined)
+      if (bytes !== undefined && (await checkManifest(store, integrity, bytes, names[0], isCommit, note)))
+        counts.manifests += 1
       for (const id of names as readonly string[] as readonly PackageId[])
         if (checkRelease(store, id, integrity, keys, note)) counts.releases += 1
     }
@@ -134,13 +137,17 @@ async function checkManifest(
   integrity: Integrity,
   bytes: Buffer,
   label: string,
+  isCommit: boolean,
   note: Note,
 ): Promise<boolean> {
   const recorded = readManifest(store, integrity)
   if (recorded === undefined) return false
-  const { manifest, hasBindingGyp } = await readArchiveManifest(bytes, label)
-  const needsBuild = installScripts(manifest, hasBindingGyp).length > 0
-  if (recorded.needsBuild !== needsBuild || !isDeepStrictEqual(plain(recorded.manifest), plain(manifest))) {
+  const read = await readArchiveManifest(bytes, label)
+  const isSame =
+    recorded.needsBuild === needsBuild(read, isCommit) &&
+    [undefined, hash('sha1', bytes)].includes(recorded.shasum) &&
+    isDeepStrictEqual(plain(recorded.manifest), plain(read.manifest))
+  if (!isSame) {
     removeManifest(store, integrity)
     note('manifest', 'its recorded manifest was not the one in its archive, and was removed')
   }
