@@ -55,6 +55,23 @@ describe.skipIf(noMounts !== undefined)(`a full disk${WHY}`, () => {
     await expectWhole(world)
   })
 
+  test('while an install script writes: that is no limit of its own, and it is built as soon as there is room', async () => {
+    const from = {
+      cwd: join(temporaryDirectory('disk'), 'repository'),
+      home: join(temporaryDirectory('disk'), 'store'),
+    }
+    const filler = registry.serve('filler', '1.0.0', { scripts: { install: 'head -c 3000000 /dev/zero > big' } })
+    writeMonorepo(from.cwd, registry, {
+      app: { manifest: { dependencies: { filler: '1.0.0' } }, locked: { filler } },
+    })
+    appendFileSync(join(from.cwd, 'polder.yaml'), "builds:\n  allow: { filler: '*' }\n")
+    await polderDone(['lock'], from)
+    const world = await onSmallDisk(2000, ['artifacts', 'manifests'], from)
+    expectFull(await polder(['install'], world), /writing what filler@1\.0\.0 is built to/)
+    grow(world)
+    expect(await polderDone(['install'], world)).toContain('  built: filler@1.0.0')
+  })
+
   test('while the environment is made: links need room too, and none of it is left behind', async () => {
     const world = await onSmallDisk(20_000, ['artifacts', 'manifests', 'trees'])
     // The directories of an environment are all that it takes on the disk: leave no inode for them.
@@ -130,12 +147,16 @@ interface OnDisk extends Invocation {
 }
 
 /** A checkout, and a store on a disk of its own of so many kilobytes, with these directories of the full store. */
-async function onSmallDisk(kilobytes: number, contents: readonly string[] = []): Promise<OnDisk> {
+async function onSmallDisk(
+  kilobytes: number,
+  contents: readonly string[] = [],
+  from: Invocation = { cwd: root, home },
+): Promise<OnDisk> {
   const path = temporaryDirectory('disk')
-  const cwd = copyRepository()
+  const cwd = copyRepository(from.cwd)
   const disk = await mountNamespace(cwd)
   disk.run(`mount -t tmpfs -o size=${kilobytes}k tmpfs ${path}`)
-  for (const name of contents) disk.run(`cp -a ${join(home, name)} ${path}`)
+  for (const name of contents) disk.run(`cp -a ${join(from.home, name)} ${path}`)
   return { cwd, home: path, inside: disk.inside, disk }
 }
 
@@ -155,9 +176,9 @@ function copyOfStore(without: readonly string[] = []): string {
   return to
 }
 
-function copyRepository(): string {
+function copyRepository(from: string = root): string {
   const to = join(temporaryDirectory('checkout'), 'repository')
-  cpSync(root, to, { recursive: true })
+  cpSync(from, to, { recursive: true })
   return to
 }
 

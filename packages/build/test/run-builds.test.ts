@@ -191,7 +191,7 @@ test('of an optional package that fails, the message says how to go on without i
 test('a limit that a build goes over is named, with the setting that raises it', async () => {
   const { error, record } = await run({ slow: script('echo begun; sleep 60') }, { limits: { timeMs: 500 } })
   expect(error?.message).toBe('slow@1.0.0: its install script went over its limit of time and was ended')
-  expect(error?.details.hint).toMatch(/^raise builds\.limits in polder\.yaml/)
+  expect(error?.details.hint).toMatch(/^raise builds\.limits\.minutes in polder\.yaml/)
   expect(record('slow')?.failure).toMatchObject({ limit: 'time' })
 })
 

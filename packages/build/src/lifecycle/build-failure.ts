@@ -75,6 +75,14 @@ const LIMITS = {
   disk: 'disk space',
 } as const
 
+const SETTINGS = {
+  time: 'minutes',
+  memory: 'memoryMB',
+  processes: 'processes',
+  output: 'outputMB',
+  disk: 'diskMB',
+} as const
+
 const SHOWN = 20
 
 function lastLines(tail: string): readonly string[] {
@@ -100,7 +108,8 @@ function lacking({ failure }: FailedBuild, { compiler, python }: Pick<Toolchain,
 
 function hint({ attempts, refused, log, failure }: FailedBuild): string {
   const whole = `the whole log: ${log}`
-  if (failure?.limit !== undefined) return `raise builds.limits in polder.yaml if it is in its right; ${whole}`
+  if (failure?.limit !== undefined)
+    return `raise builds.limits.${SETTINGS[failure.limit]} in polder.yaml if it is in its right; ${whole}`
   if (refused.length > 0)
     return `add ${refused[0]?.what ?? 'it'} to a service, or pin it with \`polder index add\`; ${whole}`
   if (attempts.length > 0)

@@ -66,10 +66,11 @@ async function run({ config, bridge, recorder }: Cell, build: CellBuild): Promis
   } catch (error) {
     return { failed: (error as Error).message }
   }
-  const { began, ...ended } = await running.ended
+  const { began, diskFull, ...ended } = await running.ended
   running = undefined
   bridge.lead(undefined)
   const attempts = await recorder?.finish()
+  if (diskFull === true) return { failed: 'ENOSPC: the build found no space left' }
   if (!began && ended.limit === undefined)
     return { failed: ended.tail.trim() || `it ended with ${ended.status ?? ended.signal}` }
   return { ended: { ...ended, attempts: attempts?.list() ?? [], moreAttempts: attempts?.dropped() ?? 0 } }

@@ -1,6 +1,6 @@
 import type { ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { closeSync, constants, openSync } from 'node:fs'
+import { closeSync, constants, openSync, statfsSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { constants as system } from 'node:os'
 import { join } from 'node:path'
@@ -18,6 +18,8 @@ export interface EndedBuild {
   readonly status: number | null
   readonly signal: string | null
   readonly limit?: Limit
+  /** Not its limit was in its way, but the disk. */
+  readonly diskFull?: true
   readonly tail: string
   readonly logBytes: number
   readonly durationMs: number
@@ -92,18 +94,24 @@ export function startBuild(config: CellConfig, build: CellBuild): RunningBuild {
     await closed(stream)
     if (waiting !== undefined) log.write(waiting)
     const wrapped = signalOfStatus(code)
+    let diskFull = false
     const how = { status: wrapped === undefined ? code : null, signal: signal ?? wrapped ?? null }
     if (limit !== undefined)
       log.note(`this build was ended: it went over its limit of ${describeLimit(limit, build.limits)}`)
     else if (how.status !== 0) {
       limit = limitInOutput(log.tail(), how.signal, watch.peak, build.limits)
+      if (limit === 'disk' && isFull(build.directory.source)) {
+        limit = undefined
+        diskFull = true
+      }
       if (limit !== undefined) log.note(`this build failed at its limit of ${describeLimit(limit, build.limits)}`)
     }
-    const { tail, bytes } = log.close()
+    const { tail, bytes, lost } = log.close()
     return {
       began: waiting === undefined,
       ...how,
       ...(limit === undefined ? {} : { limit }),
+      ...(diskFull || lost ? { diskFull: true as const } : {}),
       tail,
       logBytes: bytes,
       durationMs,
@@ -128,6 +136,12 @@ function describeLimit(limit: Limit, limits: Limits): string {
     case 'disk':
       return `${mib(limits.diskBytes)} on disk`
   }
+}
+
+/** As good as: what is left of a file system can be kept for the superuser. */
+function isFull(directory: string): boolean {
+  const { bavail, bsize } = statfsSync(directory)
+  return bavail * bsize < 2 ** 20
 }
 
 async function exitOf(child: ChildProcess): Promise<readonly [number | null, NodeJS.Signals | null]> {

@@ -1,4 +1,5 @@
 import { PolderError } from '@polder/spec'
+import { writeFailure } from '@polder/store'
 import { mkdirSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -14,7 +15,7 @@ import {
   type Programs,
 } from '../programs.ts'
 import type { Level, CellConfig } from './protocol.ts'
-import { sandboxesOf, type Pool, type Sandboxes } from './sandboxes.ts'
+import { diskFull, sandboxesOf, type Pool, type Sandboxes } from './sandboxes.ts'
 import { openCell, spareUser, type Cell } from './cell.ts'
 
 interface Options {
@@ -31,9 +32,17 @@ const INDEX_PORT = 4873
 
 /**
  * Opens the best sandboxes that there can be here, each tried out with a build before it is relied on.
- * @throws PolderError `SANDBOX_UNAVAILABLE` if nothing can be enforced and it is required
+ * @throws PolderError `SANDBOX_UNAVAILABLE` if nothing can be enforced and it is required; `DISK_FULL`
  */
 export async function openSandboxes(options: Options): Promise<Sandboxes> {
+  try {
+    return await openBest(options)
+  } catch (error) {
+    throw writeFailure(error, 'writing what a sandbox needs', options.scratch)
+  }
+}
+
+async function openBest(options: Options): Promise<Sandboxes> {
   const programs = findPrograms(options.path ?? programPath())
   const lacking = (wanted: readonly ProgramName[]): readonly MissingProgram[] => missingPrograms(programs, wanted)
   const missing = lacking([...NEEDED.bubblewrap, 'nft'])
@@ -127,6 +136,9 @@ async function tryLevel(
     await first.close()
     throw new Error('failed' in reply ? reply.failed : reply.ended.tail)
   } catch (error) {
+    // No reason to run builds less confined.
+    const full = diskFull((error as Error).message, 'writing what a sandbox needs', scratch)
+    if (full !== undefined) throw full
     shortcomings.push(`no sandbox with ${level}: ${(error as Error).message}`)
     return undefined
   }

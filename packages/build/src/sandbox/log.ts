@@ -1,3 +1,4 @@
+import { isErrno } from '@polder/spec'
 import { closeSync, openSync, writeSync } from 'node:fs'
 
 const TAIL_BYTES = 16 * 1024
@@ -9,7 +10,8 @@ export interface BuildLog {
   readonly note: (line: string) => void
   /** The end of it so far. */
   readonly tail: () => string
-  readonly close: () => { readonly tail: string; readonly bytes: number }
+  /** `lost` if the disk was too full for some of it. */
+  readonly close: () => { readonly tail: string; readonly bytes: number; readonly lost: boolean }
 }
 
 /** @param path is made, or made empty */
@@ -17,9 +19,15 @@ export function openLog(path: string, limit: number): BuildLog {
   const file = openSync(path, 'w', 0o644)
   let written = 0
   let truncated = false
+  let lost = false
   let tail = Buffer.alloc(0)
   const put = (bytes: Buffer): void => {
-    writeSync(file, bytes)
+    try {
+      writeSync(file, bytes)
+    } catch (error) {
+      if (!isErrno(error, 'ENOSPC', 'EDQUOT')) throw error
+      lost = true
+    }
     tail = Buffer.concat([tail, bytes]).subarray(-TAIL_BYTES)
   }
   const text = (): string => tail.toString('utf8').replace(/^\uFFFD+/, '')
@@ -36,7 +44,7 @@ export function openLog(path: string, limit: number): BuildLog {
     tail: text,
     close: () => {
       closeSync(file)
-      return { tail: text(), bytes: written }
+      return { tail: text(), bytes: written, lost }
     },
   }
 }

@@ -44,7 +44,7 @@ export interface CellBuild {
   readonly log: string
 }
 
-/** What became of it; or why it did not even begin. */
+/** What became of it; or why it did not even begin, or could not go on: an error of the system with its code in front. */
 export type CellReply = { readonly ended: CellResult } | { readonly failed: string }
 
 export interface CellResult {

@@ -1,4 +1,5 @@
 import { PolderError } from '@polder/spec'
+import { writeFailure } from '@polder/store'
 
 import { BASE_ENVIRONMENT, type Mount } from './file-system.ts'
 import { handOver, takeBack } from './hand-over.ts'
@@ -49,7 +50,7 @@ export interface Sandboxes {
   readonly parallel: number
   /**
    * Runs one build, as soon as there is a place for it. A build that fails is a result.
-   * @throws PolderError `SANDBOX_FAILED` if the build could not be started
+   * @throws PolderError `SANDBOX_FAILED` if the build could not be started; `DISK_FULL`, unless that is its own limit
    */
   readonly run: (request: BuildRequest) => Promise<BuildResult>
   /** Ends what runs. Resolves when none of its processes is left. */
@@ -61,6 +62,12 @@ export interface Pool {
   readonly first: Cell
   readonly open: (number: number) => Promise<Cell>
   readonly parallel: number
+}
+
+/** The error for what a cell says of a full disk; undefined for anything else. */
+export function diskFull(failed: string, doing: string, path: string): unknown {
+  const code = /^(?:ENOSPC|EDQUOT)(?=:)/.exec(failed)?.[0]
+  return code === undefined ? undefined : writeFailure(Object.assign(new Error(failed), { code }), doing, path)
 }
 
 /** @param about what the level is that the pool was opened at */
@@ -122,7 +129,10 @@ export function sandboxesOf(
     }
     takeBack(directory.source, owner)
     if ('ended' in reply) return { ...reply.ended, log }
-    throw new PolderError('SANDBOX_FAILED', `${label}: the sandbox for its ${script} script: ${reply.failed}`)
+    throw (
+      diskFull(reply.failed, `writing what ${label} is built to`, directory.source) ??
+      new PolderError('SANDBOX_FAILED', `${label}: the sandbox for its ${script} script: ${reply.failed}`)
+    )
   }
 
   return {
