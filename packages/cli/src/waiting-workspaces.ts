@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { workspaceScripts } from '@polder/build/workspaces'
-import { compareText, PolderError } from '@polder/spec'
+import { compareText, isErrno, PolderError } from '@polder/spec'
 
 // Every installation looks for these, so nothing of what runs them is loaded here.
 
@@ -29,15 +29,23 @@ export function waitingWorkspaces(
     .filter((path) => !allowed.includes(path))
     .sort(compareText)
     .flatMap((path): WaitingWorkspace[] => {
-      if (!existsSync(join(root, path, 'package.json'))) return []
       const hasGyp = existsSync(join(root, path, 'binding.gyp'))
-      const text = readFileSync(join(root, path, 'package.json'), 'utf8')
+      const text = readText(join(root, path, 'package.json'))
       if (!hasGyp && !MAY_HAVE_SCRIPTS.test(text)) return []
       const scripts = workspaceScripts(JSON.parse(text.replace(/^\uFEFF/, '')), hasGyp)
       return scripts.length === 0
         ? []
         : [{ path, scripts: scripts.map(({ event, command }) => `${event}: ${command}`) }]
     })
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return '{}'
+    throw error
+  }
 }
 
 /** @throws PolderError `SERVICE_UNKNOWN` if the configuration lets run what is no workspace package */

@@ -1,5 +1,5 @@
-import { hash } from 'node:crypto'
-import { type BigIntStats, lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { type BigIntStats, closeSync, lstatSync, openSync, readdirSync, readlinkSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { compareText, isErrno } from '@polder/spec'
@@ -89,8 +89,20 @@ export class FileReader {
 
 /** As {@link SeenFile.hash} of a file. */
 export function contentHash(path: string, mode: number): string {
-  return `${hash('sha256', readFileSync(path), 'hex')}${(mode & 0o100) === 0 ? '' : 'x'}`
+  const digest = createHash('sha256')
+  const buffer = Buffer.allocUnsafe(CHUNK)
+  const file = openSync(path, 'r')
+  try {
+    for (let read = readSync(file, buffer); read > 0; read = readSync(file, buffer))
+      digest.update(buffer.subarray(0, read))
+  } finally {
+    closeSync(file)
+  }
+  return `${digest.digest('hex')}${(mode & 0o100) === 0 ? '' : 'x'}`
 }
+
+// What a package has made may be larger than what can be read at once.
+const CHUNK = 256 * 1024
 
 /** What tells that a file was written, to the nanosecond; undefined if there is nothing. */
 export function stampOf(path: string): string | undefined {

@@ -114,7 +114,8 @@ function copyOwn(
     const name = relative(path, each)
     if (name === '' || leaveOut.has(name)) continue
     const [from, to] = [join(root, each), join(own, name)]
-    const state = lstatSync(from)
+    const state = lstatSync(from, { throwIfNoEntry: false })
+    if (state === undefined) continue
     if (state.isDirectory()) makeDirectory(to)
     else if (state.isSymbolicLink()) symlinkSync(readlinkSync(from), to)
     else if (state.isFile()) {
