@@ -23,6 +23,7 @@ export interface Universe {
   readonly slots: readonly Slot[]
   /** Sorted by path. */
   readonly services: readonly ServiceOwner[]
+  readonly policy: Policy
   readonly ranges: RangeCache
   readonly sharedPatches: readonly SharedPatch[]
 }
@@ -60,6 +61,7 @@ export function fullReference({ id, pin }: Pick<Candidate, 'id' | 'pin'>): strin
 
 /**
  * Builds the universe. The order of the input does not matter.
+ * @param known of the same input under another policy: what does not depend on that is taken over
  * @throws PolderError `ARTIFACT_MISSING` if a pin that is needed has no manifest; `PIN_CONFLICT` if the lockfiles patch
  *   what one package uses in different ways
  */
@@ -67,8 +69,9 @@ export function compile(
   gathered: Gathered,
   manifests: ReadonlyMap<PackageId, PinnedManifest>,
   policy: Policy,
-  ranges: RangeCache = new RangeCache(),
+  known?: Universe,
 ): Universe {
+  const ranges = known?.ranges ?? new RangeCache()
   const builders = collectSlots(gathered, manifests)
   const names = [...builders.keys()].sort(compareText)
   const slotIndex = new Map(names.map((name, index) => [name, index]))
@@ -82,7 +85,9 @@ export function compile(
 
   const edgeCompiler = new EdgeCompiler(gathered, policy, slotIndex, order, builders, versions, ranges)
   const edgesOf = new Map<PackageId, readonly Edge[]>()
-  const slots = names.map((name, slot): Slot => ({
+  const isKnown =
+    known !== undefined && known.policy.versions === policy.versions && known.policy.split === policy.split
+  const slotAt = (name: string, slot: number): Slot => ({
     index: slot,
     name,
     workspace: builders.get(name)?.workspace ?? null,
@@ -95,11 +100,12 @@ export function compile(
         edgesOf.set(id, (edges = edgeCompiler.candidateEdges(pin, extendedManifest(pinned.manifest, pin.extension))))
       return { slot, index, id, version: versions.get(id) ?? pin.reference, pin, pinned, edges }
     }),
-  }))
+  })
+  const slots = isKnown ? known.slots : names.map(slotAt)
   const services = gathered.services
     .toSorted((a, b) => compareText(a.path, b.path))
     .map((service) => ({ service, edges: edgeCompiler.serviceEdges(service) }))
-  return { slots, services, ranges, sharedPatches: edgeCompiler.patchRule.shared }
+  return { slots, services, policy, ranges, sharedPatches: edgeCompiler.patchRule.shared }
 }
 
 /** Every install name that a lockfile resolves, with the candidates that stand there in any of them. */

@@ -17,7 +17,13 @@ export type Asked = (owner: Owner) => readonly HardDemand[]
 /** Their hard edges, and what was derived for them. */
 export function demandsOf(derived: readonly DerivedDemand[]): Asked {
   const extra = Map.groupBy(derived, ({ owner }) => owner)
-  return (owner) => [...owner.edges.filter(isHard), ...(extra.get(owner) ?? [])]
+  const known = new Map<Owner, readonly HardDemand[]>()
+  return (owner) => {
+    let demands = known.get(owner)
+    if (demands === undefined)
+      known.set(owner, (demands = [...owner.edges.filter(isHard), ...(extra.get(owner) ?? [])]))
+    return demands
+  }
 }
 
 export function isService(owner: Owner): owner is ServiceOwner {

@@ -11,7 +11,7 @@ import type {
 import { compareText, sortKeys, type PackageId } from '@polder/spec'
 
 import { compile, type PinnedManifest, type ServiceOwner, type Universe } from './compile.ts'
-import { demandsOf, type DerivedDemand } from './demands.ts'
+import { demandsOf, type Asked, type DerivedDemand } from './demands.ts'
 import { splitCauses } from './first-hand.ts'
 import { formInstances, type Instances } from './instances.ts'
 import { withLockedPeers } from './locked-peers.ts'
@@ -41,10 +41,9 @@ export function flatten(locked: Gathered, manifests: ReadonlyMap<PackageId, Pinn
   const gathered = withLockedPeers(locked, manifests)
   const { policy } = gathered.config
   const universe = compile(gathered, manifests, policy)
-  const { first, selection, resolution, preferred, derived } = settle(universe, policy.single)
+  const { first, selection, asked, resolution, preferred } = settle(universe, policy.single)
   const formed = formInstances(universe, resolution)
   const kept = keptVersions(universe, formed.instances.values())
-  const asked = demandsOf(derived)
   const causes = splitCauses(universe, kept, asked)
   const lock: Lock = {
     lockfileVersion: 1,
@@ -77,23 +76,26 @@ interface Settled {
   /** What was selected before anything was derived. */
   readonly first: Selection
   readonly selection: Selection
+  /** With what was derived. */
+  readonly asked: Asked
   readonly resolution: Resolution
   readonly preferred: readonly (number | undefined)[]
-  readonly derived: readonly DerivedDemand[]
 }
 
 /** Selects, and again for as long as peers turn out to ask for more. */
 function settle(universe: Universe, single: readonly string[]): Settled {
   const derived: DerivedDemand[] = []
-  const first = select(universe, derived, single)
+  let asked = demandsOf(derived)
+  const first = select(universe, asked, single)
   for (let [round, selection] = [1, first]; ; round++) {
     const { selected } = selection.solution
     const preferred = preferredRoots(universe, selected)
     const resolution = resolvePeers(universe, selected, preferred)
     const fresh = resolution.derived.filter((demand) => !derived.some((known) => sameDemand(known, demand)))
-    if (fresh.length === 0 || round === MAX_ROUNDS) return { first, selection, resolution, preferred, derived }
+    if (fresh.length === 0 || round === MAX_ROUNDS) return { first, selection, asked, resolution, preferred }
     derived.push(...fresh)
-    selection = select(universe, derived, single)
+    asked = demandsOf(derived)
+    selection = select(universe, asked, single)
   }
 }
 

@@ -70,25 +70,26 @@ export function formInstances(universe: Universe, resolution: Resolution): Insta
 
 /**
  * Partition refinement (Moore): start with one class a candidate, split classes whose nodes' links lead to different
- * classes, until nothing changes.
+ * classes, until nothing changes. A candidate with one node is a class of its own from the start.
  */
 function equivalenceClasses(nodes: readonly Node[]): ReadonlyMap<Node, number> {
-  let classOf = new Map<Node, number>()
-  let count = 0
-  for (;;) {
+  const ofCandidate = [...Map.groupBy(nodes, ({ candidate }) => candidate).values()]
+  const classOf = new Map(ofCandidate.flatMap((siblings, number) => siblings.map((node) => [node, number] as const)))
+  const several = ofCandidate.filter(({ length }) => length > 1)
+  const open = several.flat()
+  for (let count = several.length; ;) {
     const numbers = new Map<string, number>()
-    const next = new Map<Node, number>()
-    for (const node of nodes) {
+    const next = open.map((node) => {
       const links = [...node.links]
         .sort(([a], [b]) => a - b)
         .map(([slot, { to }]) => `${slot}=${to === 'workspace' ? 'w' : (classOf.get(to) ?? '')}`)
-      const signature = `${node.candidate.slot}/${node.candidate.index} ${classOf.get(node) ?? ''} ${links.join(' ')}`
-      const number = numbers.get(signature) ?? numbers.size
+      const signature = `${classOf.get(node) ?? ''} ${links.join(' ')}`
+      const number = numbers.get(signature) ?? ofCandidate.length + numbers.size
       numbers.set(signature, number)
-      next.set(node, number)
-    }
-    classOf = next
+      return [node, number] as const
+    })
     if (numbers.size === count) return classOf
+    for (const [node, number] of next) classOf.set(node, number)
     count = numbers.size
   }
 }
@@ -157,8 +158,10 @@ function reachingWorkspace(instances: ReadonlyMap<InstanceId, Instance>): Set<In
   const stack: InstanceId[] = []
   for (const { id, links } of instances.values()) {
     for (const { target } of links.values()) {
+      const known = users.get(target)
       if (target.startsWith('link:')) stack.push(id)
-      else users.set(target, [...(users.get(target) ?? []), id])
+      else if (known === undefined) users.set(target, [id])
+      else known.push(id)
     }
   }
   const found = new Set<InstanceId>()

@@ -4,7 +4,7 @@ import { requirementsOf } from '@polder/lock/requirements'
 import { compareText, type PackageId } from '@polder/spec'
 
 import { compile, isExact, type PinnedManifest, type Universe } from './compile.ts'
-import { isService, type Asked } from './demands.ts'
+import { demandsOf, isService, type Asked } from './demands.ts'
 import { mainVersions, type Kept, type SplitCauses } from './first-hand.ts'
 import type { SharedPatch } from './patch-rule.ts'
 import type { Resolution, UnmetPeer } from './resolve.ts'
@@ -146,7 +146,7 @@ function otherPolicies(
   const own = countPackages(universe, first.solution.selected)
   const under = (changed: Partial<Policy>): number => {
     const other = { ...policy, ...changed }
-    const { solution } = select(compile(gathered, manifests, other, universe.ranges), [], other.single)
+    const { solution } = select(compile(gathered, manifests, other, universe), demandsOf([]), other.single)
     return after - own + countPackages(universe, solution.selected)
   }
   // An exact version of a name that has no other cannot move.

@@ -44,6 +44,7 @@ export interface UnmetPeer {
 }
 
 const WORKSPACE = -1
+const NOTHING: Context = new Map()
 
 interface OpenNode {
   readonly candidate: Candidate
@@ -75,9 +76,11 @@ export function resolvePeers(
   const needed = new Set<number>()
 
   const enter = (candidate: Candidate, scope: Context): OpenNode => {
-    const context = new Map(
-      [...scope].filter(([slot]) => open.get(candidate)?.has(slot) === true).sort(([a], [b]) => a - b),
-    )
+    const wanted = open.get(candidate)
+    const context =
+      wanted === undefined || wanted.size === 0
+        ? NOTHING
+        : new Map([...scope].filter(([slot]) => wanted.has(slot)).sort(([a], [b]) => a - b))
     const key = `${candidate.slot}/${candidate.index}/${[...context].map(([slot, position]) => `${slot}:${position}`).join(',')}`
     let node = nodes.get(key)
     if (node === undefined) {
@@ -180,8 +183,7 @@ export function resolvePeers(
   }
 
   const services = new Map<ServiceOwner, ReadonlyMap<number, Link>>()
-  const nothing: Context = new Map()
-  for (const owner of universe.services) services.set(owner, resolveOwner(owner, owner.service.path, nothing))
+  for (const owner of universe.services) services.set(owner, resolveOwner(owner, owner.service.path, NOTHING))
   for (let node = queue.shift(); node !== undefined; node = queue.shift()) {
     for (const [slot, link] of resolveOwner(node.candidate, node.candidate.id, node.context)) node.links.set(slot, link)
   }
@@ -227,8 +229,10 @@ function openPeers(
       if (isPeer(edge) && contextual.has(edge.slot)) own.set(edge.slot, new Set([edge]))
       for (const position of edge.allowed) {
         const used = universe.slots[edge.slot]?.candidates[position]
-        if (used !== undefined && selected[edge.slot]?.includes(position) === true)
-          users.set(used, [...(users.get(used) ?? []), candidate])
+        if (used === undefined || selected[edge.slot]?.includes(position) !== true) continue
+        const known = users.get(used)
+        if (known === undefined) users.set(used, [candidate])
+        else known.push(candidate)
       }
     }
     if (own.size > 0) queue.push(candidate)

@@ -1,7 +1,7 @@
 import { solveFewest, type Demand, type Problem, type Solution } from '@polder/solver'
 
 import type { Universe } from './compile.ts'
-import { demandsOf, type DerivedDemand, type Owner } from './demands.ts'
+import type { Asked, Owner } from './demands.ts'
 
 /** Which candidates the flattened environment holds, and the bound that proves it. */
 export interface Selection {
@@ -11,18 +11,10 @@ export interface Selection {
   readonly owners: readonly Owner[]
 }
 
-/**
- * The fewest candidates that satisfy every hard edge: prod, optional and peer edges, those optional peers that a
- * lockfile resolved, and the derived demands.
- */
-export function select(
-  universe: Universe,
-  derived: readonly DerivedDemand[],
-  single: readonly string[] = [],
-): Selection {
+/** The fewest candidates that satisfy every demand. */
+export function select(universe: Universe, asked: Asked, single: readonly string[]): Selection {
   const owners: Owner[] = [...universe.services, ...universe.slots.flatMap((slot) => slot.candidates)]
   const numbers = new Map(owners.map((owner, number) => [owner, number]))
-  const asked = demandsOf(derived)
   const demands = (owner: Owner): Demand[] => {
     const number = numbers.get(owner) ?? -1
     return asked(owner).map(({ slot, allowed, locked }) => {

@@ -15,6 +15,7 @@ import type { Output } from '../output.ts'
 import { pinnedManifests } from '../pinned-manifests.ts'
 import { firstKeys, holdToPolicy, lockedKeys, verifyReleases } from '../releases.ts'
 import { requireKnownWorkspaces } from '../waiting-workspaces.ts'
+import { boundYoungGeneration } from '../young-generation.ts'
 import { printDiff } from './diff.ts'
 import { printSummary } from './lock-summary.ts'
 
@@ -33,6 +34,7 @@ export interface LockOptions {
 /** `polder lock`: gather → sync → flatten → polder.lock. With `check` nothing is written and an old lock is an error. */
 export async function lock(cwd: string, output: Output, options: LockOptions): Promise<number> {
   const started = performance.now()
+  boundYoungGeneration()
   if (options.acceptKeys && (options.offline || options.check))
     throw new PolderError('USAGE', '--accept-keys asks the registries for their keys: not with --offline or --check', {
       spec: '--accept-keys',
@@ -43,6 +45,7 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
     Object.keys(all.config.builds.workspaces),
     all.services.map(({ path }) => path),
   )
+  boundYoungGeneration()
   const gathered = options.service.length === 0 ? all : subset(all, options)
   for (const warning of gathered.warnings) output.note(`warning: ${warning}`)
   const existing = readLockText(root)
