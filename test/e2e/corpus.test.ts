@@ -229,6 +229,9 @@ describe.skipIf(process.env['POLDER_CORPUS_ALL'] !== '1')('the large ones (only 
         const { code, stdout, stderr } = await polder(['lock'], { cwd, home, upstream: true })
         expect(code, stderr).toBe(0)
         expect(stdout).toContain('(proven to be the fewest)')
+        const again = await polder(['lock', '--offline', '--quiet'], { cwd, home, nodeOptions: REPORTING })
+        const [, memory] = /^memory (\d+)$/m.exec(again.stderr) ?? []
+        expect(Number(memory) / 1024).toBeLessThanOrEqual(200)
         expect(stderr.match(/^warning: patches\/.* does not exist: .*$/gm)).toHaveLength(3)
         expect(await polder(['install'], { cwd, home })).toMatchObject({
           code: 1,
@@ -263,6 +266,12 @@ describe.skipIf(process.env['POLDER_CORPUS_ALL'] !== '1')('the large ones (only 
     )
   })
 })
+
+/** Says the most memory that the process had, in kB. */
+const REPORTING = [
+  '--import',
+  "data:text/javascript,process.on('exit', () => console.error('memory', process.resourceUsage().maxRSS))",
+]
 
 const PATCHED_FILE = 'patched-for-a-test.txt'
 
