@@ -65,9 +65,10 @@ export interface Pool {
 }
 
 /** The error for what a cell says of a full disk; undefined for anything else. */
-export function diskFull(failed: string, doing: string, path: string): unknown {
+export function diskFull(failed: string, doing: string, path: string): PolderError | undefined {
   const code = /^(?:ENOSPC|EDQUOT)(?=:)/.exec(failed)?.[0]
-  return code === undefined ? undefined : writeFailure(Object.assign(new Error(failed), { code }), doing, path)
+  const error = code === undefined ? undefined : writeFailure(Object.assign(new Error(failed), { code }), doing, path)
+  return error instanceof PolderError ? error : undefined
 }
 
 /** @param about what the level is that the pool was opened at */
