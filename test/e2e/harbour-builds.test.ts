@@ -1,5 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 
 import { beforeAll, describe, expect, test } from 'vitest'
 
@@ -71,6 +72,18 @@ test('a script that fails on another Node than the one that its packages are bui
   what is built is for Node ${process.versions.node}, which runs polder, and \`node\` here is ${bin}/node
 `,
   })
+})
+
+test('a further checkout loads nothing that builds', async () => {
+  const record = join(temporaryDirectory('record'), 'loaded')
+  const recorder = fileURLToPath(new URL('../support/loaded-modules-process.ts', import.meta.url))
+  const run = { ...checkout(first.home), nodeOptions: ['--import', recorder], env: { RECORD_LOADED_MODULES: record } }
+  expect(await polderDone(['install'], run)).toContain('built before: 1 package')
+  const loaded = readFileSync(record, 'utf8').split('\n')
+  expect(
+    loaded.filter((url) => /\/packages\/build\/src\/(?:index|lifecycle\/toolchain|sandbox\/.*)\.ts$/.test(url)),
+  ).toEqual([])
+  expect(loaded.filter((url) => /\/packages\/(?:gather|lock)\/src\/index\.ts$/.test(url))).toEqual([])
 })
 
 describe.each(LAYOUTS)('%s, with the network cut', (layout) => {

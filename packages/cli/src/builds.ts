@@ -8,6 +8,7 @@ import {
   type Toolchain,
   toolchainIdentity,
 } from '@polder/build'
+import { toolchainFiles } from '@polder/build/toolchain-files'
 import { readConfig } from '@polder/gather'
 import { type InstanceId, parseLock, type Lock } from '@polder/lock'
 import { wantedTree } from '@polder/realise'
@@ -21,8 +22,9 @@ import { startProgress } from './progress.ts'
 
 /** What of a lock is built on this machine. */
 export interface LockedBuilds {
-  /** What they are built with. */
+  /** What they are built with, and the files that it comes from. */
   readonly toolchain: string
+  readonly toolchainFiles: string
   readonly builds: readonly PlannedBuild[]
 }
 
@@ -59,7 +61,11 @@ export async function planLockedBuilds(
   return {
     builtTree: plan.builtTree,
     recipe: plan.recipe,
-    builds: () => ({ toolchain: currentToolchain(toolchain), builds: plan.builds() }),
+    builds: () => ({
+      toolchain: currentToolchain(toolchain),
+      toolchainFiles: toolchainFiles(),
+      builds: plan.builds(),
+    }),
   }
 }
 

@@ -2,6 +2,7 @@ import { hash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
+import { toolchainFiles } from '@polder/build/toolchain-files'
 import { planEnvironment, requireArtifacts, type Layout, type Plan } from '@polder/realise'
 import { currentPlatform, PolderError } from '@polder/spec'
 import { atomicWrite, hasEnvironment, type Store } from '@polder/store'
@@ -12,7 +13,7 @@ import { polderVersion } from './version.ts'
 import type { LockedWorkspaces } from './workspace-scripts.ts'
 
 /** Another number where the same lock gives another plan, or the plan is kept in another way. */
-const PLAN_FORMAT = 6
+const PLAN_FORMAT = 7
 
 /** What an installation needs of a lock: its inputs, to see that it is not out of date, and what goes where. */
 export interface PlannedLock extends KeptPlan {
@@ -106,8 +107,8 @@ export function packagePaths(inputs: PlannedLock['inputs']): readonly string[] {
 }
 
 /** What is built depends on what it is built with. */
-async function hasToolchain({ toolchain }: LockedBuilds): Promise<boolean> {
-  return toolchain === (await import('./builds.ts')).currentToolchain()
+async function hasToolchain({ toolchain, toolchainFiles: files }: LockedBuilds): Promise<boolean> {
+  return files === toolchainFiles() || toolchain === (await import('./builds.ts')).currentToolchain()
 }
 
 /** Drops the plans of environments that are gone; a plan that is missed is made again. */

@@ -2,6 +2,8 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, realpathSync } from 'node:fs'
 import { delimiter, dirname, join } from 'node:path'
 
+import { SYSTEM_PATH } from './toolchain-files.ts'
+
 /** What builds are made with. The identity of it is part of the key of what they leave. */
 export interface Toolchain {
   /** `linux-x64`. */
@@ -20,9 +22,6 @@ export interface Toolchain {
   readonly compiler?: string
   readonly python?: string
 }
-
-/** The programs of the system that a build sees: nothing of a user's home. */
-const SYSTEM_PATH = '/usr/local/bin:/usr/bin:/bin'
 
 /** @param path where npm is looked for, a PATH */
 export function readToolchain(path: string): Toolchain {

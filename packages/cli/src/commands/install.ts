@@ -11,7 +11,7 @@ import {
   type Plan,
 } from '@polder/realise'
 import { PolderError } from '@polder/spec'
-import { hasEnvironment, openStore, storeHome, withLease, type Store } from '@polder/store'
+import { hasEnvironment, hasTree, openStore, storeHome, withLease, type Store } from '@polder/store'
 
 import { changedInputs, outOfDate, stateInputs } from '../lock-file.ts'
 import { count, duration, type Output } from '../output.ts'
@@ -115,9 +115,13 @@ async function buildPackages(
   output: Output,
 ): Promise<Built> {
   if (planned.builds === undefined) return { planned, builds: undefined }
+  const { builds } = planned.builds
+  // So it is in every further checkout, which has no use for what follows.
+  if (builds.every(({ id }) => hasTree(store, id)))
+    return { planned, builds: { records: [], reused: builds.length, shortcomings: [] } }
   const { isSandboxRequired, performBuilds } = await import('../builds.ts')
   try {
-    return { planned, builds: await performBuilds(store, root, planned.builds.builds, output) }
+    return { planned, builds: await performBuilds(store, root, builds, output) }
   } catch (error) {
     if (error instanceof PolderError && error.code === 'ARTIFACT_MISSING') requireArtifacts(store, planned.plan)
     const isUnconfined = error instanceof PolderError && error.code === 'SANDBOX_UNAVAILABLE'
