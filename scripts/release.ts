@@ -28,7 +28,7 @@ export async function buildRelease(directory: string): Promise<string> {
     platform: 'node',
     logLevel: 'warn',
     preserveEntrySignatures: false,
-    plugins: [builtinsWithoutWrapping],
+    plugins: [builtinsWithoutWrapping, versionWithoutReading],
     // Importing a module of ours does nothing but define what it exports.
     treeshake: { moduleSideEffects: (id) => (id.includes('/node_modules/') ? undefined : false) },
     // CommonJS modules know their own place, ES modules by another name.
@@ -41,6 +41,8 @@ export async function buildRelease(directory: string): Promise<string> {
       format: 'esm',
       entryFileNames: '[name].mjs',
       chunkFileNames: '[name]-[hash].mjs',
+      // They are half of it, and one letter that is not Latin doubles what a file takes in memory.
+      comments: { legal: true, annotation: false, jsdoc: false },
     }
     const { output: chunks } = await bundle.generate(output)
     const loaded = loadedBy(
@@ -54,9 +56,7 @@ export async function buildRelease(directory: string): Promise<string> {
         includeDependenciesRecursively: false,
       },
     })
-    const { name, version, description, license, engines } = JSON.parse(
-      readFileSync(join(CLI, 'package.json'), 'utf8'),
-    ) as Record<string, unknown>
+    const { name, version, description, license, engines } = manifest()
     const released = {
       name,
       version,
@@ -77,6 +77,10 @@ export async function buildRelease(directory: string): Promise<string> {
   }
 }
 
+function manifest(): Readonly<Record<string, unknown>> {
+  return JSON.parse(readFileSync(join(CLI, 'package.json'), 'utf8')) as Record<string, unknown>
+}
+
 /** The modules in the chunks that are loaded with this module, all of which shall be in one file. */
 function loadedBy(module: string, chunks: readonly OutputChunk[]): ReadonlySet<string> {
   const byName = new Map(chunks.map((chunk) => [chunk.fileName, chunk]))
@@ -91,7 +95,7 @@ function loadedBy(module: string, chunks: readonly OutputChunk[]): ReadonlySet<s
 }
 
 /** Modules that take milliseconds to load, and that a further checkout has no use for. */
-const LAZY = new Set(['node:child_process', 'node:fs/promises', 'node:timers/promises'])
+const LAZY = new Set(['node:child_process', 'node:crypto', 'node:fs/promises', 'node:os', 'node:timers/promises'])
 
 /**
  * Our own imports of Node's modules become property reads: as an ES module, each of them would be wrapped export by
@@ -103,17 +107,29 @@ const builtinsWithoutWrapping: Plugin = {
     if (!id.startsWith(PACKAGES)) return null
     return code.replaceAll(/^import \{([^}]+)\} from '(node:[\w/]+)'$/gm, (_, list: string, source: string) => {
       const module = `process.getBuiltinModule('${source}')`
-      return list
+      const names = list
         .split(',')
         .map((name) => name.trim())
         .filter((name) => name !== '' && !name.startsWith('type '))
         .map((name) => name.split(' as '))
-        .map(([theirs = '', ours = theirs]) => {
-          const lazy = LAZY.has(source) && isPlainFunction(source, theirs)
-          return `const ${ours} = ${lazy ? `(...rest) => ${module}.${theirs}(...rest)` : `${module}.${theirs}`}`
-        })
-        .join('; ')
+      const isLazy = ([theirs = '']: readonly string[]): boolean => LAZY.has(source) && isPlainFunction(source, theirs)
+      const read = names.filter((name) => !isLazy(name)).map((name) => name.join(': '))
+      return [
+        ...(read.length > 0 ? [`const { ${read.join(', ')} } = ${module}`] : []),
+        ...names
+          .filter(isLazy)
+          .map(([theirs = '', ours = theirs]) => `const ${ours} = (...rest) => ${module}.${theirs}(...rest)`),
+      ].join('; ')
     })
+  },
+}
+
+/** The version in the manifest, which then need not be read. */
+const versionWithoutReading: Plugin = {
+  name: 'version-without-reading',
+  load: (id) => {
+    if (id !== join(CLI, 'src/version.ts')) return null
+    return `export const polderVersion = () => ${JSON.stringify(manifest()['version'])}`
   },
 }
 

@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  lutimesSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs'
@@ -325,7 +326,7 @@ test('store gc keeps what an environment uses, and drops what is known of builds
   expect(readdirSync(join(at.home, 'builds'))).toHaveLength(2)
   expect(await asked('verify', at)).toMatchObject({ clean: true })
   rmSync(at.cwd, { recursive: true })
-  for (const root of globSync(join(at.home, 'roots/*'))) utimesSync(root, 1e9, 1e9)
+  for (const root of globSync(join(at.home, 'roots/*'))) lutimesSync(root, 1e9, 1e9)
   old()
   await polderDone(['store', 'gc'], { ...at, cwd: at.home })
   expect([readdirSync(join(at.home, 'builds')), readdirSync(join(at.home, 'trees'))]).toEqual([[], []])

@@ -214,6 +214,7 @@ describe('install', () => {
       links: expect.any(Number) as number,
       files: { linked: expect.any(Number) as number, copied: 0 },
       notBuilt: ['native@1.0.0'],
+      notRun: [],
       unsupported: [],
     })
     // The layout of the configuration is back.

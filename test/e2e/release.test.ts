@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, existsSync, globSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, cpSync, existsSync, globSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -105,6 +105,41 @@ describe('the released command line', () => {
     }
     expect(await loaded()).toEqual(['polder.mjs', 'install-entry', 'install'])
     expect(await loaded()).toEqual(['polder.mjs'])
+  })
+
+  test('loads nothing of Node for a further checkout that takes long, such as cryptography and streams', async () => {
+    const directory = checkout()
+    const recorder =
+      'const before = new Set(process.moduleLoadList); process.on("exit", () => process.getBuiltinModule("fs")' +
+      '.writeSync(2, process.moduleLoadList.filter((name) => !before.has(name)).join("\\n")))'
+    const loaded = async (): Promise<string[]> => {
+      const options = ['--import', `data:text/javascript,${recorder}`]
+      const env = scrubbedEnvironment({ home })
+      const { code, stderr } = await finish(process.execPath, [...options, program, 'install'], { cwd: directory, env })
+      expect(code).toBe(0)
+      return stderr.split('\n').filter((name) => /^NativeModule (?!internal)|crypto|stream/.test(name))
+    }
+    expect(await loaded()).toEqual(['NativeModule module'])
+    // Other bytes, with the same meaning, are hashed.
+    rmSync(join(directory, '.polder'), { recursive: true })
+    appendFileSync(join(directory, 'api/package.json'), '\n')
+    expect(await loaded()).toContain('NativeModule crypto')
+  })
+
+  test('makes a further checkout whatever of the store is gone, and refuses one with another manifest', async () => {
+    for (const gone of ['known', 'plans', 'envs', 'links', 'roots', 'trees']) {
+      rmSync(join(home, gone), { recursive: true })
+      const at = { cwd: checkout(), env: scrubbedEnvironment({ home }) }
+      expect([gone, await finish(process.execPath, [program, 'install'], at)]).toMatchObject([gone, { code: 0 }])
+      expect(await finish(process.execPath, [program, 'verify'], at)).toMatchObject({ code: 0 })
+    }
+    const at = { cwd: checkout(), env: scrubbedEnvironment({ home }) }
+    const manifest = join(at.cwd, 'api/package.json')
+    writeFileSync(manifest, readFileSync(manifest, 'utf8').replace('^1.0.0', '^1.0.1'))
+    expect(await finish(process.execPath, [program, 'install'], at)).toMatchObject({
+      code: 3,
+      stderr: expect.stringContaining('api/package.json changed') as string,
+    })
   })
 
   test('ends quietly when nobody reads what it says, whether it has work or not', async () => {

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { chmodSync, globSync, mkdirSync, readFileSync, realpathSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { chmodSync, globSync, lutimesSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { once } from 'node:events'
 import { join } from 'node:path'
 
@@ -118,7 +118,7 @@ describe('store gc', () => {
       ['roots/*', 'trees/*', 'trees/*/files.json', 'envs/*', 'envs/*/.polder-environment.json', 'tmp/*'],
       { cwd: home },
     )) {
-      utimesSync(join(home, path), then, then)
+      lutimesSync(join(home, path), then, then)
     }
   }
 

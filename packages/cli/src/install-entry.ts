@@ -2,9 +2,8 @@ import { writeSync } from 'node:fs'
 
 import { isErrno } from '@polder/spec'
 
-import { install } from './commands/install.ts'
+import { installKnown } from './known-installation.ts'
 import { createOutput, endWithThePipe } from './output.ts'
-import { printError } from './print-error.ts'
 
 /** The flags of an installation that the entry file could read itself. */
 export interface InstallFlags {
@@ -22,9 +21,13 @@ export async function installDirectly({ layout, ...flags }: InstallFlags): Promi
   const output = createOutput(flags, process.env, stdout.write)
   let code: number
   try {
-    code = await install(process.cwd(), output, { force: false, ...(layout === undefined ? {} : { layout }) })
+    code = 0
+    if (!(await installKnown(process.cwd(), output, layout))) {
+      const { install } = await import('./commands/install.ts')
+      code = await install(process.cwd(), output, { force: false, ...(layout === undefined ? {} : { layout }) })
+    }
   } catch (error) {
-    code = printError(error, output)
+    code = (await import('./print-error.ts')).printError(error, output)
   }
   await stdout.end()
   return code

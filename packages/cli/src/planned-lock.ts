@@ -8,12 +8,10 @@ import { currentPlatform, PolderError } from '@polder/spec'
 import { atomicWrite, hasEnvironment, type Store } from '@polder/store'
 
 import type { LockedBuildPlan, LockedBuilds } from './builds.ts'
+import { ifWritable, PLAN_FORMAT } from './kept-plan.ts'
 import { LOCK_FILE, lockDigest, requireLock } from './lock-file.ts'
 import { polderVersion } from './version.ts'
 import type { LockedWorkspaces } from './workspace-scripts.ts'
-
-/** Another number where the same lock gives another plan, or the plan is kept in another way. */
-const PLAN_FORMAT = 7
 
 /** What an installation needs of a lock: its inputs, to see that it is not out of date, and what goes where. */
 export interface PlannedLock extends KeptPlan {
@@ -151,17 +149,13 @@ function readPlan(path: string): KeptPlan | undefined {
   }
 }
 
-/** A store that cannot be written to still serves: the plan is made again next time. */
 function keepPlan(store: Store, path: string, { plan, ...kept }: KeptPlan): void {
-  try {
+  ifWritable(() => {
     mkdirSync(plansDirectory(store), { recursive: true })
     const { environment, ...needed } = plan
     const text = `${JSON.stringify({ ...kept, plan: needed })}\n${JSON.stringify(environment)}`
     atomicWrite(path, `${sha256(text)}\n${text}`)
-  } catch (error) {
-    const tolerable = error instanceof PolderError && (error.code === 'STORE_UNWRITABLE' || error.code === 'DISK_FULL')
-    if (!tolerable && !(error instanceof Error && 'code' in error)) throw error
-  }
+  })
 }
 
 function sha256(text: string | Buffer): string {

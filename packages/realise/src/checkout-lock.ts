@@ -1,6 +1,5 @@
 import { isErrno, PolderError } from '@polder/spec'
-import { livenessOf, ownIdentity, type ProcessIdentity } from '@polder/store'
-import { randomBytes } from 'node:crypto'
+import { livenessOf, ownIdentity, ownSuffix, type ProcessIdentity } from '@polder/store'
 import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -90,7 +89,7 @@ function release(directory: string, number: number): void {
 }
 
 function writeHolder(directory: string, holder: Holder): string {
-  const temporary = join(directory, `.${process.pid}-${randomBytes(6).toString('hex')}`)
+  const temporary = join(directory, `.${ownSuffix()}`)
   writeFileSync(temporary, JSON.stringify(holder), { flag: 'wx' })
   return temporary
 }

@@ -1,6 +1,7 @@
 import {
   hasEnvironment,
   environmentPath,
+  hasTree,
   missingTrees,
   publishEnvironment,
   readTree,
@@ -9,7 +10,7 @@ import {
 } from '@polder/store'
 
 import { newTransfer, placePackage } from './package-files.ts'
-import type { Plan } from './planned.ts'
+import type { LinkPlan, Plan } from './planned.ts'
 import { wantedTree } from './wanted-tree.ts'
 
 /** How far realising is; `label` is the last package. */
@@ -34,6 +35,17 @@ export function requireArtifacts(store: Store, { environment, checkout }: Plan):
       bin,
     })),
   )
+}
+
+/**
+ * Where the environment is, as {@link realiseEnvironment} says, if that has nothing to do; undefined if it has. Hold a
+ * lease on the store around this, too.
+ */
+export function realisedEnvironment(store: Store, plan: LinkPlan): string | null | undefined {
+  const shared = plan.layout === 'linked'
+  if (shared && !hasEnvironment(store, plan.id)) return undefined
+  if (!plan.checkout.packages.every(({ tree }) => hasTree(store, tree))) return undefined
+  return shared ? environmentPath(store, plan.id) : null
 }
 
 /**

@@ -1,20 +1,19 @@
 import { PolderError } from '@polder/spec'
-import { readTree, recordRoot, writeFailure, type Store } from '@polder/store'
-import { randomBytes } from 'node:crypto'
+import { ownSuffix, readTree, recordRoot, writeFailure, type Store } from '@polder/store'
 import { lstatSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { withCheckoutLock } from './checkout-lock.ts'
 import { renameIfThere, serviceDirectory, swapNodeModules, whoseNodeModules, writeMarker } from './node-modules.ts'
-import { makeLink, newTransfer, placePackage } from './package-files.ts'
-import type { Plan } from './planned.ts'
+import { makeLinks, newTransfer, placePackage } from './package-files.ts'
+import type { LinkPlan } from './planned.ts'
 import { readAnyState, writeState, type State } from './state.ts'
 
 export interface LinkOptions {
   readonly store: Store
   /** Absolute. */
   readonly checkout: string
-  readonly plan: Plan
+  readonly plan: LinkPlan
   /** What `realiseEnvironment` returned. */
   readonly environmentPath: string | null
   /** What the caller knows of the state to write. */
@@ -86,7 +85,7 @@ function replaceNodeModules({ store, checkout, plan, environmentPath, state, for
     notBuilt: [],
     polder: state.polder,
   }
-  const id = `${process.pid}-${randomBytes(6).toString('hex')}`
+  const id = ownSuffix()
   const [made, trash] = [join(checkout, '.polder', `tmp-${id}`), join(checkout, '.polder', `trash-${id}`)]
   const files = build(store, plan, environmentPath, made)
   // Without a state, and without services to remember, a checkout counts as unfinished anyway.
@@ -106,11 +105,15 @@ function replaceNodeModules({ store, checkout, plan, environmentPath, state, for
     notBuilt: plan.notBuilt,
   })
   for (const path of [made, trash]) rmSync(path, { recursive: true, force: true })
-  return { replaced: replaced.map((part) => relativeNodeModules(part)), links: plan.checkout.links.length, files }
+  return { replaced: replaced.map((part) => relativeNodeModules(part)), links: countLinks(plan), files }
+}
+
+function countLinks({ checkout }: LinkPlan): number {
+  return checkout.links.reduce((sum, { names, others }) => sum + names.length + others.length, 0)
 }
 
 /** A store that we cannot write to serves all the same: whoever collects in it has to know who else mounts it. */
-function recordUse(store: Store, checkout: string, plan: Plan): void {
+function recordUse(store: Store, checkout: string, plan: LinkPlan): void {
   try {
     recordRoot(store, { checkout, environment: plan.id })
   } catch (error) {
@@ -119,7 +122,7 @@ function recordUse(store: Store, checkout: string, plan: Plan): void {
 }
 
 /** Every `node_modules`, below `made` as it will be below the checkout; nothing if that fails. */
-function build(store: Store, plan: Plan, environmentPath: string | null, made: string): LinkReport['files'] {
+function build(store: Store, plan: LinkPlan, environmentPath: string | null, made: string): LinkReport['files'] {
   const transfer = newTransfer(store)
   const environment = environmentPath ?? undefined
   try {
@@ -131,7 +134,7 @@ function build(store: Store, plan: Plan, environmentPath: string | null, made: s
     for (const planned of plan.checkout.packages) {
       placePackage(planned, readTree(store, planned.tree), made, environment, transfer)
     }
-    for (const link of plan.checkout.links) makeLink(link, made, environment, transfer)
+    for (const directory of plan.checkout.links) makeLinks(directory, made, environment, transfer)
   } catch (error) {
     rmSync(made, { recursive: true, force: true })
     throw error
@@ -162,7 +165,7 @@ function removeLeftovers(checkout: string): void {
 }
 
 /** The parts of earlier installations that are not planned any more, if they are still ours. */
-function staleParts(checkout: string, before: State | undefined, plan: Plan): readonly Part[] {
+function staleParts(checkout: string, before: State | undefined, plan: LinkPlan): readonly Part[] {
   const planned = new Set(plan.checkout.services)
   return (before?.services ?? [])
     .filter(

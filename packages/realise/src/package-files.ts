@@ -1,9 +1,9 @@
 import { isErrno, PolderError } from '@polder/spec'
-import { linkPool, makeSymbolicLink, type LinkPool, type Store, type Tree } from '@polder/store'
+import { linkPool, makeSymbolicLink, makeSymbolicLinks, type LinkPool, type Store, type Tree } from '@polder/store'
 import { constants, copyFileSync, linkSync, mkdirSync, statSync, utimesSync } from 'node:fs'
 import { posix } from 'node:path'
 
-import type { Place, PlannedLink, PlannedPackage } from './planned.ts'
+import type { LinkedDirectory, Place, PlannedLink, PlannedPackage } from './planned.ts'
 
 /** How files and links get to where they are used; one for each directory that is filled. */
 export interface Transfer {
@@ -65,13 +65,31 @@ export function ownLinks(planned: PlannedPackage, tree: Tree): readonly PlannedL
 }
 
 /** @param environment where the shared environment is, for links of a checkout; undefined inside the environment itself */
-export function makeLink(link: PlannedLink, base: string, environment: string | undefined, transfer: Transfer): void {
+function makeLink(link: PlannedLink, base: string, environment: string | undefined, transfer: Transfer): void {
   const directory = `${base}/${link.path.slice(0, link.path.lastIndexOf('/'))}`
   if (!transfer.directories.has(directory)) {
     mkdirSync(directory, { recursive: true })
     transfer.directories.add(directory)
   }
   makeSymbolicLink(transfer.pool, linkText(link, environment), `${base}/${link.path}`)
+}
+
+/** The links of a directory of a checkout; `environment` as for {@link makeLink}. */
+export function makeLinks(
+  { path, to, names, others }: LinkedDirectory,
+  base: string,
+  environment: string | undefined,
+  { pool }: Transfer,
+): void {
+  const directory = `${base}/${path}`
+  mkdirSync(directory, { recursive: true })
+  makeSymbolicLinks(pool, checkoutText(to, environment), names, directory)
+  for (const [name, text] of others) makeSymbolicLink(pool, checkoutText(text, environment), `${directory}/${name}`)
+}
+
+/** What a link of a {@link LinkedDirectory} says. */
+export function checkoutText(text: string, environment: string | undefined): string {
+  return text.startsWith('/') ? `${environment ?? ''}${text}` : text
 }
 
 /** What a link says: a relative path within one place, an absolute one into the environment. */

@@ -38,13 +38,28 @@ export interface Unsupported {
   readonly neededBy: string
 }
 
+/** All of a plan that is needed where its environment is there: a fifth. */
+export type LinkPlan = Omit<Plan, 'environment'>
+
 export interface CheckoutPlan {
   /** Packages that stand in the checkout as real directories. */
   readonly packages: readonly PlannedPackage[]
   /** `node_modules/<name>`, `<service>/node_modules/<name>` and every `.bin/<command>`. */
-  readonly links: readonly PlannedLink[]
+  readonly links: readonly LinkedDirectory[]
   /** The services that get a `node_modules` of their own. `.` is not among them. */
   readonly services: readonly string[]
+}
+
+/**
+ * The links of one directory of the checkout, ready to be made: a further checkout does nothing else. A text that begins
+ * with `/` is a path in the environment, all others are what the link says.
+ */
+export interface LinkedDirectory {
+  readonly path: string
+  /** Most lead to their own name in one other directory. */
+  readonly to: string
+  readonly names: readonly string[]
+  readonly others: readonly (readonly [name: string, text: string])[]
 }
 
 /** An instance as a directory of files. */

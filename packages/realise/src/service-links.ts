@@ -1,10 +1,12 @@
 import type { NpmLock, Target } from '@polder/lock'
 import { requirementsOf } from '@polder/lock/requirements'
 import { compareText } from '@polder/spec'
+import { posix } from 'node:path'
 
 import { binLinks, chooseCommands, type Command, type Offer } from './bins.ts'
 import { targetPath, type Placement } from './placement.ts'
-import type { PlannedLink } from './planned.ts'
+import { linkText } from './package-files.ts'
+import type { LinkedDirectory, PlannedLink } from './planned.ts'
 import { lockInvalid } from './reach.ts'
 
 /** What one `node_modules` of the checkout offers: the flat root's, or a service's own. */
@@ -28,7 +30,7 @@ const ENVIRONMENT_LINK = 'node_modules/.polder/env'
 export function planCheckoutLinks(
   npm: NpmLock,
   placement: Placement,
-): { readonly links: readonly PlannedLink[]; readonly services: readonly string[] } {
+): { readonly links: readonly LinkedDirectory[]; readonly services: readonly string[] } {
   const links: PlannedLink[] = []
   const nodeModules = { place: 'environment', path: 'node_modules' } as const
   for (const [name, target] of placement.root) {
@@ -67,7 +69,36 @@ export function planCheckoutLinks(
     }
     links.push(...binLinks(`${path}/node_modules`, commands))
   }
-  return { links: links.sort((a, b) => compareText(a.path, b.path)), services: levels.slice(1).map(({ path }) => path) }
+  return { links: byDirectory(links), services: levels.slice(1).map(({ path }) => path) }
+}
+
+/** Sorted. */
+function byDirectory(links: readonly PlannedLink[]): readonly LinkedDirectory[] {
+  const directories = new Map<string, [name: string, text: string][]>()
+  for (const link of links.toSorted((a, b) => compareText(a.path, b.path))) {
+    const path = posix.dirname(link.path)
+    const inside = directories.get(path) ?? []
+    directories.set(path, inside)
+    inside.push([posix.basename(link.path), linkText(link, '')])
+  }
+  return [...directories]
+    .sort(([a], [b]) => compareText(a, b))
+    .map(([path, inside]) => {
+      const to = commonTarget(inside)
+      const leads = ([name, text]: readonly [string, string]): boolean => text === `${to}/${name}`
+      const names = inside.filter(leads).map(([name]) => name)
+      return { path, to, names, others: inside.filter((link) => !leads(link)) }
+    })
+}
+
+/** The directory that most of the links lead to under their own names; empty if none does. */
+function commonTarget(links: readonly (readonly [name: string, text: string])[]): string {
+  const counts = new Map<string, number>()
+  for (const [name, text] of links) {
+    const to = text.endsWith(`/${name}`) ? text.slice(0, -name.length - 1) : ''
+    if (to !== '') counts.set(to, (counts.get(to) ?? 0) + 1)
+  }
+  return [...counts].sort(([a, some], [b, others]) => others - some || compareText(a, b))[0]?.[0] ?? ''
 }
 
 /**

@@ -15,8 +15,8 @@ import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { isCache, NODE_MODULES_MARKER } from './node-modules.ts'
-import { linkText, ownLinks } from './package-files.ts'
-import type { Plan, PlannedLink, PlannedPackage } from './planned.ts'
+import { checkoutText, linkText, ownLinks } from './package-files.ts'
+import type { LinkedDirectory, Plan, PlannedPackage } from './planned.ts'
 import { wantedTree } from './wanted-tree.ts'
 
 /** A file, link or directory that is not as the lock says. */
@@ -117,7 +117,7 @@ async function checkTree(
 
 function expect(
   packages: readonly PlannedPackage[],
-  links: readonly PlannedLink[],
+  linked: readonly LinkedDirectory[],
   environment: string | undefined,
   treeOf: (planned: PlannedPackage) => CheckedTree,
 ): Map<string, Expected> {
@@ -131,9 +131,9 @@ function expect(
       expected.set(at, { kind: 'directory', package: at === path ? owner : null })
     }
   }
-  const link = (planned: PlannedLink, owner: PackageId | null): void => {
-    directory(planned.path.slice(0, planned.path.lastIndexOf('/')), null)
-    expected.set(planned.path, { kind: 'link', package: owner, text: linkText(planned, environment) })
+  const link = (path: string, text: string, owner: PackageId | null): void => {
+    directory(path.slice(0, path.lastIndexOf('/')), null)
+    expected.set(path, { kind: 'link', package: owner, text })
   }
   for (const planned of packages) {
     const checked = treeOf(planned)
@@ -150,9 +150,12 @@ function expect(
         executable: runs.has(index),
       })
     }
-    for (const own of ownLinks(planned, checked.tree)) link(own, planned.package)
+    for (const own of ownLinks(planned, checked.tree)) link(own.path, linkText(own, environment), planned.package)
   }
-  for (const planned of links) link(planned, null)
+  for (const { path, to, names, others } of linked) {
+    const all = [...names.map((name) => [name, `${to}/${name}`] as const), ...others]
+    for (const [name, text] of all) link(`${path}/${name}`, checkoutText(text, environment), null)
+  }
   return expected
 }
 

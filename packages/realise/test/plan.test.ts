@@ -1,3 +1,5 @@
+import { posix } from 'node:path'
+
 import type { Lock } from '@polder/lock'
 import { PolderError } from '@polder/spec'
 import { runningNode } from '@polder/spec/semver-ranges'
@@ -216,8 +218,8 @@ describe('commands', () => {
   const bins = (plan: Plan, nodeModules: string): Record<string, string> =>
     Object.fromEntries(
       plan.checkout.links
-        .filter(({ path }) => path.startsWith(`${nodeModules}/.bin/`))
-        .map(({ path, target }) => [path.split('/').at(-1), target.path]),
+        .filter(({ path }) => path === `${nodeModules}/.bin`)
+        .flatMap(({ path, others }) => others.map(([name, text]) => [name, posix.join(path, text)])),
     )
   const offering = (...ids: string[]): LockSpec['instances'] =>
     Object.fromEntries(ids.map((id) => [id, { bin: { run: 'run.js' } }]))
@@ -258,9 +260,11 @@ describe('commands', () => {
       root: ['run@2.0.0'],
     })
     expect(bins(planned, 's/inner/node_modules')).toEqual({ run: 's/inner/node_modules/run/run.js' })
-    expect(planned.checkout.links.find(({ path }) => path === 's/inner/node_modules/run')?.target).toEqual({
-      place: 'environment',
-      path: 'node_modules/run',
+    expect(planned.checkout.links.find(({ path }) => path === 's/inner/node_modules')).toEqual({
+      path: 's/inner/node_modules',
+      to: '/node_modules',
+      names: ['run'],
+      others: [],
     })
   })
 })

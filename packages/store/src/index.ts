@@ -17,7 +17,7 @@ export { discard } from './garbage/discard.ts'
 export { hasEnvironment, publishEnvironment } from './environments/environments.ts'
 export { withLease } from './garbage/leases.ts'
 export { openIntake, type Intake } from './artifacts/intake.ts'
-export { linkPool, makeSymbolicLink, type LinkPool } from './environments/link-pool.ts'
+export { linkPool, makeSymbolicLink, makeSymbolicLinks, type LinkPool } from './environments/link-pool.ts'
 export { openStore, storeHome } from './open.ts'
 export {
   discardStagedTrees,
@@ -38,5 +38,6 @@ export { discardStaged, publishStaged, stageArtifact } from './artifacts/staging
 export { type Difference, readTreeHashes, verifyArtifacts, verifyTree, type TreeHashes } from './verify.ts'
 export { writeArtifact, type StagedArtifact } from './artifacts/write.ts'
 export { writeFiles, type FileToWrite } from './durable/write-files.ts'
+export { ownSuffix } from './durable/own-suffix.ts'
 export { writeFailure } from './durable/write-failure.ts'
 export { withWorkDirectory } from './garbage/work-directory.ts'

@@ -98,6 +98,20 @@ describe('what is collected', () => {
     })
   })
 
+  test('also where the record of that has a name of former times', async () => {
+    const store = temporaryStore()
+    const { checkout } = await install(store, 'e1')
+    for (const { path } of readRoots(store)) rmSync(path)
+    const former = { checkout, environment: 'e1', at: '2026-01-01T00:00:00.000Z' }
+    writeFileSync(join(store.home, 'roots', `${'0'.repeat(40)}.json`), JSON.stringify(former))
+    await publishEnvironment(store, 'e2', () => {}, { trees: [] })
+    writeFileSync(join(checkout, '.polder', 'state.json'), '{"environment":"e2"}')
+    recordRoot(store, { checkout, environment: 'e2' })
+    expect(await collectGarbage(store, { now: later() })).toMatchObject({ roots: [checkout], environments: ['e1'] })
+    expect(readRoots(store)).toMatchObject([{ checkout, environment: 'e2' }])
+    expect(await collectGarbage(store, { now: later() })).toMatchObject({ roots: [], environments: [] })
+  })
+
   test('not the environment of a checkout whose state cannot be read', async () => {
     const store = temporaryStore()
     for (const [id, state] of [

@@ -1,5 +1,5 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { expect, test } from 'vitest'
 
 import { environmentPath, hasEnvironment, publishEnvironment, readRoots, recordRoot } from '../src/index.ts'
@@ -85,13 +85,16 @@ test('an id that is no plain file name is refused', () => {
 
 test('a checkout has one root, its latest', () => {
   const store = temporaryStore()
-  const now = new Date(0)
-  recordRoot(store, { checkout: '/a', environment: 'e1', now })
-  recordRoot(store, { checkout: '/b', environment: 'e1', now })
-  recordRoot(store, { checkout: '/a', environment: 'e2', now })
-  expect(readRoots(store).toSorted((a, b) => (a.checkout < b.checkout ? -1 : 1))).toEqual([
-    { checkout: '/a', environment: 'e2', at: '1970-01-01T00:00:00.000Z' },
-    { checkout: '/b', environment: 'e1', at: '1970-01-01T00:00:00.000Z' },
+  const deep = `/${'deep/'.repeat(60)}%2F`
+  recordRoot(store, { checkout: '/a%2Fb', environment: 'e1' })
+  recordRoot(store, { checkout: '/a/b', environment: 'e1' })
+  recordRoot(store, { checkout: deep, environment: 'e1' })
+  recordRoot(store, { checkout: '/a/b', environment: 'e2' })
+  const roots = readRoots(store).toSorted((a, b) => (a.checkout < b.checkout ? -1 : 1))
+  expect(roots.map(({ path, ...root }) => [root, basename(path)])).toEqual([
+    [{ checkout: '/a%2Fb', environment: 'e1' }, '%2Fa%252Fb'],
+    [{ checkout: '/a/b', environment: 'e2' }, '%2Fa%2Fb'],
+    [{ checkout: deep, environment: 'e1' }, expect.stringMatching(/^[0-9a-f]{40}\.json$/)],
   ])
 })
 
@@ -102,8 +105,11 @@ test('a file that is no root is left out', () => {
     ['b.json', 'null'],
     ['c.json', '{"checkout":1}'],
     ['.d.json.1-000000000000.tmp', ''],
+    ['%2Fnot-a-link', ''],
+    ['something-else', ''],
   ] as const) {
     writeFileSync(join(store.home, 'roots', name), text)
   }
+  symlinkSync('../envs/e1', join(store.home, 'roots', '%2F%'))
   expect(readRoots(store)).toEqual([])
 })

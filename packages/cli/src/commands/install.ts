@@ -1,5 +1,5 @@
 import { nearestRoot } from '@polder/gather/inputs'
-import type { BuildRecord, BuildReport, WorkspaceRecord, WorkspaceReport } from '@polder/build'
+import type { BuildReport, WorkspaceReport } from '@polder/build'
 import {
   completeState,
   linkCheckout,
@@ -8,13 +8,14 @@ import {
   withCheckoutLock,
   type Layout,
   type LinkReport,
-  type Plan,
 } from '@polder/realise'
 import { PolderError } from '@polder/spec'
 import { hasEnvironment, hasTree, openStore, storeHome, withLease, type Store } from '@polder/store'
 
+import { reportInstallation, tellWaiting } from '../installation-report.ts'
+import { rememberLock } from '../known-lock.ts'
 import { changedInputs, outOfDate, stateInputs } from '../lock-file.ts'
-import { count, duration, type Output } from '../output.ts'
+import { count, type Output } from '../output.ts'
 import { packagePaths, planLock, type PlannedLock } from '../planned-lock.ts'
 import { startProgress } from '../progress.ts'
 import { polderVersion } from '../version.ts'
@@ -42,37 +43,20 @@ export async function install(cwd: string, output: Output, options: InstallOptio
     const report = await runWorkspaceScripts(store, root, done.planned, realised.environmentPath, output)
     return { ...done, built: !wasThere, ...realised, scripts: report }
   })
-  const { plan, packages } = planned
-  const waiting = waitingWorkspaces(root, packagePaths(planned.inputs), scripts?.allowed ?? []).map(({ path }) => path)
-  warnOfEngines(plan, output)
-  for (const path of linked.replaced) output.note(`replaced: ${path}, which another tool had made`)
-  printInstalled(output, {
-    plan,
-    packages,
+  const notRun = waitingWorkspaces(root, packagePaths(planned.inputs), scripts?.allowed ?? []).map(({ path }) => path)
+  const unenforced = planned.builds?.builds.filter((build) => build.unenforced === true).length ?? 0
+  reportInstallation(output, {
+    plan: planned.plan,
+    packages: planned.packages,
     built,
-    linked,
-    builds,
-    scripts,
-    waiting,
-    unenforced: planned.builds?.builds.filter((build) => build.unenforced === true).length ?? 0,
-    milliseconds: Number(process.hrtime.bigint() - started) / 1e6,
-  })
-  const [failure, ...others] = scripts?.errors ?? []
-  if (failure !== undefined) throw new PolderError(failure.code, failure.message, { ...failure.details, others })
-  output.result({
-    upToDate: false,
-    environment: plan.id,
     environmentPath,
-    layout: plan.layout,
-    packages,
-    built,
-    ...linked,
-    ...(builds === undefined ? {} : { builds: builds.records.map(summaryOf), reusedBuilds: builds.reused }),
-    ...(scripts === undefined ? {} : { workspaces: scripts.records.map(summaryOf), reusedWorkspaces: scripts.reused }),
-    notBuilt: plan.notBuilt,
-    notRun: waiting,
-    unsupported: plan.unsupported,
+    linked,
+    ...(builds === undefined ? {} : { builds: { ...builds, unenforced } }),
+    ...(scripts === undefined ? {} : { scripts }),
+    notRun,
+    started,
   })
+  rememberLock(store, root, options.layout, { ...planned, notRun })
   return 0
 }
 
@@ -135,18 +119,6 @@ async function buildPackages(
   }
 }
 
-function summaryOf(record: BuildRecord | WorkspaceRecord): object {
-  const { level, durationMs, attempts, refused, log } = record
-  return {
-    package: 'path' in record ? record.path : record.package,
-    level,
-    durationMs,
-    attempts: attempts.length,
-    refused: refused.length,
-    log,
-  }
-}
-
 async function realise(
   store: Store,
   root: string,
@@ -182,98 +154,4 @@ async function realise(
   } finally {
     progress.end()
   }
-}
-
-function tellWaiting(output: Output): (pid: number) => void {
-  return (pid) => output.note(`polder: waiting for the installation that process ${pid} runs in this checkout`)
-}
-
-/** What npm and pnpm only warn of: a required package for another Node. */
-function warnOfEngines({ unsupported }: Plan, output: Output): void {
-  const [first] = unsupported
-  if (first === undefined) return
-  const others = unsupported.length === 1 ? '' : ` and ${count(unsupported.length - 1, 'other')}`
-  output.note(
-    `warning: ${first.package}${others} ${unsupported.length === 1 ? 'is' : 'are'} for another Node than ${process.version.slice(1)}: it wants ${first.node}, and ${first.neededBy} needs it`,
-  )
-}
-
-const NAMED = 8
-
-function printInstalled(
-  output: Output,
-  {
-    plan,
-    packages,
-    built,
-    linked,
-    builds,
-    scripts,
-    waiting,
-    unenforced,
-    milliseconds,
-  }: {
-    plan: Plan
-    packages: number
-    built: boolean
-    linked: LinkReport
-    builds: BuildReport | undefined
-    scripts: WorkspaceReport | undefined
-    waiting: readonly string[]
-    unenforced: number
-    milliseconds: number
-  },
-): void {
-  if (output.quiet) return
-  output.line(`${count(packages, 'package')} installed in ${duration(milliseconds)}`)
-  if (plan.layout === 'linked') {
-    output.line(
-      `  environment ${plan.id.slice(0, 12)} ${built ? 'built' : 'was there already'}, ${count(linked.links, 'link')} in this checkout`,
-    )
-  } else {
-    output.line(`  self-contained, ${count(linked.links, 'link')}`)
-  }
-  const { linked: hardLinks, copied } = linked.files
-  if (hardLinks + copied > 0)
-    output.line(
-      `  ${count(hardLinks + copied, 'file')} in this checkout${copied > 0 ? ` (${copied} copied)` : ', hard links into the store'}`,
-    )
-  if (builds !== undefined) printBuilds(output, builds, unenforced)
-  if (scripts !== undefined) printScripts(output, scripts)
-  printRefused(output, [...(builds?.records ?? []), ...(scripts?.records ?? [])])
-  printList(output, 'not built (see polder approve)', plan.notBuilt)
-  printList(output, 'not run (see polder approve)', waiting)
-}
-
-function printList(output: Output, what: string, list: readonly string[]): void {
-  if (list.length === 0) return
-  const named = list.slice(0, output.verbose ? undefined : NAMED).join(', ')
-  const more = !output.verbose && list.length > NAMED ? ` and ${list.length - NAMED} more` : ''
-  output.line(`  ${what}: ${named}${more}`)
-}
-
-function printBuilds(output: Output, { records, reused }: BuildReport, unenforced: number): void {
-  const built = records.map(({ package: name, durationMs }) => `${name} (${duration(durationMs)})`)
-  if (built.length > 0) output.line(`  built: ${built.join(', ')}`)
-  if (reused > 0) output.line(`  built before: ${count(reused, 'package')}`)
-  if (unenforced > 0) output.line(`  ${output.bad('unenforced')}: ${count(unenforced, 'build')} ran without a sandbox`)
-}
-
-function printScripts(output: Output, { records, reused }: WorkspaceReport): void {
-  const ran = records.flatMap(({ path, durationMs, status }) =>
-    status === 'built' ? [`${path} (${duration(durationMs)})`] : [],
-  )
-  if (ran.length > 0) output.line(`  ran the scripts of: ${ran.join(', ')}`)
-  if (reused > 0) output.line(`  ran before, and nothing changed: ${count(reused, 'workspace package')}`)
-}
-
-function printRefused(output: Output, records: readonly (BuildRecord | WorkspaceRecord)[]): void {
-  const attempts = records.flatMap(({ attempts: all }) => all).length
-  const refused = records.flatMap(({ refused: all }) => all).length
-  if (attempts + refused === 0) return
-  const what = [
-    ...(attempts > 0 ? [`${count(attempts, 'attempt')} to reach other places`] : []),
-    ...(refused > 0 ? [`${count(refused, 'request')} for what is not pinned`] : []),
-  ]
-  output.line(`  refused: ${what.join(', ')} (see \`polder builds\`)`)
 }

@@ -1,6 +1,7 @@
 import { collectGarbage, openStore, storeHome } from '@polder/store'
 
 import { bytes, count, type Output } from '../output.ts'
+import { forgetStaleLocks } from '../known-lock.ts'
 import { dropStalePlans } from '../planned-lock.ts'
 import { startProgress } from '../progress.ts'
 import { dropStaleServed } from '../served-lock.ts'
@@ -18,6 +19,7 @@ export async function storeGc(output: Output): Promise<number> {
   progress.end()
   if (!report.busy) {
     dropStalePlans(store)
+    forgetStaleLocks(store)
     dropStaleServed(store, Date.now())
   }
   if (report.busy) output.line('An installation is running: nothing was removed')

@@ -1,8 +1,13 @@
-import { randomBytes } from 'node:crypto'
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
+import { ownSuffix } from './own-suffix.ts'
 import { writeFailure } from './write-failure.ts'
+
+/** A name in the same directory, for what is to be renamed to `path`. */
+export function temporaryBeside(path: string): string {
+  return join(dirname(path), `.${basename(path)}.${ownSuffix()}.tmp`)
+}
 
 /** What {@link atomicWrite} leaves behind if it is killed; garbage collection removes such files. */
 export const TEMPORARY: RegExp = /^\.[^/]+\.\d+-[0-9a-f]{12}\.tmp$/
@@ -26,7 +31,7 @@ export function atomicWrite(
   bytes: Uint8Array | string,
   { mode = 0o644, durable = true }: AtomicWriteOptions = {},
 ): void {
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-${randomBytes(6).toString('hex')}.tmp`)
+  const temporary = temporaryBeside(path)
   try {
     const file = openSync(temporary, 'wx', mode)
     try {

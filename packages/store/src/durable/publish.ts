@@ -1,18 +1,18 @@
 import { isErrno } from '@polder/spec'
 import { spawn, spawnSync } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
 import { closeSync, existsSync, fsyncSync, openSync, renameSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 import { syncDirectory } from './atomic-write.ts'
 import type { Store } from '../content-path.ts'
+import { ownSuffix } from './own-suffix.ts'
 
 /** What has been renamed aside to be deleted: nobody can be using it any more, whatever its age. */
 export const GARBAGE = 'garbage'
 
 /** A new name in the store's `tmp/`, on the same file system as everything it may be renamed to. */
 export function temporaryPath(store: Store, kind: string): string {
-  return join(store.home, 'tmp', `${kind}-${process.pid}-${randomBytes(6).toString('hex')}`)
+  return join(store.home, 'tmp', `${kind}-${ownSuffix()}`)
 }
 
 /** A finished directory in `tmp/` and the name it is to have. */

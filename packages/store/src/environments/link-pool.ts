@@ -20,6 +20,9 @@ export interface LinkPool {
 /** What can stand in a name, and is no absolute path: those lead into one environment, which is nothing to share. */
 const POOLED = /^(?!\/)[A-Za-z0-9@._~+-]*\/[A-Za-z0-9@._~+/-]+$/
 
+/** A name of which nothing has to be written in another way. */
+const PLAIN = /^[A-Za-z0-9@._~+-]+$/
+
 const LONGEST_NAME = 255
 
 /** The pool, which need not be there. POSIX leaves it open what a hard link to a symbolic one is; Linux makes one. */
@@ -36,11 +39,29 @@ export function makeSymbolicLink(pool: LinkPool, text: string, path: string): vo
     symlinkSync(text, path)
     return
   }
-  const pooled = `${pool.directory}/${text.replaceAll('/', '%')}`
+  const pooled = pooledPath(pool, text)
   if (!linkFromPool(pool, pooled, path)) {
     if (pool.usable) addToPool(pool, text, pooled)
     if (!pool.usable || !linkFromPool(pool, pooled, path)) symlinkSync(text, path)
   }
+}
+
+/**
+ * Makes `<directory>/<name>`, which says `<to>/<name>`, for each of the names. As {@link makeSymbolicLink}, without
+ * taking each text apart: a checkout is hundreds of these.
+ */
+export function makeSymbolicLinks(pool: LinkPool, to: string, names: readonly string[], directory: string): void {
+  const prefix = POOLED.test(`${to}/x`) ? pooledPath(pool, `${to}/`) : undefined
+  for (const name of names) {
+    const path = `${directory}/${name}`
+    const isPooled = prefix !== undefined && pool.usable && to.length + 1 + name.length <= LONGEST_NAME
+    if (!isPooled || !PLAIN.test(name) || !linkFromPool(pool, prefix + name, path))
+      makeSymbolicLink(pool, `${to}/${name}`, path)
+  }
+}
+
+function pooledPath(pool: LinkPool, text: string): string {
+  return `${pool.directory}/${text.replaceAll('/', '%')}`
 }
 
 /** @returns false if it has to be made in another way */

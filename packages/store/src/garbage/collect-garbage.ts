@@ -8,7 +8,7 @@ import { ENVIRONMENT_MARKER, environmentTrees } from '../environments/environmen
 import { whileUnused } from './leases.ts'
 import { linkPool } from '../environments/link-pool.ts'
 import { GARBAGE, temporaryPath } from '../durable/publish.ts'
-import { readRoots, rootPath, type Root } from '../environments/roots.ts'
+import { readRoots, type Root } from '../environments/roots.ts'
 import { writeFailure } from '../durable/write-failure.ts'
 
 /** Ten minutes. */
@@ -97,10 +97,9 @@ function setAside(store: Store, aside: string, options: CollectOptions, garbage:
 function dropRoots(store: Store, cutoff: number, garbage: Garbage): Set<string> {
   const used = new Set<string>()
   for (const root of readRoots(store)) {
-    const path = rootPath(store, root.checkout)
-    if (isYounger(path, cutoff) || isCurrent(root)) used.add(root.environment)
+    if (isYounger(root.path, cutoff) || isCurrent(root)) used.add(root.environment)
     else {
-      rmSync(path, { force: true })
+      rmSync(root.path, { force: true })
       garbage.roots.push(root.checkout)
     }
   }
@@ -236,7 +235,7 @@ function dropUnusedLinks(store: Store, cutoff: number): void {
 
 /** By its modification time, which is when its last file was added. */
 function isYounger(path: string, cutoff: number): boolean {
-  const found = statSync(path, { throwIfNoEntry: false })
+  const found = lstatSync(path, { throwIfNoEntry: false })
   return found !== undefined && found.mtimeMs > cutoff
 }
 

@@ -1,10 +1,10 @@
 import { isErrno } from '@polder/spec'
-import { randomBytes } from 'node:crypto'
 import { closeSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 
 import type { Store } from '../content-path.ts'
+import { ownSuffix } from '../durable/own-suffix.ts'
 import { livenessOf, ownIdentity, type ProcessIdentity } from './process-identity.ts'
 import { writeFailure } from '../durable/write-failure.ts'
 
@@ -27,7 +27,7 @@ const HALF_WRITTEN_MS = 10_000
  * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`; what `fn` throws
  */
 export async function withLease<T>(store: Store, fn: () => T | Promise<T>): Promise<T> {
-  const path = join(store.home, 'locks', `${process.pid}-${randomBytes(6).toString('hex')}`)
+  const path = join(store.home, 'locks', ownSuffix())
   try {
     writeFileSync(path, JSON.stringify(ownIdentity()), { flag: 'wx' })
   } catch (error) {

@@ -10,8 +10,11 @@ export interface ProcessIdentity {
   readonly space: string
 }
 
+let own: ProcessIdentity | undefined
+
 export function ownIdentity(): ProcessIdentity {
-  return { pid: process.pid, started: startOf(process.pid) ?? '', space: space() }
+  own ??= { pid: process.pid, started: startOf(process.pid) ?? '', space: space() }
+  return own
 }
 
 /** Whether a process is still there; of one in another space (a container, a machine on a shared disk) nobody can tell. */
