@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { crc32 } from 'node:zlib'
 
-import { beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
 import { finish, polder, polderDone, scrubbedEnvironment, temporaryDirectory, type Invocation } from '../support/cli.ts'
 import { networkCut } from '../support/network-cut.ts'
@@ -36,16 +36,41 @@ builds:
 interface Build {
   readonly package: string
   readonly status: string
+  readonly scripts: readonly { readonly command: string }[]
   readonly record: {
     readonly level: string
+    readonly durationMs: number
     readonly log: string
-    readonly attempts: readonly { readonly kind: string; readonly name?: string; readonly script: string }[]
+    readonly attempts: readonly {
+      readonly kind: string
+      readonly name?: string
+      readonly port?: number
+      readonly script: string
+    }[]
     readonly refused: readonly { readonly what: string }[]
   }
 }
 
 const cut = networkCut()
 let here: Invocation
+const rows: string[] = []
+
+afterAll(() => {
+  const head = [
+    'package',
+    'its scripts',
+    'tried to reach, besides the index',
+    'was given',
+    'built in',
+    'second checkout',
+  ]
+  console.log(
+    [head, head.map(() => '---')]
+      .map((row) => `| ${row.join(' | ')} |`)
+      .concat(rows)
+      .join('\n'),
+  )
+})
 
 function repository(name: string, config: string): Invocation {
   const at = { cwd: join(temporaryDirectory(name), 'repository'), home: join(temporaryDirectory(name), 'store') }
@@ -79,6 +104,41 @@ async function runs(at: Invocation, code: string, env: Readonly<Record<string, s
   })
   if (status !== 0) throw new Error(stderr)
   return stdout.trim()
+}
+
+interface Pinned {
+  readonly packages: readonly { readonly id: string; readonly neededBy?: string }[]
+  readonly files: readonly { readonly url: string }[]
+}
+
+/** What is known of each build, as a row of the table in docs/builds.md. */
+async function rowsOf(at: Invocation, after: string = ''): Promise<readonly string[]> {
+  const builds = Object.values(await buildsOf(at))
+  const { additions } = JSON.parse(await polderDone(['index', 'list', '--json'], at)) as { additions: Pinned }
+  return builds.map(({ package: id, scripts, record }) => {
+    const { attempts, refused, log, durationMs } = record
+    const reached = [
+      ...attempts.map(({ kind, name }) => `${name ?? 'an address'} (${kind})`),
+      ...refused.map(({ what }) => what),
+    ]
+    const compiled = readFileSync(log, 'utf8').includes('gyp info ok')
+    const given = [
+      ...additions.packages
+        .filter(({ neededBy }) => neededBy === id)
+        .map((pinned) => `${pinned.id}, pinned by polder lock`),
+      ...(id.startsWith('puppeteer@') ? additions.files.map(({ url }) => `a stand-in for ${url}, pinned`) : []),
+      ...(compiled ? ['compiler, the headers of this Node'] : []),
+    ]
+    const cells = [
+      `${id.replace(/@(?=[^@]*$)/, ' ')}${after}`,
+      scripts.map(({ command }) => command).join('; '),
+      [...new Set(reached)].join(', ') || 'nothing else',
+      given.join(', ') || 'what is in its package or beside it',
+      `${(durationMs / 1000).toFixed(1)} s`,
+      '0',
+    ]
+    return `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`
+  })
 }
 
 /** A zip with one file in it, as it is. */
@@ -123,10 +183,13 @@ describe.skipIf(process.platform !== 'linux' || process.arch !== 'x64')('real pa
     cpSync(LOCKED, second.cwd, { recursive: true })
     for (const file of ['polder.yaml', 'polder.lock', 'polder.pins.yaml'])
       cpSync(join(here.cwd, file), join(second.cwd, file))
+    rows.push(...(await rowsOf(here)))
+    const began = performance.now()
     const { builds: built, reusedBuilds } = JSON.parse(await polderDone(['install', '--json'], second)) as {
       builds: unknown
       reusedBuilds: number
     }
+    rows.push(`| the second checkout as a whole | none | | | | ${((performance.now() - began) / 1000).toFixed(2)} s |`)
     expect({ built, reusedBuilds }).toEqual({ built: [], reusedBuilds: 8 })
     expect(await runs(second, "console.log(require('esbuild').transformSync('let a: 1', { loader: 'ts' }).code)")).toBe(
       'let a;',
@@ -210,6 +273,7 @@ test('esbuild without its platform package installs it from the index, where pol
   expect(before).toContain(`@esbuild/${process.platform}-${process.arch}@`)
   await installCut(at)
   expect((await buildsOf(at))['esbuild']).toMatchObject({ status: 'built', record: { attempts: [], refused: [] } })
+  rows.push(...(await rowsOf(at, ', its platform package absent')))
   expect(existsSync(join(at.cwd, 'node_modules/@esbuild'))).toBe(false)
   expect(await runs(at, "console.log(require('esbuild').transformSync('let a: 1', { loader: 'ts' }).code)")).toBe(
     'let a;',

@@ -7,7 +7,17 @@ import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 
 import type { Attempt } from '../src/egress/attempts.ts'
-import { directoryOf, needs, own, runBuilds, WAYS, withoutFor, type Outcome, type User } from './support/sandboxes.ts'
+import {
+  directoryOf,
+  needs,
+  own,
+  runBuilds,
+  USERS,
+  WAYS,
+  withoutFor,
+  type Outcome,
+  type User,
+} from './support/sandboxes.ts'
 
 const PACKAGE = new URL('support/phone-home.mjs', import.meta.url).pathname
 const WRITES = ['/usr/was-here', '/etc/was-here', '/was-here', '/dev/was-here', '../was-here', '/proc/was-here']
@@ -157,26 +167,28 @@ test.for(WAYS)('nothing that a build of $user tries gets out of $level', async (
   recorded({ kind: 'udp', address: '2001:db8::7', port: 124, first: 'a datagram' })
 })
 
-test('the same build gets out of everything where it is not confined, and that is said', async (context) => {
-  const user = process.geteuid?.() === 0 ? 'the superuser' : 'an ordinary user'
-  needs(context, user)
-  // The ladder ends here without the program that makes namespaces.
-  const { outside, outcome, log } = await phoneHome(user, { without: ['bwrap', 'unshare'], require: false })
-  expect(outcome).toMatchObject({ level: 'unenforced', recorded: 'nothing' })
-  expect(outcome.shortcomings).toEqual([
-    'no sandbox with bubblewrap: bwrap, unshare not found (apt-get install bubblewrap util-linux)',
-    'no sandbox with unshare: unshare not found (apt-get install util-linux)',
-  ])
-  expect(outside.heard.sort()).toEqual(
-    [
-      'a datagram to the loopback',
-      'a unix socket',
-      'an abstract socket',
-      'the loopback',
-      'the loopback of IPv6',
-      ...(outside.targets['address'] === undefined ? [] : ['the loopback']),
-    ].sort(),
-  )
-  expect(outcomes(log).get('a file of the host')).toBe('the secret of the host')
-  expect(outcome.results[0]?.attempts).toEqual([])
-})
+test.for(USERS)(
+  'the same build of $user gets out of everything where it is not confined, and that is said',
+  async ({ user }, context) => {
+    needs(context, user)
+    // The ladder ends here without the program that makes namespaces.
+    const { outside, outcome, log } = await phoneHome(user, { without: ['bwrap', 'unshare'], require: false })
+    expect(outcome).toMatchObject({ level: 'unenforced', recorded: 'nothing' })
+    expect(outcome.shortcomings).toEqual([
+      'no sandbox with bubblewrap: bwrap, unshare not found (apt-get install bubblewrap util-linux)',
+      'no sandbox with unshare: unshare not found (apt-get install util-linux)',
+    ])
+    expect(outside.heard.sort()).toEqual(
+      [
+        'a datagram to the loopback',
+        'a unix socket',
+        'an abstract socket',
+        'the loopback',
+        'the loopback of IPv6',
+        ...(outside.targets['address'] === undefined ? [] : ['the loopback']),
+      ].sort(),
+    )
+    expect(outcomes(log).get('a file of the host')).toBe('the secret of the host')
+    expect(outcome.results[0]?.attempts).toEqual([])
+  },
+)

@@ -5,7 +5,7 @@ import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync, w
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 
-import { directoryOf, needs, runBuild, runBuilds, WAYS, withoutFor, type User } from './support/sandboxes.ts'
+import { directoryOf, needs, runBuild, runBuilds, USERS, WAYS, withoutFor, type User } from './support/sandboxes.ts'
 
 const ME: User = process.geteuid?.() === 0 ? 'the superuser' : 'an ordinary user'
 
@@ -73,6 +73,25 @@ test.for(WAYS)('a build of $user has nothing of polder’s environment, in $leve
       'polder',
     ].sort(),
   )
+})
+
+test.for(WAYS)('a build of $user has no privileges and can get none, in $level', async ({ user, level }, context) => {
+  needs(context, user)
+  const status = 'grep -E "^(Cap|NoNewPrivs|Seccomp:|Groups)" /proc/self/status'
+  const { tail } = await runBuild(
+    { user, without: withoutFor(level) },
+    { command: ['sh', '-c', `${status}; ulimit -c`] },
+  )
+  const lines = tail.trim().split('\n')
+  expect(lines.filter((line) => line.startsWith('Cap'))).toEqual(
+    ['Inh', 'Prm', 'Eff', 'Bnd', 'Amb'].map((set) => `Cap${set}:\t0000000000000000`),
+  )
+  expect(lines).toContain('NoNewPrivs:\t1')
+  expect(lines).toContain('Seccomp:\t2')
+  // Those of anybody else cannot be given up without a privilege, and are no more than what polder has.
+  if (user === 'the superuser') expect(lines).toContain('Groups:\t ')
+  // No core dumps.
+  expect(lines.at(-1)).toBe('0')
 })
 
 test.for(WAYS)('what a build of $user makes belongs to that user, out of $level', async ({ user, level }, context) => {
@@ -197,20 +216,23 @@ test('without nft only the names are recorded, and the network is cut all the sa
   ])
 })
 
-test('what is missing is named with the command that installs it, and nothing runs unenforced unasked', async (context) => {
-  needs(context, ME)
-  const outcome = await runBuilds({ user: ME, without: ['bwrap', 'ip'] }, [])
-  expect(outcome).toMatchObject({
-    error: 'SANDBOX_UNAVAILABLE',
-    message: 'builds cannot be confined on this machine',
-    details: {
-      hint: 'apt-get install bubblewrap iproute2',
-      explanation:
-        'no sandbox with bubblewrap: bwrap, ip not found (apt-get install bubblewrap iproute2)\n' +
-        'no sandbox with unshare: ip not found (apt-get install iproute2)',
-    },
-  })
-})
+test.for(USERS)(
+  'what is missing is named with the command that installs it, and nothing of $user runs unenforced unasked',
+  async ({ user }, context) => {
+    needs(context, user)
+    const outcome = await runBuilds({ user, without: ['bwrap', 'ip'] }, [])
+    expect(outcome).toMatchObject({
+      error: 'SANDBOX_UNAVAILABLE',
+      message: 'builds cannot be confined on this machine',
+      details: {
+        hint: 'apt-get install bubblewrap iproute2',
+        explanation:
+          'no sandbox with bubblewrap: bwrap, ip not found (apt-get install bubblewrap iproute2)\n' +
+          'no sandbox with unshare: ip not found (apt-get install iproute2)',
+      },
+    })
+  },
+)
 
 test('of two sandboxes, one that records less than was said fails its build', async (context) => {
   needs(context, ME)
@@ -240,25 +262,28 @@ test('a cell that shares a namespace with polder is found out before it changes 
   )
 })
 
-test('a build that is not confined has a fresh HOME, its limits, and the index, too', async (context) => {
-  needs(context, ME)
-  const directory = directoryOf(ME)
-  const socket = await startIndex(directory, 'one')
-  const program = `
+test.for(USERS)(
+  'a build of $user that is not confined has a fresh HOME, its limits, and the index, too',
+  async ({ user }, context) => {
+    needs(context, user)
+    const directory = directoryOf(user)
+    const socket = await startIndex(directory, 'one')
+    const program = `
     const { HOME, TMPDIR, SECRET, INDEX } = process.env
     fetch(INDEX + 'a').then(async (response) => console.log(await response.text(), HOME, TMPDIR, SECRET))
     setTimeout(() => {}, 60_000)`
-  const environment = { SECRET: 'abc' }
-  const job = { user: ME, directory, without: ['bwrap', 'unshare'], require: false, environment }
-  const outcome = await runBuilds(job, [
-    { command: ['node', '-e', program], env: { INDEX: '<index>' }, socket, limits: { timeMs: 2000 } },
-  ])
-  expect(outcome).toMatchObject({ level: 'unenforced', recorded: 'nothing' })
-  expect(outcome.indexUrl).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/$/)
-  const scratch = join(directory, 'scratch/cell-0')
-  expect(outcome.results[0]).toMatchObject({ signal: 'SIGKILL', limit: 'time' })
-  expect(outcome.results[0]?.tail).toContain(`one answers /a ${scratch}/home ${scratch}/tmp undefined\n`)
-})
+    const environment = { SECRET: 'abc' }
+    const job = { user, directory, without: ['bwrap', 'unshare'], require: false, environment }
+    const outcome = await runBuilds(job, [
+      { command: ['node', '-e', program], env: { INDEX: '<index>' }, socket, limits: { timeMs: 2000 } },
+    ])
+    expect(outcome).toMatchObject({ level: 'unenforced', recorded: 'nothing' })
+    expect(outcome.indexUrl).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/$/)
+    const scratch = join(directory, 'scratch/cell-0')
+    expect(outcome.results[0]).toMatchObject({ signal: 'SIGKILL', limit: 'time' })
+    expect(outcome.results[0]?.tail).toContain(`one answers /a ${scratch}/home ${scratch}/tmp undefined\n`)
+  },
+)
 
 test('what is not confined ends with its build as far as it is in its session, and never keeps that from ending', async (context) => {
   needs(context, ME)

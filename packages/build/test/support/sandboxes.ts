@@ -22,6 +22,8 @@ import type { BuildRequest, BuildResult } from '../../src/sandbox/sandboxes.ts'
 export type User = 'the superuser' | 'an ordinary user'
 export type Confined = 'bubblewrap' | 'unshare'
 
+export const USERS: readonly { readonly user: User }[] = [{ user: 'the superuser' }, { user: 'an ordinary user' }]
+
 /** Each user with each way of confining builds. */
 export const WAYS: readonly { readonly user: User; readonly level: Confined }[] = [
   { user: 'the superuser', level: 'bubblewrap' },
