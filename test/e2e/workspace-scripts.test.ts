@@ -290,6 +290,30 @@ test(
   },
 )
 
+test(
+  'scripts may call others by way of pnpm and yarn, which are not there for anything else',
+  { timeout: TIMEOUT },
+  async () => {
+    const at = await checkout(lib('true'))
+    const manifest = JSON.parse(made(at, 'packages/lib/package.json')) as object
+    const scriptsAre = (scripts: object): void =>
+      write(at.cwd, { 'packages/lib/package.json': { ...manifest, scripts } })
+    // Also where the system has both.
+  const instead = 'PATH="$(dirname "$(command -v npm)")/instead:$PATH"'
+  const own = { one: 'echo $0 one', two: 'yarn three "$@"', three: 'echo three' }
+    scriptsAre({
+      ...own,
+      prepare: `${instead}; (pnpm run one a; pnpm -s two "b c"; yarn exec echo four; yarn echo five) > said.txt',
+    })
+    await installed(at)
+    expect(made(at, 'packages/lib/said.txt').split('\n')).toEqual(['sh one a', 'three b c', 'four', 'five'])
+    scriptsAre({ ...own, prepare: `${instead}; pnpm install` })
+    expect((await polder(['install'], at)).stderr).toContain(
+      '| polder: in a build there is no pnpm but to run scripts: pnpm run NAME',
+    )
+  },
+)
+
 test('with unshare it is the same', { timeout: TIMEOUT }, async () => {
   const at = await checkout(BOTH)
   const bin = join(dirname(at.cwd), 'bin')

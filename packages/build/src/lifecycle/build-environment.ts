@@ -18,7 +18,7 @@ export interface BuildIndex {
 export function buildEnvironment(
   build: Pick<PlannedBuild, 'name' | 'env'>,
   { event, command }: BuildScript,
-  room: Pick<BuildRoom, 'inside' | 'directory' | 'programs' | 'searchPath'>,
+  room: Pick<BuildRoom, 'inside' | 'directory' | 'programs' | 'searchPath' | 'lastPath'>,
   toolchain: Toolchain,
   index: BuildIndex,
   manifest: Readonly<Record<string, unknown>>,
@@ -34,7 +34,7 @@ export function buildEnvironment(
     ...packageConfig(manifest),
     ...gyp,
     ...headers,
-    PATH: [...room.searchPath, '/usr/local/bin', '/usr/bin', '/bin'].join(':'),
+    PATH: [...room.searchPath, '/usr/local/bin', '/usr/bin', '/bin', room.lastPath].join(':'),
     INIT_CWD: room.inside,
     NODE: node,
     npm_command: 'install',

@@ -1,14 +1,4 @@
-import {
-  chmodSync,
-  copyFileSync,
-  existsSync,
-  linkSync,
-  mkdirSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { chmodSync, copyFileSync, existsSync, linkSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 
 import type { InstanceId } from '@polder/lock'
@@ -17,6 +7,7 @@ import { readTree, type Store, type Tree } from '@polder/store'
 
 import type { ClosureEntry, PlannedBuild } from './build-plan.ts'
 import type { Mount } from '../sandbox/file-system.ts'
+import { INSTEAD, makeDirectory, type SeenPrograms, seenPrograms, toolMounts, writeCommands } from './room-tools.ts'
 import type { Toolchain } from './toolchain.ts'
 
 /** What a build stands in: its package, which it may write to, and what that can load, which it may not. */
@@ -30,15 +21,9 @@ export interface BuildRoom {
   readonly mounts: readonly Mount[]
   /** For `PATH`, as the build sees them, most important first. */
   readonly searchPath: readonly string[]
+  /** Where what the system lacks is looked for. */
+  readonly lastPath: string
   readonly programs: SeenPrograms
-}
-
-/** Where the toolchain is for a build. */
-interface SeenPrograms {
-  readonly node: string
-  /** What node-gyp calls `nodedir`: the directory that holds `include/node`. */
-  readonly nodedir?: string
-  readonly npm?: string
 }
 
 /** A package of the closure, and where it stands outside. */
@@ -47,9 +32,6 @@ interface Placed extends ClosureEntry {
 }
 
 const INSIDE = '/build'
-const NODEDIR = '/opt/node'
-const NODE = `${NODEDIR}/bin/node`
-const NPM = '/opt/npm'
 
 /**
  * Furnishes a room, in an empty directory:
@@ -98,24 +80,8 @@ export function furnishRoom(
       `${inside}/bin`,
       dirname(programs.node),
     ],
+    lastPath: `${inside}/bin/${INSTEAD}`,
     programs,
-  }
-}
-
-/** Node, its headers and npm, where a confined build sees them. */
-export function toolMounts({ node: { program, headers }, npm }: Toolchain): readonly Mount[] {
-  return [
-    { source: program, target: NODE },
-    ...(headers === undefined ? [] : [{ source: headers, target: `${NODEDIR}/include/node` }]),
-    ...(npm === undefined ? [] : [{ source: npm.directory, target: NPM }]),
-  ]
-}
-
-export function seenPrograms({ node: { program, headers }, npm }: Toolchain, confined: boolean): SeenPrograms {
-  return {
-    node: confined ? NODE : program,
-    ...(headers === undefined ? {} : { nodedir: confined ? NODEDIR : dirname(dirname(headers)) }),
-    ...(npm === undefined ? {} : { npm: confined ? NPM : npm.directory }),
   }
 }
 
@@ -187,12 +153,6 @@ function place(tree: Tree, to: string, how: 'linked' | 'copied' | 'writable'): v
   }
 }
 
-/** The superuser's builds are another user, who could not look into it under a strict umask. */
-export function makeDirectory(path: string): void {
-  const made = mkdirSync(path, { recursive: true })
-  for (let at = path; made !== undefined && at.length >= made.length; at = dirname(at)) chmodSync(at, 0o755)
-}
-
 /** Not so where the store was filled under a strict umask. */
 function isForEverybody({ path, files: [first] }: Tree): boolean {
   return first === undefined || (statSync(join(path, first)).mode & 0o004) !== 0
@@ -215,25 +175,4 @@ function makeLink(path: string, to: string): void {
   } catch (error) {
     if (!isErrno(error, 'EEXIST')) throw error
   }
-}
-
-/** npm's own programs, for scripts that call them by name. */
-export function writeCommands(bin: string, { node, npm }: SeenPrograms): void {
-  makeDirectory(bin)
-  if (npm === undefined) return
-  const scripts = {
-    npm: 'bin/npm-cli.js',
-    npx: 'bin/npx-cli.js',
-    'node-gyp': 'node_modules/node-gyp/bin/node-gyp.js',
-  }
-  for (const [name, script] of Object.entries(scripts)) {
-    writeFileSync(join(bin, name), `#!/bin/sh\nexec ${quoted(node)} ${quoted(`${npm}/${script}`)} "$@"\n`, {
-      mode: 0o755,
-    })
-    chmodSync(join(bin, name), 0o755)
-  }
-}
-
-function quoted(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`
 }

@@ -14,7 +14,8 @@ import { dirname, join, relative } from 'node:path'
 import { below, directoriesAbove, isWithin, stampOf, walk } from './checkout-files.ts'
 import type { PlannedWorkspace } from './planned-workspace.ts'
 import { filesAbove, isForeign, type PreparedCheckout, visibleElsewhere } from './workspace-inputs.ts'
-import { type BuildRoom, makeDirectory, seenPrograms, toolMounts, writeCommands } from '../lifecycle/build-room.ts'
+import type { BuildRoom } from '../lifecycle/build-room.ts'
+import { INSTEAD, makeDirectory, seenPrograms, toolMounts, writeCommands } from '../lifecycle/room-tools.ts'
 import type { Toolchain } from '../lifecycle/toolchain.ts'
 import type { Mount } from '../sandbox/file-system.ts'
 
@@ -83,6 +84,7 @@ export function furnishWorkspaceRoom(
       BIN,
       dirname(programs.node),
     ],
+    lastPath: `${BIN}/${INSTEAD}`,
     programs,
     copied,
   }
