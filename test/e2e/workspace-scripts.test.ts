@@ -299,11 +299,11 @@ test(
     const scriptsAre = (scripts: object): void =>
       write(at.cwd, { 'packages/lib/package.json': { ...manifest, scripts } })
     // Also where the system has both.
-  const instead = 'PATH="$(dirname "$(command -v npm)")/instead:$PATH"'
-  const own = { one: 'echo $0 one', two: 'yarn three "$@"', three: 'echo three' }
+    const instead = 'PATH="$(dirname "$(command -v npm)")/instead:$PATH"'
+    const own = { one: 'echo $0 one', two: 'yarn three "$@"', three: 'echo three' }
     scriptsAre({
       ...own,
-      prepare: `${instead}; (pnpm run one a; pnpm -s two "b c"; yarn exec echo four; yarn echo five) > said.txt',
+      prepare: `${instead}; (pnpm run one a; pnpm -s two "b c"; yarn exec echo four; yarn echo five) > said.txt`,
     })
     await installed(at)
     expect(made(at, 'packages/lib/said.txt').split('\n')).toEqual(['sh one a', 'three b c', 'four', 'five'])
