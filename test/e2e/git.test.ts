@@ -25,6 +25,8 @@ beforeAll(async () => {
     'package.json': { name: 'lib', version: '1.2.3', dependencies: { inner: '^1.0.0' }, files: ['index.js'] },
     'index.js': "module.exports = 'lib of a commit, ' + require('inner')\n",
     'test.js': 'not published\n',
+    'packages/part/package.json': { name: 'part', version: '0.1.0', dependencies: { inner: '^1.0.0' } },
+    'packages/part/index.js': "module.exports = 'part of a commit, ' + require('inner')\n",
   })
   const git = (...args: readonly string[]): string =>
     execFileSync('git', ['-c', 'user.name=Somebody', '-c', 'user.email=somebody@host.example', ...args], {
@@ -103,6 +105,42 @@ test('pnpm installs a commit from what polder exports', { timeout: TIMEOUT }, as
     'lib of a commit, inner',
   )
 })
+
+test(
+  'a directory of a commit, as pnpm locks it, is pinned, installed, exported for pnpm, and refused where npm has to take it',
+  { timeout: TIMEOUT },
+  async () => {
+    const cwd = join(realpathSync(temporaryDirectory('git-directory')), 'repository')
+    write(cwd, {
+      '.npmrc': `registry=${registry.url}\n`,
+      'package.json': {
+        name: 'web',
+        version: '1.0.0',
+        dependencies: {
+          part: `git+file://${repository}#${commit}&path:/packages/part`,
+          lib: `git+file://${repository}#${commit}`,
+        },
+      },
+      'polder.yaml': '',
+    })
+    await client(PNPM, ['install', '--lockfile-only', '--ignore-scripts'], cwd)
+    await polderDone(['lock'], { cwd, home })
+    await polderDone(['install'], { cwd, home })
+    const run = (code: string): string => execFileSync(process.execPath, ['-p', code], { cwd, encoding: 'utf8' }).trim()
+    expect(run("require('part')")).toBe('part of a commit, inner')
+    expect(run("require('lib')")).toBe('lib of a commit, inner')
+    expect(run("require('fs').readdirSync('node_modules/part').join()")).toBe('index.js,package.json')
+    const { code, stderr } = await polder(['export', 'package-lock', '--output', cwd], { cwd, home })
+    expect({ code, stderr }).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('[EXPORT_UNSUPPORTED]') as string,
+    })
+    rmSync(join(cwd, 'node_modules'), { recursive: true })
+    await polderDone(['export', 'pnpm-lock', '--output', cwd], { cwd, home })
+    await client(PNPM, ['install', '--frozen-lockfile', `--store-dir=${temporaryDirectory('pnpm-store')}`], cwd)
+    expect(run("require('part')")).toBe('part of a commit, inner')
+  },
+)
 
 test('npm installs a commit from what polder exports', { timeout: TIMEOUT }, async () => {
   const cwd = join(realpathSync(temporaryDirectory('git-export')), 'repository')

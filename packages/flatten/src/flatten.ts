@@ -216,7 +216,7 @@ function packages(formed: Instances): Record<PackageId, LockedPackage> {
       ...(source.kind === 'registry' ? {} : { version: manifest.version ?? '0.0.0' }),
       ...(source.kind === 'tarball' ? { tarball: source.url } : {}),
       ...(source.kind === 'file' ? { file: source.path } : {}),
-      ...(source.kind === 'git' ? { git: `${source.url}#${source.commit}` } : {}),
+      ...(source.kind === 'git' ? { git: gitAddress(source) } : {}),
       ...(pin.patch === undefined ? {} : { patch: pin.patch.path, patchHash: pin.patch.hash }),
       dependencies: unbundled(manifest.dependencies),
       optionalDependencies: unbundled(manifest.optionalDependencies),
@@ -233,6 +233,11 @@ function packages(formed: Instances): Record<PackageId, LockedPackage> {
     }
   }
   return sortKeys(written)
+}
+
+/** As pnpm writes it. */
+function gitAddress({ url, commit, path }: { url: string; commit: string; path?: string }): string {
+  return `${url}#${commit}${path === undefined ? '' : `&path:${path}`}`
 }
 
 function instances(formed: Instances): Record<InstanceId, LockedInstance> {

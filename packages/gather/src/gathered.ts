@@ -102,7 +102,8 @@ export type Source =
   | { readonly kind: 'tarball'; readonly url: string }
   /** A tarball inside the repository. */
   | { readonly kind: 'file'; readonly path: string }
-  | { readonly kind: 'git'; readonly url: string; readonly commit: string }
+  /** `path`, if it is there: the directory of the commit that is the package, without slashes around it. */
+  | { readonly kind: 'git'; readonly url: string; readonly commit: string; readonly path?: string }
 
 export interface Input {
   readonly path: string

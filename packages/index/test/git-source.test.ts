@@ -143,6 +143,28 @@ describe('a commit', () => {
     expect(existsSync(ran)).toBe(false)
   })
 
+  test('is only a package in a directory of it, where the lockfile says so', async () => {
+    const id = commit({
+      'package.json': MANIFEST,
+      'packages/[a]/package.json': JSON.stringify({ name: 'a', version: '1.0.0' }),
+      'packages/[a]/deep/index.js': 'a\n',
+      'packages/a/package.json': MANIFEST,
+      file: 'no directory\n',
+    })
+    const { tarball } = await fromGit(`git+file://${repository}`, id, MAX, 'packages/[a]')
+    expect(filesOf(tarball)).toEqual({
+      'package/package.json': JSON.stringify({ name: 'a', version: '1.0.0' }),
+      'package/deep/index.js': 'a\n',
+    })
+    for (const path of ['packages/b', 'file', 'packages/[a]/deep/index.js', ':/', '--help']) {
+      const { code, message } = await refusal(fromGit(`git+file://${repository}`, id, MAX, path))
+      expect({ code, message }).toEqual({
+        code: 'FETCH_FAILED',
+        message: `the commit has no directory ${JSON.stringify(path)}`,
+      })
+    }
+  })
+
   test('that has to be prepared is packed whole, since what would be published is not there yet', async () => {
     const manifest = JSON.stringify({ name: 'lib', version: '1.0.0', files: ['dist'], scripts: { prepare: 'tsc' } })
     const id = commit({ 'package.json': manifest, 'src/deep/index.ts': 'export {}\n', '.npmignore': 'src\n' })

@@ -104,6 +104,7 @@ export interface LockedPackage extends PlatformCondition {
   /** Absent for the registry's own. */
   readonly tarball?: string
   readonly file?: string
+  /** `url#commit`, with `&path:directory` behind it for a package that is a directory of the commit. */
   readonly git?: string
   /** The file that its artifact is patched with, and the sha256 of that file in hexadecimal. */
   readonly patch?: string

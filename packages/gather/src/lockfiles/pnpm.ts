@@ -233,12 +233,17 @@ function sourceOf(
       spec: id,
       hint: 'registry packages, http(s) tarballs, files in the repository and git commits are',
     })
-  if (resolution?.path !== undefined) throw unsupported(`the directory ${resolution.path} of a repository`)
   if (resolution?.type === 'git') {
     if (resolution.repo === undefined || !/^[0-9a-f]{40}(?:[0-9a-f]{24})?$/.test(resolution.commit ?? ''))
       throw invalidLockfile(path, `${id} names no git commit`)
-    return { kind: 'git', url: resolution.repo, commit: resolution.commit ?? '' }
+    const git = { kind: 'git', url: resolution.repo, commit: resolution.commit ?? '' } as const
+    if (resolution.path === undefined) return git
+    const directory = resolution.path.replace(/^\/+|\/+$/g, '')
+    if (directory.split('/').some((name) => name === '' || name === '.' || name === '..'))
+      throw invalidLockfile(path, `${id} is no directory of its commit`)
+    return { ...git, path: directory }
   }
+  if (resolution?.path !== undefined) throw unsupported(`the directory ${resolution.path} of a tarball`)
   if (resolution?.type !== undefined) throw unsupported(`a resolution of type "${resolution.type}"`)
   // A registry may keep its tarballs at any URL; the version as reference says that it is one.
   if (!reference.includes(':')) return { kind: 'registry' }

@@ -241,6 +241,31 @@ describe('sources', () => {
     expect(requirement(result, '.', 'a')).toMatchObject({ range: null, locked: { package: `a@${url}` } })
   })
 
+  test.each([
+    ['packages/foo', 'packages/foo'],
+    ['/packages/foo/', 'packages/foo'],
+    ['packages/../..', undefined],
+    ['/', undefined],
+  ])('a package may be the directory %s of a commit', async (path, expected) => {
+    const reference = `git+https://host.example/a.git#${commit}&path:${path}`
+    const rest = `packages:\n  a@${reference}:\n    resolution: {type: git, repo: 'https://host.example/a.git', commit: ${commit}, path: ${path}}\n    version: 1.0.0\nsnapshots:\n  a@${reference}: {}\n`
+    const result = gathered(single(reference, reference, rest))
+    if (expected === undefined) await expect(result).rejects.toMatchObject({ code: 'LOCKFILE_INVALID' })
+    else
+      expect(pin(await result, `a@${reference}`)).toMatchObject({
+        source: { kind: 'git', url: 'https://host.example/a.git', commit, path: expected },
+      })
+  })
+
+  test('a directory of a tarball is refused, with what is read', async () => {
+    const reference = `https://codeload.host.example/a/b/tar.gz/${commit}#path:/packages/foo`
+    const rest = `packages:\n  a@${reference}:\n    resolution: {tarball: 'https://codeload.host.example/a/b/tar.gz/${commit}', path: /packages/foo, gitHosted: true}\n    version: 1.0.0\nsnapshots:\n  a@${reference}: {}\n`
+    await expect(gathered(single(reference, reference, rest))).rejects.toMatchObject({
+      code: 'SOURCE_UNSUPPORTED',
+      message: `pnpm-lock.yaml takes a@${reference} from the directory /packages/foo of a tarball, which polder does not read yet`,
+    })
+  })
+
   test('a git commit needs no hash', async () => {
     const reference = `git+https://host.example/a.git#${commit}`
     const rest = `packages:\n  a@${reference}:\n    resolution: {type: git, repo: 'https://host.example/a.git', commit: ${commit}}\n    version: 1.0.0\nsnapshots:\n  a@${reference}: {}\n`

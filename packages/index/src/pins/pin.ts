@@ -18,12 +18,12 @@ export interface PinRequest {
   readonly optional: boolean
 }
 
-/** Where the artifact comes from. `path` is relative to the repository, POSIX. */
+/** Where the artifact comes from. `path` is relative to the repository, or the directory of the commit; POSIX. */
 type PinSource =
   | { readonly kind: 'registry' }
   | { readonly kind: 'tarball'; readonly url: string }
   | { readonly kind: 'file'; readonly path: string }
-  | { readonly kind: 'git'; readonly url: string; readonly commit: string }
+  | { readonly kind: 'git'; readonly url: string; readonly commit: string; readonly path?: string }
 
 /** A pin whose artifact is in the store. */
 export interface PinnedPackage {

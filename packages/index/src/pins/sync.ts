@@ -245,12 +245,12 @@ class Sync {
 
   async #fromGit(
     { id }: PinRequest,
-    { url, commit }: { readonly url: string; readonly commit: string },
+    { url, commit, path }: { readonly url: string; readonly commit: string; readonly path?: string },
     maxBytes: number,
     consume: Consumer<Received>,
   ): Promise<Received> {
     const { fromGit } = await import('../upstream/git-source.ts')
-    const { tarball, warnings } = await fromGit(url, commit, maxBytes)
+    const { tarball, warnings } = await fromGit(url, commit, maxBytes, path)
     for (const warning of warnings) this.#warnings.add(`${id} ${warning}`)
     return consume(Readable.from([tarball]), `${redactUrl(url)}#${commit}`)
   }

@@ -24,9 +24,10 @@ const TIMEOUT_MS = 10 * 60_000
  * and packs what npm would publish of it, or all of it where scripts have to run before that. Nothing is checked out: no hook, filter, attribute, line end conversion,
  * submodule or LFS object takes part, so the same commit gives the same bytes on every machine. No script is run.
  * @param url as in a lockfile: `git+https://…`, `git+ssh://…`, `git+file:///…`, `https://….git`, `git@host:path`
+ * @param path the directory of the commit that is the package; all of it if there is none
  * @throws PolderError `FETCH_FAILED`; `SOURCE_UNSUPPORTED` for other protocols; `ARCHIVE_REFUSED`; `MANIFEST_INVALID`
  */
-export async function fromGit(url: string, commit: string, maxBytes: number): Promise<PackedCommit> {
+export async function fromGit(url: string, commit: string, maxBytes: number, path?: string): Promise<PackedCommit> {
   const address = gitAddress(url)
   const directory = mkdtempSync(join(tmpdir(), 'polder-git-'))
   try {
@@ -42,9 +43,16 @@ export async function fromGit(url: string, commit: string, maxBytes: number): Pr
     ])
     await fetchCommit(git, address, commit)
     const files = join(directory, 'files')
-    const warnings = await writeFiles(git, commit, files, maxBytes)
+    const tree = path === undefined ? commit : await subtree(git, commit, path)
+    const warnings = await writeFiles(git, tree, files, maxBytes)
     const { packCommit } = await import('../pins/pack.ts')
-    return { tarball: await packCommit(files, `package.json of ${redactUrl(address)}#${commit}`), warnings }
+    return {
+      tarball: await packCommit(
+        files,
+        `package.json of ${redactUrl(address)}#${commit}${path === undefined ? '' : `&path:${path}`}`,
+      ),
+      warnings,
+    }
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }
@@ -94,9 +102,17 @@ interface TreeEntry {
   readonly size: number
 }
 
-/** The plain files of the commit, as they are in it. */
-async function writeFiles(git: Git, commit: string, directory: string, maxBytes: number): Promise<string[]> {
-  const listed = (await git.run(['ls-tree', '-r', '-z', '-l', '--full-tree', commit])).toString('utf8')
+/** The id of a directory's tree, found without asking git to read the path as anything but a path. */
+async function subtree(git: Git, commit: string, path: string): Promise<string> {
+  const listed = (await git.run(['ls-tree', '-z', '--full-tree', commit, '--', `:(literal)${path}`])).toString('utf8')
+  const [, tree] = /^040000 tree ([0-9a-f]+)\t/.exec(listed) ?? []
+  if (tree !== undefined) return tree
+  throw new PolderError('FETCH_FAILED', `the commit has no directory ${JSON.stringify(path)}`, { path })
+}
+
+/** The plain files of a tree, as they are in it. */
+async function writeFiles(git: Git, tree: string, directory: string, maxBytes: number): Promise<string[]> {
+  const listed = (await git.run(['ls-tree', '-r', '-z', '-l', '--full-tree', tree])).toString('utf8')
   const entries = listed.split('\0').flatMap((line): TreeEntry[] => {
     const [, mode, object, size, path] = /^(\d+) \w+ ([0-9a-f]+) +(\d+|-)\t(.*)$/s.exec(line) ?? []
     return mode === undefined || object === undefined || path === undefined

@@ -11,7 +11,7 @@ import { requirementsOf } from '../requirements.ts'
  */
 export function exportPackageLock({ npm }: Lock): string {
   refuseForeignProtocols(npm)
-  refusePatches(npm)
+  refuseWhatNpmLacks(npm)
   const { name = 'polder-export', version } = npm.services['.'] ?? {}
   const placed = new Placement(npm).place()
   const workspaces = Object.keys(npm.services).filter((path) => path !== '.')
@@ -58,15 +58,21 @@ function refuseForeignProtocols({ services }: NpmLock): void {
   )
 }
 
-function refusePatches({ packages }: NpmLock): void {
+function refuseWhatNpmLacks({ packages }: NpmLock): void {
   const patched = Object.entries(packages as Readonly<Record<string, LockedPackage>>).flatMap(([id, { patch }]) =>
     patch === undefined ? [] : [new PolderError('EXPORT_UNSUPPORTED', `${unpatchedId(id as PackageId)} by ${patch}`)],
   )
-  if (patched.length === 0) return
-  throw new PolderError('EXPORT_UNSUPPORTED', 'npm applies no patches, and the lock has packages that are patched', {
-    others: patched,
-    hint: 'use `polder export pnpm-lock`',
-  })
+  if (patched.length > 0)
+    throw new PolderError('EXPORT_UNSUPPORTED', 'npm applies no patches, and the lock has packages that are patched', {
+      others: patched,
+      hint: 'use `polder export pnpm-lock`',
+    })
+  const directories = Object.entries(packages).filter(([, { git }]) => git?.includes('&path:') === true)
+  if (directories.length > 0)
+    throw new PolderError('EXPORT_UNSUPPORTED', 'npm takes whole commits, and the lock has directories of some', {
+      others: directories.map(([id]) => new PolderError('EXPORT_UNSUPPORTED', id)),
+      hint: 'use `polder export pnpm-lock`',
+    })
 }
 
 /** npm gives a workspace without a name that of its directory. */

@@ -153,8 +153,8 @@ function packages(locked: Lock['npm']['packages'], instances: Lock['npm']['insta
 /** Of a commit pnpm packs its own tarball, which has no hash in the lockfile. */
 function resolution({ integrity, tarball, git }: LockedPackage): object {
   if (git === undefined) return { integrity, ...(tarball === undefined ? {} : { tarball }) }
-  const [repo = '', commit = ''] = git.split('#')
-  return { commit, repo: repo.replace(/^git\+/, ''), type: 'git' }
+  const [, repo = '', commit = '', path] = /^([^#]*)#([0-9a-f]*)(?:&path:(.*))?$/s.exec(git) ?? []
+  return { commit, ...(path === undefined ? {} : { path }), repo: repo.replace(/^git\+/, ''), type: 'git' }
 }
 
 function snapshots(instances: Lock['npm']['instances'], packages_: Lock['npm']['packages']): Record<string, object> {
