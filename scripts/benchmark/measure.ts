@@ -22,22 +22,23 @@ export async function measure(
   const directory = mkdtempSync(join(tmpdir(), 'polder-bench-time-'))
   const gnuTime = existsSync(GNU_TIME)
   try {
-    const start = performance.now()
     await run(timed(command, directory, gnuTime), cwd, env)
-    const wallMs = performance.now() - start
-    const [user = Number.NaN, system = Number.NaN] = numbers(join(directory, 'cpu'))
+    const [wall = Number.NaN, user = Number.NaN, system = Number.NaN] = numbers(join(directory, 'times'))
     const [kilobytes = Number.NaN] = gnuTime ? numbers(join(directory, 'memory')) : []
-    return { wallMs, cpuMs: (user + system) * 1000, peakMb: kilobytes / 1024 }
+    return { wallMs: wall * 1000, cpuMs: (user + system) * 1000, peakMb: kilobytes / 1024 }
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }
 }
 
-/** Bash's `time` knows milliseconds of CPU but no memory, GNU time the memory but only hundredths of a second. */
+/**
+ * Bash's `time` knows milliseconds but no memory, GNU time the memory but only hundredths of a second. What it takes to
+ * start the two counts for nobody.
+ */
 function timed(command: readonly string[], directory: string, gnuTime: boolean): readonly string[] {
   const withMemory = gnuTime ? [GNU_TIME, '--output', join(directory, 'memory'), '--format', '%M', ...command] : command
-  const script = 'TIMEFORMAT="%3U %3S"; { time "${@:2}" 2>&3; } 3>&2 2>"$1"'
-  return ['bash', '-c', script, 'bash', join(directory, 'cpu'), ...withMemory]
+  const script = 'TIMEFORMAT="%3R %3U %3S"; { time "${@:2}" 2>&3; } 3>&2 2>"$1"'
+  return ['bash', '-c', script, 'bash', join(directory, 'times'), ...withMemory]
 }
 
 function numbers(path: string): readonly number[] {
