@@ -37,7 +37,10 @@ const text = readFileSync('src/index.txt', 'utf8')
 writeFileSync('dist/index.js', text + require('helper')(require('grammar'), '${version}'))\n`,
       },
     })
-  registry.serve('grammar', '3.0.0', { files: { 'index.js': `module.exports = 'tool'\n` } })
+  registry.serve('grammar', '3.0.0', {
+    scripts: { postinstall: 'echo "module.exports = \'made\'" > made.js' },
+    files: { 'index.js': "try { module.exports = require('./made.js') } catch { module.exports = 'tool' }\n" },
+  })
   registry.serve('helper', '1.0.0', {
     files: { 'index.js': `module.exports = (name, version) => " + '" + name + ' ' + version + "'"\n` },
   })
@@ -221,6 +224,18 @@ test(
     expect([failed.code, failed.stderr]).toEqual([1, expect.stringContaining('tool: not found')])
   },
 )
+
+test('what a commit is prepared with is built before it, where that is allowed', { timeout: TIMEOUT }, async () => {
+  const exact = { ...DEVELOPED, devDependencies: { tool: '1.0.0', grammar: '^3.0.0' } }
+  const config = ALLOW.replace("'*'", "'*', grammar: '*'")
+  const run = { cwd: await locked(await committed({ 'package.json': exact }), config), home }
+  await polderDone(['lock'], run)
+  expect(JSON.parse(await polderDone(['install', '--json'], run))).toMatchObject({
+    builds: [{ package: 'grammar@3.0.0' }, { package: expect.stringMatching(/^lib@/) as string }],
+  })
+  expect(loaded(run.cwd)).toBe('prepared by made 1.0.0')
+  expect(await polderDone(['builds', 'grammar'], run)).toContain('grammar@3.0.0  built')
+})
 
 test('what a commit is prepared with is held to the policy for new versions', { timeout: TIMEOUT }, async () => {
   const source = await committed({ 'package.json': DEVELOPED })
