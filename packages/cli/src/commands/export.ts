@@ -110,18 +110,26 @@ function pnpmPatches(
 }
 
 /** What pnpm itself wrote into its lockfile for these settings, if the repository has such a file. */
-function ownLockfile(root: string): Pick<PnpmWorkspaceSettings, 'specifiers' | 'packageExtensionsChecksum'> {
+function ownLockfile(
+  root: string,
+): Pick<PnpmWorkspaceSettings, 'overrides' | 'specifiers' | 'packageExtensionsChecksum'> {
   const path = join(root, 'pnpm-lock.yaml')
   if (!existsSync(path)) return {}
   // Of two documents the second is the repository's; the first is about pnpm itself.
   const [document] = parseAllDocuments(readFileSync(path, 'utf8')).slice(-1)
-  const { importers = {}, packageExtensionsChecksum } = (document?.toJS({ maxAliasCount: -1 }) ?? {}) as OwnLockfile
+  const {
+    importers = {},
+    overrides,
+    packageExtensionsChecksum,
+  } = (document?.toJS({ maxAliasCount: -1 }) ?? {}) as OwnLockfile
   const specifiers = Object.entries(importers).map(([service, groups]) => {
     const all = Object.values(groups).flatMap((group) => Object.entries(group))
     return [service, Object.fromEntries(all.map(([name, { specifier }]) => [name, specifier]))] as const
   })
   return {
     specifiers: Object.fromEntries(specifiers),
+    // With `$name` and `catalog:` replaced by what they stand for.
+    ...(overrides === undefined ? {} : { overrides }),
     ...(packageExtensionsChecksum === undefined ? {} : { packageExtensionsChecksum }),
   }
 }
@@ -130,5 +138,6 @@ interface OwnLockfile {
   readonly importers?: Readonly<
     Record<string, Readonly<Record<string, Readonly<Record<string, { specifier: string }>>>>>
   >
+  readonly overrides?: Readonly<Record<string, string>>
   readonly packageExtensionsChecksum?: string
 }
