@@ -1,5 +1,16 @@
 import { spawn } from 'node:child_process'
-import { chmodSync, globSync, lutimesSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  globSync,
+  lutimesSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { once } from 'node:events'
 import { join } from 'node:path'
 
@@ -154,6 +165,18 @@ describe('store gc', () => {
     await polderDone(['verify'], kept)
     // The artifacts are the index and stay: all can be had again without a network.
     await polderDone(['install'], { ...checkout(sample), home: own.home })
+  })
+
+  test('removes what servers had of locks that no checkout has and nobody served for a day', async () => {
+    const own = await installed()
+    const served = join(own.home, 'served')
+    const current = readdirSync(served).sort()
+    const [gone, recent] = [`${'0'.repeat(64)}.documents`, `${'1'.repeat(64)}.documents`]
+    for (const name of [gone, recent]) writeFileSync(join(served, name), 'x')
+    const then = new Date(Date.now() - 2 * 86_400_000)
+    for (const name of [gone, ...current]) utimesSync(join(served, name), then, then)
+    await printed('store gc', own)
+    expect(readdirSync(served).sort()).toEqual([recent, ...current].sort())
   })
 
   test('removes nothing that is younger than ten minutes', async () => {

@@ -12,7 +12,7 @@ import { lockDigest, readLockText } from './lock-file.ts'
 import { unpinnedOf } from './unpinned.ts'
 import { polderVersion } from './version.ts'
 
-// What servers need of a lock, in the store's `served/`, by the sha256 of the lock's text: `<sha256>.json`, what the lock
+// What servers need of a lock, in the store's `served/`, by the digest of the lock's text: `<sha256>.json`, what the lock
 // pins, and `<sha256>.documents`, the documents of that as they are sent. All of it is derived.
 
 /** Another number where the same lock comes to other pins or documents, or they are kept in another way. */
@@ -29,18 +29,19 @@ const KEPT = 16
  */
 export async function servedLock(
   store: Store,
-  lockText: string,
+  lockText: string | Buffer,
   path: string,
 ): Promise<NamedLock & { readonly pins: LockedPins; readonly documents: string }> {
-  const named = { id: lockDigest(lockText).slice(0, 12), documents: documentsPath(store, lockText) }
-  const kept = readPins(pinsPath(store, lockText))
+  const digest = lockDigest(lockText)
+  const named = { id: digest.slice(0, 12), documents: documentsPath(store, digest) }
+  const kept = readPins(pinsPath(store, digest))
   if (kept !== undefined) {
-    markUsed(pinsPath(store, lockText), named.documents)
+    markUsed(pinsPath(store, digest), named.documents)
     return { ...named, pins: kept }
   }
   const { parseLock } = await import('@polder/lock')
-  const pins = lockedPins(parseLock(lockText, path))
-  keepPins(store, lockText, pins)
+  const pins = lockedPins(parseLock(lockText.toString(), path))
+  keepPins(store, digest, pins)
   return { ...named, pins }
 }
 
@@ -60,13 +61,14 @@ export async function keepServedLock(
     gathered,
   }: { readonly before: string | null; readonly fetched: boolean; readonly gathered?: Gathered },
 ): Promise<void> {
-  const [documents, path] = [documentsPath(store, lockText), pinsPath(store, lockText)]
+  const digest = lockDigest(lockText)
+  const [documents, path] = [documentsPath(store, digest), pinsPath(store, digest)]
   if (!fetched && existsSync(documents) && existsSync(path)) return
   const locked = lockedPins(lock)
-  const known = readPins(path) ?? (before === null ? undefined : readPins(pinsPath(store, before)))
+  const known = readPins(path) ?? (before === null ? undefined : readPins(pinsPath(store, lockDigest(before))))
   const unpinned = gathered === undefined ? known?.unpinned : unpinnedOf(gathered, locked)
   const pins = { ...locked, ...(unpinned === undefined ? {} : { unpinned }) }
-  keepPins(store, lockText, pins)
+  keepPins(store, digest, pins)
   await keepDocuments(store, { pins, documents }, before)
 }
 
@@ -74,7 +76,7 @@ export async function keepServedLock(
 export async function renewServedLock(store: Store, lockText: string, path: string, gathered: Gathered): Promise<void> {
   const { pins, documents } = await servedLock(store, lockText, path)
   const renewed = { ...pins, unpinned: unpinnedOf(gathered, pins) }
-  if (JSON.stringify(renewed) !== JSON.stringify(pins)) keepPins(store, lockText, renewed)
+  if (JSON.stringify(renewed) !== JSON.stringify(pins)) keepPins(store, lockDigest(lockText), renewed)
   await keepDocuments(store, { pins: renewed, documents })
 }
 
@@ -89,7 +91,7 @@ export async function keepDocuments(
   before: string | null = null,
 ): Promise<void> {
   try {
-    await packDocuments(store, pins, documents, before === null ? [] : [documentsPath(store, before)])
+    await packDocuments(store, pins, documents, before === null ? [] : [documentsPath(store, lockDigest(before))])
   } catch (error) {
     toleratedFailure(error)
   }
@@ -102,17 +104,18 @@ const UNUSED_MS = 24 * 60 * 60 * 1000
 export function dropStaleServed(store: Store, now: number): void {
   const current = readRoots(store).flatMap(({ checkout }) => {
     const text = tryLockText(checkout)
-    return text === null ? [] : [pinsPath(store, text), documentsPath(store, text)]
+    const digest = text === null ? undefined : lockDigest(text)
+    return digest === undefined ? [] : [pinsPath(store, digest), documentsPath(store, digest)]
   })
   for (const { path, at } of served(store))
     if (!current.includes(path) && now - at > UNUSED_MS) rmSync(path, { force: true })
 }
 
-function keepPins(store: Store, lockText: string, pins: LockedPins): void {
+function keepPins(store: Store, digest: string, pins: LockedPins): void {
   try {
     mkdirSync(directory(store), { recursive: true })
     const text = JSON.stringify(pins)
-    atomicWrite(pinsPath(store, lockText), `${sha256(text)}\n${text}`)
+    atomicWrite(pinsPath(store, digest), `${sha256(text)}\n${text}`)
     // Two files a lock.
     for (const { path } of served(store).slice(2 * KEPT)) rmSync(path, { force: true })
   } catch (error) {
@@ -165,16 +168,16 @@ function served(store: Store): readonly { readonly path: string; readonly at: nu
     .sort((a, b) => b.at - a.at)
 }
 
-function pinsPath(store: Store, lockText: string): string {
-  return join(directory(store), `${servedKey(lockText)}.json`)
+function pinsPath(store: Store, digest: string): string {
+  return join(directory(store), `${servedKey(digest)}.json`)
 }
 
-function documentsPath(store: Store, lockText: string): string {
-  return join(directory(store), `${servedKey(lockText)}.documents`)
+function documentsPath(store: Store, digest: string): string {
+  return join(directory(store), `${servedKey(digest)}.documents`)
 }
 
-function servedKey(lockText: string): string {
-  return sha256(JSON.stringify([SERVED_FORMAT, polderVersion(), lockText]))
+function servedKey(digest: string): string {
+  return sha256(JSON.stringify([SERVED_FORMAT, polderVersion(), digest]))
 }
 
 function directory(store: Store): string {

@@ -14,7 +14,7 @@ import {
 import { isErrno, PolderError } from '@polder/spec'
 import { openStore, storeHome, type Store } from '@polder/store'
 
-import { LOCK_FILE, requireLockText } from '../lock-file.ts'
+import { LOCK_FILE, requireLock } from '../lock-file.ts'
 import { count, type Output } from '../output.ts'
 import { keepDocuments, servedLock } from '../served-lock.ts'
 
@@ -169,7 +169,7 @@ function contents({ all }: PinnedIndex): string {
 type ServedLock = Awaited<ReturnType<typeof servedLock>>
 
 async function readLocks(store: Store, cwd: string, named: readonly string[]): Promise<readonly ServedLock[]> {
-  if (named.length === 0) return [await servedLock(store, requireLockText(await rootOf(cwd)), LOCK_FILE)]
+  if (named.length === 0) return [await servedLock(store, requireLock(await rootOf(cwd)), LOCK_FILE)]
   return Promise.all(named.map((path) => servedLock(store, readNamed(resolve(cwd, path)), path)))
 }
 
@@ -181,9 +181,9 @@ async function keepMissing(store: Store, { locks, index }: Locks): Promise<void>
 }
 
 /** @throws PolderError `LOCK_NOT_FOUND` */
-function readNamed(path: string): string {
+function readNamed(path: string): Buffer {
   try {
-    return readFileSync(path, 'utf8')
+    return readFileSync(path)
   } catch (cause) {
     if (!isErrno(cause, 'ENOENT', 'ENOTDIR', 'EISDIR')) throw cause
     throw new PolderError('LOCK_NOT_FOUND', `${path} is no file`, { path, hint: 'name a polder.lock' })
