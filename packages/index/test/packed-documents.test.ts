@@ -87,7 +87,7 @@ describe('packed documents', () => {
       for (const prefix of ['', '/@lock/lock0']) {
         const expected = await answers(made, prefix)
         expect((await answers(packed, prefix)).map(facts), baseUrl + prefix).toEqual(expected.map(facts))
-        const [{ text = '' } = {}] = expected
+        const { text } = expected[0] ?? expect.unreachable()
         expect(text).toContain(`"tarball":"${baseUrl}${prefix === '' ? '' : '@lock/lock0/'}@acme/lib/-/lib-1.1.0.tgz"`)
         expect(text).toContain(`"url":"${baseUrl}-/npm/v1/attestations/@acme/lib@1.1.0"`)
         expect(text).toContain(`"task-0":"${BASE} build the thing 0 with care"`)

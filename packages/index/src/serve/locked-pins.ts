@@ -98,7 +98,7 @@ function flattenedAway({ npm }: Lock): readonly UnpinnedVersion[] {
     const groups = [dependencies, devDependencies, optionalDependencies, peerDependencies]
     for (const { was } of groups.flatMap((group = {}) => Object.values(group))) {
       if (was === undefined) continue
-      const { name, reference: version } = splitPackageId(was as PackageId)
+      const { name, reference: version } = splitPackageId(was)
       if (VERSION.test(version)) unpinned.set(was, { name, version, lockfile, integrity: null })
     }
   }
