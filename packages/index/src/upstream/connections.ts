@@ -2,7 +2,7 @@ import type { Agent, Dispatcher, Pool, ProxyAgent } from 'undici'
 
 import { type Credentials, type NpmConfig, proxyFor } from './npm-config.ts'
 
-type Undici = { readonly Agent: typeof Agent; readonly Pool: typeof Pool; readonly ProxyAgent: typeof ProxyAgent }
+type Proxies = { readonly Pool: typeof Pool; readonly ProxyAgent: typeof ProxyAgent }
 type Certificate = Credentials['certificate']
 
 /** The open connections of one sync: kept alive, a bounded number to each host, with the user's TLS and proxy settings. */
@@ -14,7 +14,12 @@ export interface Connections {
 
 const CONNECT_TIMEOUT_MS = 30_000
 
-export function openConnections(config: NpmConfig, { Agent, Pool, ProxyAgent }: Undici): Connections {
+/** @param proxies not undefined if the configuration names one */
+export function openConnections(
+  config: NpmConfig,
+  DirectAgent: typeof Agent,
+  proxies: Proxies | undefined,
+): Connections {
   // One dispatcher for each route, which is a proxy or none and a client certificate or none.
   const routes = new Map<string, Dispatcher>()
 
@@ -31,8 +36,10 @@ export function openConnections(config: NpmConfig, { Agent, Pool, ProxyAgent }: 
       bodyTimeout: timeoutMs,
       ...(localAddress === null ? {} : { localAddress }),
     }
-    if (proxy === null) return new Agent({ ...options, connect: { ...tls, timeout: connectTimeout } })
+    if (proxy === null || proxies === undefined)
+      return new DirectAgent({ ...options, connect: { ...tls, timeout: connectTimeout } })
     // The proxy's own certificate is judged by the same authorities; the client certificate is for the registry only.
+    const { Pool, ProxyAgent } = proxies
     return new ProxyAgent({
       ...options,
       uri: proxy,
