@@ -23,8 +23,12 @@ const INSTALL = join(CLI, 'src/install-entry.ts')
  */
 export async function buildRelease(directory: string): Promise<string> {
   const bundle = await rolldown({
-    // The process of a sandbox is started by its file.
-    input: { polder: join(CLI, 'bin/polder.mjs'), 'cell-process': join(PACKAGES, 'build/src/sandbox/cell-process.ts') },
+    // The process of a sandbox and the threads that read archives are started by their files.
+    input: {
+      polder: join(CLI, 'bin/polder.mjs'),
+      'cell-process': join(PACKAGES, 'build/src/sandbox/cell-process.ts'),
+      'archive-thread': join(PACKAGES, 'store/src/archives/archive-thread.ts'),
+    },
     platform: 'node',
     logLevel: 'warn',
     preserveEntrySignatures: false,

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 
 import type { PinnedManifest } from '@polder/flatten'
 import type { Gathered, Pin } from '@polder/gather'
-import { adoptHashes, isWeak, readPinned, syncPins, type PinRequest, type SyncReport } from '@polder/index'
+import { adoptHashes, fetchPins, isWeak, readPinned, type PinRequest, type SyncReport } from '@polder/index'
 import type { Lock } from '@polder/lock'
 import {
   currentPlatform,
@@ -29,6 +29,8 @@ export interface PinnedManifests {
   readonly pins: readonly (PinRequest & { readonly integrity: Integrity })[]
   /** Null if nothing was missing, so that nobody was asked. */
   readonly sync: SyncReport | null
+  /** Resolves when what was fetched is on the disk: has to be waited for, and until then no artifact can be read. */
+  readonly durable: Promise<void>
 }
 
 /** The manifest of every pin that some locked platform needs, fetched where the index lacks it. */
@@ -36,7 +38,7 @@ export async function pinnedManifests(
   gathered: Gathered,
   output: Output,
   offline: boolean,
-  beforeFetching?: (store: Store, pins: readonly PinRequest[]) => Promise<void>,
+  whileFetching?: (store: Store, pins: readonly PinRequest[]) => Promise<void>,
 ): Promise<PinnedManifests> {
   const store = openStore(storeHome(process.env))
   const platforms = platformsOf(gathered)
@@ -46,37 +48,45 @@ export async function pinnedManifests(
     known = readPinned(store, wanted)
   let pinned: ReadonlyMap<PackageId, PinnedManifest> = known.pinned
   let sync: SyncReport | null = null
+  let durable = Promise.resolve()
   if (known.missing.length > 0) {
     if (offline) throw missingPins(known.missing)
-    await beforeFetching?.(store, known.missing)
     const progress = startProgress(output, 'Fetching')
     const platform = currentPlatform()
     try {
-      sync = await syncPins(store, wanted, {
+      const { missing } = known
+      const fetched = await fetchPins(store, wanted, {
         root: gathered.root,
         npm: npmConfigOf(gathered),
         allowWeakIntegrity: gathered.config.index.allowWeakIntegrity,
+        ...(whileFetching === undefined ? {} : { first: () => whileFetching(store, missing) }),
         unpack: (manifest) => matchesPlatform(manifest, platform),
         onProgress: ({ done, total, bytes: received }) => {
           progress.update(done, total, bytes(received))
         },
       })
+      sync = fetched.report
+      durable = fetched.durable
     } finally {
       progress.end()
     }
     for (const warning of sync.warnings) output.note(`warning: ${warning}`)
-    if (sync.failures.length > 0) throw syncFailure(sync.failures)
+    if (sync.failures.length > 0) {
+      await durable
+      throw syncFailure(sync.failures)
+    }
     pinned = sync.pinned
   }
   // Lockfiles of yarn 1 don't say which platform a package is for: its manifest does.
   const fits = ([id, { manifest }]: readonly [PackageId, PinnedManifest]): boolean =>
     gathered.pins.get(id)?.optional !== true || platforms.some((platform) => matchesPlatform(manifest, platform))
+  if ([...gathered.pins.values()].some(({ patch }) => patch !== undefined)) await durable
   const manifests = await withPatches(store, gathered, pinned)
   const pins = wanted.flatMap((pin) => {
     const integrity = pinned.get(pin.id)?.integrity
     return integrity === undefined ? [] : [{ ...pin, integrity }]
   })
-  return { store, manifests: new Map([...manifests].filter(fits)), pins, sync }
+  return { store, manifests: new Map([...manifests].filter(fits)), pins, sync, durable }
 }
 
 /**

@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import { type Integrity, integrityFromHex, packageId, PolderError } from '@polder/spec'
-import { hasArtifact, openStore, readArtifact, type Store } from '@polder/store'
+import { hasArtifact, hasTree, openStore, readArtifact, readTree, treeId, type Store } from '@polder/store'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 
 import {
@@ -136,6 +136,47 @@ test('looking up what is there loads neither the HTTP client nor the npm configu
   expect(found).toBe(1)
   expect(loaded.some((url) => url.endsWith('/src/pins/sync.ts'))).toBe(true)
   expect(loaded.filter((url) => /node_modules\/(?:undici|@npmcli)\//.test(url))).toEqual([])
+})
+
+test('of many pins, which threads read, each that is not sound fails for itself', async () => {
+  const pins = Array.from({ length: 80 }, (_, at) =>
+    pin(registry.serve(`foo-${at}`, '1.0.0', { files: { 'lib/index.js': `${at}` } })),
+  )
+  const evil = registry.serveArtifact(
+    'evil',
+    '1.0.0',
+    packTarball({ 'package.json': '{"name":"evil"}', '../../x': '' }),
+  )
+  const other = registry.serveArtifact('other', '1.0.0', packTarball({ 'package.json': '{"name":"another"}' }))
+  registry.fault('foo-7@1.0.0', { kind: 'wrong-bytes' })
+  const report = await syncPins(store, [pin(evil), pin(other), ...pins], { ...options(), unpack: () => true })
+  expect(report.failures.map(({ code, details: { spec } }) => `${code} ${spec}`)).toEqual([
+    'ARCHIVE_REFUSED evil@1.0.0',
+    'INTEGRITY_MISMATCH foo-7@1.0.0',
+    'INTEGRITY_MISMATCH other@1.0.0',
+  ])
+  expect(report.fetched).toBe(81)
+  const sound = pins.filter(({ name }) => name !== 'foo-7')
+  expect(readPinned(store, sound).missing).toEqual([])
+  for (const { name, integrity } of sound) {
+    const { path } = readTree(store, treeId(integrity as Integrity))
+    expect(readFileSync(join(path, 'lib/index.js'), 'utf8')).toBe(name.slice('foo-'.length))
+  }
+  expect(hasTree(store, treeId(other.integrity as Integrity))).toBe(false)
+  expect(readdirSync(join(store.home, 'tmp'))).toEqual([])
+})
+
+test('nothing has its name before what is to be done first is done, and nothing stays if that fails', async () => {
+  const served = pin(registry.serve('foo', '1.0.0'))
+  const seen: boolean[] = []
+  const first = async (): Promise<void> => {
+    await expect.poll(() => registry.count('/foo/-/foo-1.0.0.tgz')).toBe(1)
+    seen.push(hasArtifact(store, served.integrity as Integrity))
+    throw new PolderError('STORE_UNWRITABLE', 'the keys cannot be kept')
+  }
+  await expect(syncPins(store, [served], { ...options(), first })).rejects.toMatchObject({ code: 'STORE_UNWRITABLE' })
+  expect([...seen, hasArtifact(store, served.integrity as Integrity)]).toEqual([false, false])
+  expect(readdirSync(join(store.home, 'tmp'))).toEqual([])
 })
 
 test('each pin counts towards the progress once', async () => {

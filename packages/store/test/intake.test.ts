@@ -4,7 +4,7 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 
-import { openArchive } from '../src/archives/archive.ts'
+import { openArchiveReaders } from '../src/archives/archive-readers.ts'
 import { artifactPath, treePath } from '../src/content-path.ts'
 import { openIntake } from '../src/artifacts/intake.ts'
 import {
@@ -21,6 +21,7 @@ import { tgz } from './support/tar-writer.ts'
 import { chunks, temporaryStore } from './support/temporary-store.ts'
 
 const label = 'foo@1.0.0'
+const readers = openArchiveReaders(1)
 const expectation = { expected: null, maxBytes: 2 ** 30, label }
 const leftovers = (store: Store): string[] => readdirSync(join(store.home, 'tmp'))
 
@@ -74,7 +75,7 @@ describe('an intake', () => {
     const intake = openIntake(store)
     for (let twice = 0; twice < 2; twice += 1) {
       const { integrity, contents } = await intake.receive(chunks(bytes), expectation)
-      intake.unpack(integrity, await openArchive(contents(), label), bin, label)
+      await readers.use(contents, label, (archive) => intake.unpack(integrity, archive, bin, label))
     }
     const integrity = integrityOf('sha512', bytes)
     const id = treeId(integrity)
@@ -114,6 +115,25 @@ describe('an intake', () => {
     expect(leftovers(store)).toEqual([])
   })
 
+  test('gives nothing its name before it is told to, and nothing ever if that fails', async () => {
+    const store = temporaryStore()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const intake = openIntake(store, promise)
+    const { integrity } = await intake.receive(chunks('one'), expectation)
+    let closed = false
+    const closing = intake.close().then(() => (closed = true))
+    await new Promise((done) => setImmediate(done))
+    expect([closed, hasArtifact(store, integrity)]).toEqual([false, false])
+    resolve()
+    await closing
+    expect(hasArtifact(store, integrity)).toBe(true)
+    const failing = openIntake(store, Promise.reject(new Error('no keys')))
+    const other = await failing.receive(chunks('other'), expectation)
+    await expect(failing.close()).rejects.toThrow('no keys')
+    expect(hasArtifact(store, other.integrity)).toBe(false)
+    expect(leftovers(store)).toEqual([])
+  })
+
   test('replaces an artifact that is damaged, and the ruin of a tree', async () => {
     const store = temporaryStore()
     const bytes = tgz([{ path: 'package/package.json', data: '{}' }])
@@ -124,7 +144,7 @@ describe('an intake', () => {
     mkdirSync(join(treePath(store, id), 'package'), { recursive: true })
     const intake = openIntake(store)
     const { contents } = await intake.receive(chunks(bytes), expectation)
-    intake.unpack(integrity, await openArchive(contents(), label), {}, label)
+    await readers.use(contents, label, (archive) => intake.unpack(integrity, archive, {}, label))
     await intake.close()
     expect(readArtifact(store, integrity, label).equals(bytes)).toBe(true)
     expect(await verifyTree(store, id)).toEqual([])

@@ -54,8 +54,9 @@ interface Brought {
 
 async function bringAll(gathered: Gathered, keys: SigningKeys, output: Output): Promise<Brought> {
   const asked = new Map<string, SigningKeys>()
-  const beforeFetching = firstKeys(gathered, keys, asked)
-  const { manifests, sync, store, pins } = await pinnedManifests(gathered, output, false, beforeFetching)
+  const whileFetching = firstKeys(gathered, keys, asked)
+  const { manifests, sync, store, pins, durable } = await pinnedManifests(gathered, output, false, whileFetching)
+  await durable
   const added = await bringAdditions(gathered, store, output, false)
   const all = [...pins, ...(await bringBuildRequirements(gathered, store, output))]
   const report = await bringReleases(gathered, store, all, output, { keys, scope: 'all', asked })

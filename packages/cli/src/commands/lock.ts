@@ -52,9 +52,9 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
   if (options.check) return check(gathered, existing, output)
   const { offline, acceptKeys } = options
   const asked = new Map<string, SigningKeys>()
-  const beforeFetching = firstKeys(gathered, lockedKeys(existing), asked)
-  const { manifests, sync, store, pins } = await pinnedManifests(gathered, output, offline, beforeFetching)
-  const flattened = flatten(gathered, manifests)
+  const whileFetching = firstKeys(gathered, lockedKeys(existing), asked)
+  const { manifests, sync, store, pins, durable } = await pinnedManifests(gathered, output, offline, whileFetching)
+  const flattened = await beside(durable, () => flatten(gathered, manifests))
   const required = await pinBuildRequirements(gathered, flattened.lock, { store, existing, offline })
   for (const warning of required.warnings) output.note(`warning: ${warning}`)
   const fetched = sync !== null || required.fetched
@@ -92,6 +92,15 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
     diff,
   })
   return 0
+}
+
+/** Does what takes no artifacts while the disk is busy with them. */
+async function beside<T>(waiting: Promise<void>, work: () => T): Promise<T> {
+  try {
+    return work()
+  } finally {
+    await waiting
+  }
 }
 
 /**

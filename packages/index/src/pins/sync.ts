@@ -1,10 +1,10 @@
-import { hash } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { setFlagsFromString } from 'node:v8'
 
 import { type ErrorCode, type Integrity, type Manifest, type PackageId, PolderError } from '@polder/spec'
 import { hasArtifact, type Intake, openIntake, readArtifact, type Store } from '@polder/store'
-import { archiveManifest, useArchive } from '@polder/store/archive'
+import { manifestOf } from '@polder/store/archive'
+import { type ArchiveReaders, openArchiveReaders } from '@polder/store/archive-readers'
 
 import {
   type Consumer,
@@ -33,6 +33,8 @@ export interface SyncOptions {
   readonly allowWeakIntegrity?: readonly string[]
   /** The largest artifact that is accepted, 1 GiB unless told. */
   readonly maxBytes?: number
+  /** What has to be done before anything that comes gets its name, while it comes. */
+  readonly first?: () => Promise<void>
   /** Whether what comes is to be unpacked at once, for an installation on this machine. */
   readonly unpack?: (manifest: Manifest) => boolean
   readonly onProgress?: (progress: SyncProgress) => void
@@ -61,8 +63,8 @@ export interface SyncReport {
 
 // More than npm's 15 connections to a host: they stay busy while other artifacts are being unpacked.
 const CONCURRENCY = 24
-// Archives are inflated by the four threads that Node has for such work.
-const UNPACKING = 4
+// Archives that are in memory at a time: some being read, by no more than four threads, and some that wait there.
+const UNPACKING = 6
 const MAX_ARTIFACT_BYTES = 1024 ** 3
 // What every other pin would fail with too.
 const FATAL: readonly ErrorCode[] = ['NPMRC_INVALID', 'DISK_FULL', 'STORE_UNWRITABLE']
@@ -70,26 +72,44 @@ const FATAL: readonly ErrorCode[] = ['NPMRC_INVALID', 'DISK_FULL', 'STORE_UNWRIT
 /**
  * Brings every pin's artifact into the store, verified against its lockfile's hash, and records its manifest. What is
  * there is not asked for again, so a sync that was killed goes on where it was; nothing that failed hides the rest.
- * @throws PolderError only for what ends everything: `NPMRC_INVALID`, `DISK_FULL`, `STORE_UNWRITABLE`
+ * @throws PolderError only for what ends everything: `NPMRC_INVALID`, `DISK_FULL`, `STORE_UNWRITABLE`, and what `first`
+ *   throws
  */
 export async function syncPins(store: Store, pins: readonly PinRequest[], options: SyncOptions): Promise<SyncReport> {
+  const { report, durable } = await fetchPins(store, pins, options)
+  await durable
+  return report
+}
+
+/**
+ * As {@link syncPins}, but ends when everything is known of what came.
+ * @returns also what resolves when it is on the disk, under its name: until then no artifact can be read. Has to be waited for
+ */
+export async function fetchPins(
+  store: Store,
+  pins: readonly PinRequest[],
+  options: SyncOptions,
+): Promise<{ readonly report: SyncReport; readonly durable: Promise<void> }> {
   const { pinned, missing } = readPinned(store, pins)
   if (missing.length > 0) collectGarbageLess()
-  const sync = new Sync(store, options, pins.length, pinned)
-  sync.reused = sync.done = pinned.size
+  const first = missing.length > 0 && options.first !== undefined ? options.first() : Promise.resolve()
+  const sync = new Sync(store, options, pins.length, { pinned, first })
   const queue = missing.values()
   const workers = Array.from({ length: Math.min(CONCURRENCY, missing.length) }, () => sync.work(queue))
   try {
-    await Promise.all(workers)
+    await Promise.all([first, ...workers])
   } catch (error) {
     // If one ended it all, nothing may be writing any more when the caller hears of it; what came is kept if it can be.
+    sync.stop()
     await sync.disconnect()
     await Promise.allSettled(workers)
     await sync.settle().catch(() => undefined)
     throw error
   }
-  await Promise.all([sync.disconnect(), sync.settle()])
-  return sync.report()
+  const durable = sync.settle()
+  durable.catch(() => undefined)
+  await sync.disconnect()
+  return { report: sync.report(), durable }
 }
 
 /**
@@ -103,13 +123,14 @@ function collectGarbageLess(): void {
 
 /** One running sync: its connections and its counts. */
 class Sync {
-  reused = 0
-  done = 0
+  reused: number
+  done: number
   readonly #store: Store
   readonly #options: SyncOptions
   readonly #total: number
   readonly #pinned: Map<PackageId, PinnedPackage>
   readonly #intake: Intake
+  readonly #readers: ArchiveReaders
   readonly #unpacking = turns(UNPACKING)
   readonly #failures: { readonly id: PackageId; readonly error: PolderError }[] = []
   readonly #warnings = new Set<string>()
@@ -119,12 +140,19 @@ class Sync {
   #network: Promise<Network> | undefined
   #stopped = false
 
-  constructor(store: Store, options: SyncOptions, total: number, pinned: Map<PackageId, PinnedPackage>) {
+  constructor(
+    store: Store,
+    options: SyncOptions,
+    total: number,
+    { pinned, first }: { readonly pinned: Map<PackageId, PinnedPackage>; readonly first: Promise<void> },
+  ) {
     this.#store = store
     this.#options = options
     this.#total = total
     this.#pinned = pinned
-    this.#intake = openIntake(store)
+    this.#intake = openIntake(store, first)
+    this.reused = this.done = pinned.size
+    this.#readers = openArchiveReaders(total - pinned.size)
   }
 
   /** Takes pins until there are none left, or until something ended the whole sync. */
@@ -133,10 +161,15 @@ class Sync {
       try {
         await this.#pin(next.value)
       } catch (error) {
-        this.#stopped = true
+        this.stop()
         throw error
       }
     }
+  }
+
+  /** Begins no more pins. */
+  stop(): void {
+    this.#stopped = true
   }
 
   report(): SyncReport {
@@ -158,6 +191,7 @@ class Sync {
 
   /** Gives what came its name, durably. */
   async settle(): Promise<void> {
+    this.#readers.close()
     await this.#intake.close()
   }
 
@@ -267,19 +301,19 @@ class Sync {
 
   /** Reads the manifest out of the artifact and records it, and unpacks the rest while it is at it. */
   async #describe(pin: PinRequest, integrity: Integrity, contents: () => Buffer): Promise<PinnedPackage> {
-    return this.#unpacking(() => {
-      const bytes = contents()
-      const shasum = hash('sha1', bytes)
-      return useArchive(bytes, pin.id, (archive) => {
-        const read = archiveManifest(archive, pin.id)
+    return this.#unpacking(() =>
+      this.#readers.use(contents, pin.id, async (archive) => {
+        const read = manifestOf(archive.packageJson, archive.hasBindingGyp, pin.id)
         const { manifest } = read
         this.#check(pin, manifest)
-        if (this.#options.unpack?.(manifest) === true) this.#intake.unpack(integrity, archive, manifest.bin, pin.id)
-        const described = { integrity, manifest, needsBuild: needsBuild(read, pin.source.kind === 'git'), shasum }
+        if (this.#options.unpack?.(manifest) === true)
+          await this.#intake.unpack(integrity, archive, manifest.bin, pin.id)
+        const isBuilt = needsBuild(read, pin.source.kind === 'git')
+        const described = { integrity, manifest, needsBuild: isBuilt, shasum: archive.shasum }
         writeManifest(this.#store, described)
         return described
-      })
-    })
+      }),
+    )
   }
 
   #check(pin: PinRequest, manifest: Manifest): void {

@@ -1,7 +1,7 @@
 import { compareText, PolderError } from '@polder/spec'
 import { applyPatch, parsePatch, type StructuredPatch } from 'diff'
 
-import type { Archive, ArchivedFile } from './archive.ts'
+import type { Archive, ArchivedFile } from './read-tar.ts'
 import { ArchivePaths, packagePath } from './archive-paths.ts'
 
 /** What is done to a package's files before they become its tree. */

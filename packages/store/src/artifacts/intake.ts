@@ -1,22 +1,22 @@
 import { isErrno, type Integrity } from '@polder/spec'
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 
-import type { Archive } from '../archives/archive.ts'
+import type { CheckedArchive } from '../archives/archive-readers.ts'
 import { syncDirectory } from '../durable/atomic-write.ts'
 import { treeId, treePath, type Store, type TreeId } from '../content-path.ts'
-import { placeAll, syncFile, temporaryPath, type Publication } from '../durable/publish.ts'
+import { place, syncFile, temporaryPath, type Publication } from '../durable/publish.ts'
 import { readArtifact } from './read.ts'
 import { discardStaged } from './staging.ts'
 import { startSyncer, type Syncer } from '../durable/syncer.ts'
 import { hasTree } from '../trees/trees.ts'
 import { placeArtifacts, receiveArtifact, type ArtifactExpectation, type StagedArtifact } from './write.ts'
 import { writeFailure } from '../durable/write-failure.ts'
-import { TREE_LIST, writeTree } from '../trees/write-tree.ts'
+import { TREE_LIST } from '../trees/write-tree.ts'
 
 /** A batch is published when it has so many bytes or is so old: what a killed process loses. */
 const BATCH_BYTES = 256 * 1024 * 1024
-const BATCH_MS = 1000
+const BATCH_MS = 200
 
 /**
  * What comes in while many artifacts are fetched. They are written to `tmp/`, made durable a batch at a time by one
@@ -24,7 +24,7 @@ const BATCH_MS = 1000
  *
  *     const intake = openIntake(store)
  *     const { integrity, contents } = await intake.receive(chunks, expectation)
- *     await useArchive(contents(), label, (archive) => intake.unpack(integrity, archive, bin, label))
+ *     await readers.use(contents, label, (archive) => intake.unpack(integrity, archive, bin, label))
  *     await intake.close()
  */
 export interface Intake {
@@ -41,7 +41,12 @@ export interface Intake {
    * Writes the tree of an artifact whose archive is read anyway, unless it is there.
    * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
    */
-  unpack(integrity: Integrity, archive: Archive, bin: Readonly<Record<string, string>>, label: string): void
+  unpack(
+    integrity: Integrity,
+    archive: CheckedArchive,
+    bin: Readonly<Record<string, string>>,
+    label: string,
+  ): Promise<void>
   /**
    * Publishes the rest. Nothing may be received any more.
    * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
@@ -49,17 +54,21 @@ export interface Intake {
   close(): Promise<void>
 }
 
-export function openIntake(store: Store): Intake {
+/** @param ready nothing gets its name before that; if it fails, nothing ever does */
+export function openIntake(store: Store, ready: Promise<void> = Promise.resolve()): Intake {
   const unpacked = new Set<TreeId>()
   let syncer: Syncer | undefined
   let batch: Batch | undefined
-  let publishing: Promise<void> = Promise.resolve()
-  /** Where artifacts got names that are not durable yet. */
+  let publishing = ready
+  publishing.catch(() => undefined)
+  /** Where something got a name that is not durable yet. */
   const directories = new Set<string>()
+  /** Where the trees are written. */
+  const directory = temporaryPath(store, 'trees')
 
   function current(): Batch {
     syncer ??= startSyncer(store)
-    batch ??= newBatch(store, () => void publishBatch())
+    batch ??= newBatch(() => void publishBatch())
     return batch
   }
 
@@ -67,19 +76,31 @@ export function openIntake(store: Store): Intake {
     try {
       if (!(await syncer?.sync())) for (const { path } of artifacts) syncFile(path)
       for (const directory of placeArtifacts(store, artifacts)) directories.add(directory)
-      placeAll(store, trees, TREE_LIST)
+      for (const tree of trees) {
+        place(store, tree, TREE_LIST)
+        directories.add(dirname(tree.to))
+      }
     } catch (error) {
       throw writeFailure(error, 'placing artifacts', store.home)
     }
   }
 
-  /** One batch after the other; the first failure is that of all which follow, and is heard of by who waits next. */
+  /**
+   * One batch after the other: what comes while one is published belongs to the next. The first failure is that of all
+   * which follow, and is heard of by who waits next.
+   */
   function publishBatch(): Promise<void> {
-    const full = batch
-    batch = undefined
-    if (full === undefined) return publishing
-    clearTimeout(full.timer)
-    publishing = publishing.then(() => publish(full)).finally(() => discard(full))
+    publishing = publishing.then(async () => {
+      const full = batch
+      batch = undefined
+      if (full === undefined) return
+      clearTimeout(full.timer)
+      try {
+        await publish(full)
+      } finally {
+        discardStaged(full.artifacts)
+      }
+    })
     publishing.catch(() => undefined)
     return publishing
   }
@@ -99,18 +120,20 @@ export function openIntake(store: Store): Intake {
       return { integrity, contents: () => contents() ?? readStaged(store, staged, expectation.label) }
     },
 
-    unpack(integrity, archive, bin, label) {
+    async unpack(integrity, archive, bin, label) {
       const id = treeId(integrity)
       if (unpacked.has(id) || hasTree(store, id)) return
       unpacked.add(id)
-      const { trees, directory } = current()
+      const from = join(directory, id)
       try {
         mkdirSync(directory, { recursive: true })
-        current().bytes += writeTree(join(directory, id), archive, bin, { hashes: false })
+        const bytes = await archive.write(from, bin)
+        const { trees } = current()
+        trees.push({ from, to: treePath(store, id) })
+        current().bytes += bytes
       } catch (error) {
         throw writeFailure(error, `unpacking ${label}`, store.home)
       }
-      trees.push({ from: join(directory, id), to: treePath(store, id) })
     },
 
     async close() {
@@ -122,6 +145,8 @@ export function openIntake(store: Store): Intake {
         throw writeFailure(error, 'placing artifacts', store.home)
       } finally {
         syncer?.close()
+        if (batch !== undefined) discardStaged(batch.artifacts)
+        rmSync(directory, { recursive: true, force: true })
       }
     },
   }
@@ -130,26 +155,17 @@ export function openIntake(store: Store): Intake {
 interface Batch {
   readonly artifacts: StagedArtifact[]
   readonly trees: Publication[]
-  /** Where the trees are written. */
-  readonly directory: string
   readonly timer: NodeJS.Timeout
   bytes: number
 }
 
-function newBatch(store: Store, onOld: () => void): Batch {
+function newBatch(onOld: () => void): Batch {
   return {
     artifacts: [],
     trees: [],
-    directory: temporaryPath(store, 'trees'),
     timer: setTimeout(onOld, BATCH_MS),
     bytes: 0,
   }
-}
-
-/** Removes what did not get its name, if anything. */
-function discard({ artifacts, directory }: Batch): void {
-  discardStaged(artifacts)
-  rmSync(directory, { recursive: true, force: true })
 }
 
 /** One that is too large to be held in memory. It may have got its name meanwhile. */

@@ -36,7 +36,7 @@ export function publish(store: Store, publications: readonly Publication[], last
 export function placeAll(store: Store, publications: readonly Publication[], lastFile: string): void {
   const [first] = publications
   if (first === undefined) return
-  for (const { from, to } of publications) place(store, from, to, lastFile)
+  for (const publication of publications) place(store, publication, lastFile)
   syncDirectory(dirname(first.to))
 }
 
@@ -74,13 +74,14 @@ export function syncFile(path: string): void {
   }
 }
 
-function place(store: Store, from: string, to: string, lastFile: string): void {
+/** One of {@link placeAll}, its name not durable yet. */
+export function place(store: Store, { from, to }: Publication, lastFile: string): void {
   try {
     renameSync(from, to)
   } catch (error) {
     if (!isErrno(error, 'ENOTEMPTY', 'EEXIST')) throw error
     if (existsSync(join(to, lastFile))) return
     renameSync(to, temporaryPath(store, GARBAGE))
-    place(store, from, to, lastFile)
+    place(store, { from, to }, lastFile)
   }
 }

@@ -4,7 +4,7 @@ import { join, sep } from 'node:path'
 import { compareText } from '@polder/spec'
 import { hash } from 'node:crypto'
 
-import type { ArchivedFile } from '../archives/archive.ts'
+import type { ArchivedFile } from '../archives/read-tar.ts'
 import { type Store, type TreeId, treePath } from '../content-path.ts'
 import { publish, temporaryPath } from '../durable/publish.ts'
 import { readTree } from './trees.ts'

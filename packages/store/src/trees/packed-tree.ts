@@ -3,7 +3,7 @@ import { createHash, hash } from 'node:crypto'
 import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
-import type { Archive, ArchivedFile } from '../archives/archive.ts'
+import type { Archive, ArchivedFile } from '../archives/read-tar.ts'
 import { ArchivePaths, LIMITS, packagePath } from '../archives/archive-paths.ts'
 import { builtTreeId, type Store, type TreeId, treePath } from '../content-path.ts'
 import { publish, temporaryPath } from '../durable/publish.ts'

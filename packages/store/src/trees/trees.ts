@@ -168,7 +168,7 @@ async function unpackBatch(
 /** @returns the bytes written */
 async function unpack(store: Store, { integrity, label, patch, bin }: WantedTree, directory: string): Promise<number> {
   // Only now: an installation with nothing to unpack does not load what reads archives.
-  const { useArchive } = await import('../archives/archive.ts')
+  const { useArchive } = await import('../archives/use-archive.ts')
   const applied = patch === undefined ? undefined : { patch, ...(await import('../archives/patch.ts')) }
   return useArchive(readArtifact(store, integrity, label), label, (archive) => {
     const changed = applied?.applyPackagePatch(archive, applied.patch, label)

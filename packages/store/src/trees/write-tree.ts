@@ -3,7 +3,7 @@ import { hash } from 'node:crypto'
 import { closeSync, futimesSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 
-import type { Archive } from '../archives/archive.ts'
+import type { Archive } from '../archives/read-tar.ts'
 
 /** What realising reads of a tree; written last, so where it is, the tree is complete. */
 export const TREE_LIST = 'files.json'
