@@ -67,14 +67,14 @@ test.for(CASES)('nothing is left when polder of $user is $how, in $level', async
   expect(execFileSync('cat', ['/proc/mounts'], { encoding: 'utf8' })).not.toContain(directory)
 })
 
-test('an aborted build ends, with all that it started', async (context) => {
+test('an aborted build ends, with all that it started, and one whose sandbox is only being opened does not begin', async (context) => {
   const user = process.geteuid?.() === 0 ? 'the superuser' : 'an ordinary user'
   needs(context, user)
   const { openSandboxes } = await import('../src/sandbox/ladder.ts')
   const directory = directoryOf(user)
   const source = join(directory, 'source')
   mkdirSync(source)
-  const sandboxes = await openSandboxes({ scratch: join(directory, 'scratch'), require: true, parallel: 1 })
+  const sandboxes = await openSandboxes({ scratch: join(directory, 'scratch'), require: true, parallel: 2 })
   try {
     const controller = new AbortController()
     const request = {
@@ -87,8 +87,19 @@ test('an aborted build ends, with all that it started', async (context) => {
     const command = ['sh', '-c', 'touch started; sleep 600']
     const running = sandboxes.run({ ...request, command, signal: controller.signal })
     await until(() => existsSync(join(source, 'started')))
+    const other = join(directory, 'other')
+    mkdirSync(other)
+    const opening = sandboxes.run({
+      ...request,
+      command: ['sh', '-c', 'touch started; sleep 600'],
+      directory: { source: other, target: '/build' },
+      log: join(directory, 'other.log'),
+      signal: controller.signal,
+    })
     controller.abort()
     expect(await running).toMatchObject({ status: null, signal: 'SIGKILL' })
+    await expect(opening).rejects.toThrow('aborted')
+    expect(existsSync(join(other, 'started'))).toBe(false)
     expect(await sandboxes.run({ ...request, command: ['true'] })).toMatchObject({ status: 0 })
   } finally {
     await sandboxes.close()

@@ -55,7 +55,8 @@ export function watchLimits({ limits, processes: list, memoryFileSystems, direct
   const peak: Peak = { memoryBytes: 0, processes: 0 }
   let walkAt = performance.now() + 1000
   const look = (): void => {
-    const processes = list()
+    // bwrap leaves one behind that only waits to be reaped, a build.
+    const processes = list().filter(({ ended }) => !ended)
     const threads = processes.reduce((sum, process) => sum + process.threads, 0)
     peak.processes = Math.max(peak.processes, threads)
     if (threads > limits.processes) return exceeded('processes')

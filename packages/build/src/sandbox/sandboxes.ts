@@ -107,29 +107,34 @@ export function sandboxesOf(
     const owner = enforced ? spareUser(number)?.outside : undefined
     handOver(directory.source, owner)
     let reply: CellReply
+    const kill = (): void => cells[number]?.kill()
     try {
       const cell = (cells[number] ??= await openAnother(number))
-      const kill = (): void => cell.kill()
-      signal?.addEventListener('abort', kill)
-      reply = await cell.run({
-        command: request.command,
-        directory,
-        cwd,
-        env: { ...BASE_ENVIRONMENT, ...env },
-        mounts,
-        ...(socket === undefined ? {} : { socket }),
-        limits: { ...DEFAULT_LIMITS, ...limits },
-        log,
-      })
-      signal?.removeEventListener('abort', kill)
+      // What was aborted while its cell was opened does not begin.
+      if (signal?.aborted === true) reply = { failed: 'aborted' }
+      else {
+        signal?.addEventListener('abort', kill)
+        reply = await cell.run({
+          command: request.command,
+          directory,
+          cwd,
+          env: { ...BASE_ENVIRONMENT, ...env },
+          mounts,
+          ...(socket === undefined ? {} : { socket }),
+          limits: { ...DEFAULT_LIMITS, ...limits },
+          log,
+        })
+      }
     } catch (error) {
       // A cell that failed is not to be used again; the next build gets a new one.
       await cells[number]?.close()
       cells[number] = undefined
       reply = { failed: (error as Error).message }
     }
+    signal?.removeEventListener('abort', kill)
     takeBack(directory.source, owner)
     if ('ended' in reply) return { ...reply.ended, log }
+    signal?.throwIfAborted()
     throw (
       diskFull(reply.failed, `writing what ${label} is built to`, directory.source) ??
       new PolderError('SANDBOX_FAILED', `${label}: the sandbox for its ${script} script: ${reply.failed}`)
