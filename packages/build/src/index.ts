@@ -1,16 +1,11 @@
 export { buildFailure, describeAttempt } from './lifecycle/build-failure.ts'
-export { planBuilds, type BuildPlan, type BuildScript, type PlannedBuild } from './lifecycle/build-plan.ts'
+export { planBuilds, type BuildPlan } from './lifecycle/build-plan.ts'
+export type { BuildScript, PlannedBuild } from './lifecycle/planned-build.ts'
 export { readBuildRecord, type BuildRecord } from './lifecycle/build-record.ts'
 export { runBuilds, type BuildReport } from './lifecycle/run-builds.ts'
 export type { PlannedWorkspace } from './workspaces/planned-workspace.ts'
-export {
-  readWorkspaces,
-  rehearseWorkspaces,
-  type Rehearsed,
-  runWorkspaces,
-  type WorkspaceReport,
-  type WorkspaceState,
-} from './workspaces/run-workspaces.ts'
+export { rehearseWorkspaces, type Rehearsed, runWorkspaces, type WorkspaceReport } from './workspaces/run-workspaces.ts'
+export { readWorkspaces, type WorkspaceState } from './workspaces/workspace-state.ts'
 export type { PreparedCheckout } from './workspaces/workspace-inputs.ts'
 export type { WorkspaceRecord } from './workspaces/workspace-record.ts'
 export { readToolchain, toolchainIdentity, type Toolchain } from './lifecycle/toolchain.ts'

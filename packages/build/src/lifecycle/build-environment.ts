@@ -1,4 +1,4 @@
-import type { BuildScript, PlannedBuild } from './build-plan.ts'
+import type { BuildScript, PlannedBuild } from './planned-build.ts'
 import type { BuildRoom } from './build-room.ts'
 import type { Toolchain } from './toolchain.ts'
 

@@ -1,4 +1,4 @@
-import type { PlannedBuild } from './build-plan.ts'
+import type { PlannedBuild } from './planned-build.ts'
 import type { BuildRecord } from './build-record.ts'
 import type { Limits } from '../sandbox/limits.ts'
 import type { Toolchain } from './toolchain.ts'

@@ -5,7 +5,7 @@ import { isErrno, type PackageId } from '@polder/spec'
 import { atomicWrite, type Store, type TreeId } from '@polder/store'
 
 import type { Attempt } from '../egress/attempts.ts'
-import type { BuildScript } from './build-plan.ts'
+import type { BuildScript } from './planned-build.ts'
 import type { Limit } from '../sandbox/limits.ts'
 import type { Level } from '../sandbox/protocol.ts'
 import type { Sandboxes } from '../sandbox/sandboxes.ts'

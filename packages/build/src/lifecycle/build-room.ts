@@ -5,7 +5,7 @@ import type { InstanceId } from '@polder/lock'
 import { isErrno } from '@polder/spec'
 import { readTree, type Store, type Tree } from '@polder/store'
 
-import type { ClosureEntry, PlannedBuild } from './build-plan.ts'
+import type { ClosureEntry, PlannedBuild } from './planned-build.ts'
 import type { Mount } from '../sandbox/file-system.ts'
 import { INSTEAD, makeDirectory, type SeenPrograms, seenPrograms, toolMounts, writeCommands } from './room-tools.ts'
 import type { Toolchain } from './toolchain.ts'

@@ -6,7 +6,7 @@ import { PolderError } from '@polder/spec'
 import { hasTree, type Store, withWorkDirectory } from '@polder/store'
 
 import type { BuildOptions } from './build-options.ts'
-import type { PlannedBuild } from './build-plan.ts'
+import type { PlannedBuild } from './planned-build.ts'
 import type { BuildRecord } from './build-record.ts'
 import { openSandboxes } from '../sandbox/ladder.ts'
 import type { Sandboxes } from '../sandbox/sandboxes.ts'

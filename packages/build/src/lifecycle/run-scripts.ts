@@ -3,7 +3,7 @@ import { join } from 'node:path'
 
 import type { BuildIndex } from './build-environment.ts'
 import type { BuildOptions } from './build-options.ts'
-import type { BuildScript } from './build-plan.ts'
+import type { BuildScript } from './planned-build.ts'
 import type { BuildRecord, RecordedAttempt, RefusedRequest } from './build-record.ts'
 import type { Mount } from '../sandbox/file-system.ts'
 import type { BuildResult, Sandboxes } from '../sandbox/sandboxes.ts'

@@ -6,7 +6,7 @@ import { hasTree, publishTree, readTree, type Store, type TreeId } from '@polder
 
 import { buildEnvironment } from './build-environment.ts'
 import { buildFailure } from './build-failure.ts'
-import type { PlannedBuild } from './build-plan.ts'
+import type { PlannedBuild } from './planned-build.ts'
 import { type BuildRecord, logPath, writeBuildLog, writeBuildRecord } from './build-record.ts'
 import { type BuildRoom, clearRoom, furnishRoom } from './build-room.ts'
 import type { BuildOptions } from './build-options.ts'

@@ -1,6 +1,6 @@
 import { compareText } from '@polder/spec'
 
-import type { BuildScript } from '../lifecycle/build-plan.ts'
+import type { BuildScript } from '../lifecycle/planned-build.ts'
 
 /** A workspace package that may run its own scripts. Paths are relative to the checkout, POSIX, `.` for the one at its top. */
 export interface PlannedWorkspace {

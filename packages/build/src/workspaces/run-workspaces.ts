@@ -1,41 +1,21 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { PolderError } from '@polder/spec'
-import { type Store, withWorkDirectory } from '@polder/store'
+import type { Store } from '@polder/store'
 
-import { below, type SeenFile, type SeenFiles, stampOf } from './checkout-files.ts'
-import { inOrder, type PlannedWorkspace, workspaceScripts } from './planned-workspace.ts'
-import { inputsOf, keyOf, type PreparedCheckout } from './workspace-inputs.ts'
+import type { SeenFile } from './checkout-files.ts'
+import type { PlannedWorkspace } from './planned-workspace.ts'
+import { keyOf, type PreparedCheckout } from './workspace-inputs.ts'
 import { bringBack, type BroughtBack, compareOutputs, type OutputDifference } from './workspace-outputs.ts'
-import {
-  readWorkspaceRecord,
-  type WorkspaceRecord,
-  workspaceLogPath,
-  writeWorkspaceLog,
-  writeWorkspaceRecord,
-} from './workspace-record.ts'
-import { furnishWorkspaceRoom, type WorkspaceRoom } from './workspace-room.ts'
-import { buildEnvironment } from '../lifecycle/build-environment.ts'
+import { type WorkspaceRecord, workspaceLogPath, writeWorkspaceRecord } from './workspace-record.ts'
+import { type InSandbox, withRooms } from './workspace-sandbox.ts'
+import { readWorkspaces, type WorkspaceState } from './workspace-state.ts'
 import { buildFailure } from '../lifecycle/build-failure.ts'
 import type { BuildOptions } from '../lifecycle/build-options.ts'
-import type { BuildScript } from '../lifecycle/build-plan.ts'
-import { withSocketDirectory } from '../lifecycle/run-builds.ts'
-import { failureOf, type Ran, runScripts, wholeLog } from '../lifecycle/run-scripts.ts'
+import { failureOf, type Ran } from '../lifecycle/run-scripts.ts'
 import { toolchainIdentity } from '../lifecycle/toolchain.ts'
-import { openSandboxes } from '../sandbox/ladder.ts'
 import type { Sandboxes } from '../sandbox/sandboxes.ts'
-
-/** A workspace package, and what there is to do for it. */
-export interface WorkspaceState {
-  readonly workspace: PlannedWorkspace
-  readonly scripts: readonly BuildScript[]
-  /** Of the last time. */
-  readonly record?: WorkspaceRecord
-  /** Nothing changed since the scripts ran, and what they made is there. */
-  readonly current: boolean
-  readonly inputs: SeenFiles
-}
 
 export interface WorkspaceReport {
   /** Of what ran, in the order in which it did. */
@@ -46,27 +26,6 @@ export interface WorkspaceReport {
   readonly shortcomings: readonly string[]
   /** Every file and directory that matters, by path: while none of these changes there is nothing to do. */
   readonly watched: Readonly<Record<string, Pick<SeenFile, 'mtimeMs' | 'size'>>>
-}
-
-/** Those that have scripts, each after those that it leads to. */
-export function readWorkspaces(
-  checkout: PreparedCheckout,
-  workspaces: readonly PlannedWorkspace[],
-  { toolchain }: Pick<BuildOptions, 'toolchain'>,
-): readonly WorkspaceState[] {
-  return inOrder(workspaces).flatMap((workspace): WorkspaceState[] => {
-    const { path } = workspace
-    const scripts = scriptsOf(checkout.root, path)
-    if (scripts.length === 0) return []
-    const record = readWorkspaceRecord(checkout.root, path)
-    const outputs = record?.outputs ?? []
-    const known = new Map(Object.entries(record?.inputs ?? {}))
-    const inputs = inputsOf(checkout, workspace, new Set(outputs), known)
-    const key = keyOf(checkout, workspace, scripts, toolchainIdentity(toolchain, true), inputs)
-    const isThere = (output: string): boolean => stampOf(join(checkout.root, below(path, output))) !== undefined
-    const current = record?.status === 'built' && record.key === key && outputs.every(isThere)
-    return [{ workspace, scripts, current, inputs, ...(record === undefined ? {} : { record }) }]
-  })
 }
 
 /**
@@ -169,60 +128,6 @@ export async function rehearseWorkspaces(
   return rehearsed
 }
 
-/** Runs the scripts of one, in a copy without these files, and gives what `use` makes of it before the copy goes. */
-type InSandbox = <T>(
-  state: WorkspaceState,
-  leaveOut: ReadonlySet<string>,
-  use: (room: WorkspaceRoom, ran: Ran & { readonly startedAt: string; readonly sandboxes: Sandboxes }) => T,
-) => Promise<T>
-
-async function withRooms(
-  store: Store,
-  checkout: PreparedCheckout,
-  options: BuildOptions,
-  run: (inSandbox: InSandbox) => Promise<void>,
-): Promise<readonly string[]> {
-  const { toolchain, now = Date.now } = options
-  return withWorkDirectory(store, 'build', (scratch) =>
-    withSocketDirectory(scratch, async (sockets) => {
-      const sandboxes = await openSandboxes({ scratch: join(scratch, 'sandboxes'), require: true })
-      let number = 0
-      const inSandbox: InSandbox = async ({ workspace, scripts }, leaveOut, use) => {
-        const { path, env } = workspace
-        const startedAt = new Date(now()).toISOString()
-        const directory = join(scratch, `workspace-${(number += 1)}`)
-        mkdirSync(directory)
-        const room = furnishWorkspaceRoom(checkout, workspace, directory, toolchain, leaveOut)
-        const manifest = manifestOf(checkout.root, path)
-        const ran = await runScripts(
-          {
-            label: path,
-            scripts,
-            directory: room.directory,
-            mounts: room.mounts,
-            logs: directory,
-            socket: join(sockets, `index-${number}.sock`),
-            envOf: (script, index) => buildEnvironment({ name: path, env }, script, room, toolchain, index, manifest),
-          },
-          sandboxes,
-          options,
-        )
-        writeWorkspaceLog(checkout.root, path, wholeLog(scripts, directory))
-        const used = use(room, { ...ran, startedAt, sandboxes })
-        rmSync(directory, { recursive: true, force: true })
-        options.onProgress?.({ done: number, total: number, label: path })
-        return used
-      }
-      try {
-        await run(inSandbox)
-        return sandboxes.shortcomings
-      } finally {
-        await sandboxes.close()
-      }
-    }),
-  )
-}
-
 function recordOf(
   { root }: PreparedCheckout,
   { workspace: { path }, scripts, inputs }: WorkspaceState,
@@ -264,13 +169,4 @@ function inScratch<T>(root: string, use: (scratch: string) => T): T {
   } finally {
     rmSync(scratch, { recursive: true, force: true })
   }
-}
-
-function scriptsOf(root: string, path: string): readonly BuildScript[] {
-  return workspaceScripts(manifestOf(root, path), existsSync(join(root, path, 'binding.gyp')))
-}
-
-function manifestOf(root: string, path: string): Readonly<Record<string, unknown>> {
-  const text = readFileSync(join(root, path, 'package.json'), 'utf8')
-  return JSON.parse(text.replace(/^\uFEFF/, '')) as Record<string, unknown>
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 
 import { below, directoriesAbove, FileReader, isWithin, type SeenFile, type SeenFiles, walk } from './checkout-files.ts'
 import type { PlannedWorkspace } from './planned-workspace.ts'
-import type { BuildScript } from '../lifecycle/build-plan.ts'
+import type { BuildScript } from '../lifecycle/planned-build.ts'
 
 /** A checkout whose environment is in place. */
 export interface PreparedCheckout {

@@ -10,7 +10,8 @@ import { currentPlatform, type Integrity, type PackageId, platformName } from '@
 import { openStore, type Store, treeId, unpackTrees, writeArtifact } from '@polder/store'
 
 import { type FileContent, packTarball, sri } from '../../../../test/support/tarball.ts'
-import { type BuildPlan, type BuildScript, planBuilds, type ScriptsOf } from '../../src/lifecycle/build-plan.ts'
+import { type BuildPlan, planBuilds } from '../../src/lifecycle/build-plan.ts'
+import type { BuildScript, ScriptsOf } from '../../src/lifecycle/planned-build.ts'
 import type { BuildOptions } from '../../src/lifecycle/build-options.ts'
 import { readToolchain, type Toolchain } from '../../src/lifecycle/toolchain.ts'
 
