@@ -101,6 +101,8 @@ test('builds that do not need each other run at the same time', async () => {
   const { createServer } = await import('node:http')
   const { once } = await import('node:events')
   const { report } = await run(withFile, {
+    // One that fails would leave the other asking.
+    limits: { timeMs: 60_000 },
     serveIndex: async ({ socket }) => {
       const server = createServer((request, response) => {
         asked.add(request.url ?? '')

@@ -184,8 +184,9 @@ test('two builds at once are in networks of their own', async (context) => {
   await once(server, 'listening')
   onTestFinished(() => void server.close())
   const { results } = await runBuilds({ user: ME, directory, parallel: 2, atOnce: true }, [
-    { command: ['node', '-e', program, 'one'], socket },
-    { command: ['node', '-e', program, 'two'], socket },
+    // One that fails would leave the other waiting.
+    { command: ['node', '-e', program, 'one'], socket, limits: { timeMs: 60_000 } },
+    { command: ['node', '-e', program, 'two'], socket, limits: { timeMs: 60_000 } },
   ])
   expect(results.map(({ tail }) => tail)).toEqual(['one\n', 'two\n'])
 })
