@@ -1,3 +1,4 @@
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -105,4 +106,18 @@ test('why names the cause of a split that follows from another', async () => {
     'It follows from the split of glob.',
   )
   expect((await run('why glob', repository)).stdout).not.toContain('follow')
+})
+
+test('what the policy wants is said instead of what cannot be otherwise', async () => {
+  const lastOf = async (line: string): Promise<string | undefined> =>
+    (await printed(line, repository)).trimEnd().split('\n').at(-1)
+  const config = join(repository.cwd, 'polder.yaml')
+  const before = readFileSync(config, 'utf8')
+  writeFileSync(config, `${before}policy:\n  split: { chalk: old is being rewritten }\n`)
+  await polderDone(['lock'], repository)
+  expect(await lastOf('why chalk')).toBe('It is kept apart on purpose: old is being rewritten (policy.split).')
+  expect(await printed('explain chalk', repository)).toContain('apart on purpose: old is being rewritten')
+  writeFileSync(config, `${before}policy:\n  versions: highest\n`)
+  await polderDone(['lock'], repository)
+  expect(await lastOf('why glob')).toBe('Each has the newest that is locked of its range (policy.versions: highest).')
 })

@@ -1,9 +1,10 @@
 import { explainSplit, splitNames, type SplitExplanation } from '@polder/flatten'
+import type { Lock } from '@polder/lock'
 import { PolderError } from '@polder/spec'
 
 import { openCheckout } from '../checkout.ts'
 import { count, type Output } from '../output.ts'
-import { followsFrom, listed, unknownPackage } from './why.ts'
+import { followsFrom, listed, unknownPackage, verdict } from './why.ts'
 
 /**
  * `polder explain [NAME…]`: the certificate of each split, with the chains behind it and what would mend it; those that
@@ -14,7 +15,7 @@ export function explain(cwd: string, names: readonly string[], output: Output): 
   for (const name of names) if (lock.npm.root[name] === undefined) throw unknownPackage(lock, name)
   const wanted = names.length === 0 ? splitNames(lock.npm) : names
   const explanations = wanted.flatMap((name) => explainSplit(lock.npm, name) ?? [])
-  for (const explanation of explanations) print(explanation, output)
+  for (const explanation of explanations) print(explanation, lock.policy, output)
   const whole = wanted.filter((name) => lock.npm.splits[name] === undefined)
   for (const name of whole) output.line(`${name} is there once: ${lock.npm.root[name] ?? ''}`)
   if (wanted.length === 0) output.line('Nothing is split: one version of each name satisfies everyone.')
@@ -40,7 +41,7 @@ export function dedupeCheck(cwd: string, only: readonly string[], output: Output
   }
   output.result({ duplicates: found })
   if (output.json) return 1
-  for (const explanation of found) print(explanation, output)
+  for (const explanation of found) print(explanation, lock.policy, output)
   throw new PolderError('DUPLICATES_FOUND', `${found.map(({ name }) => name).join(', ')}: more than one version`, {
     hint: found.flatMap(({ remedies }) => remedies)[0] ?? 'what is said above names who would have to change',
   })
@@ -48,7 +49,11 @@ export function dedupeCheck(cwd: string, only: readonly string[], output: Output
 
 const SHOWN = 5
 
-function print({ name, versions, proven, follows, followers, remedies }: SplitExplanation, output: Output): void {
+function print(
+  { name, versions, proven, follows, followers, remedies }: SplitExplanation,
+  policy: Lock['policy'],
+  output: Output,
+): void {
   output.line(`${output.bold(name)} is kept at ${count(versions.length, 'version')}`)
   const width = Math.max(...versions.map(({ version }) => version.length))
   for (const { version, demands } of versions) {
@@ -59,7 +64,7 @@ function print({ name, versions, proven, follows, followers, remedies }: SplitEx
       if (path.length > 1) output.line(output.dim(`  ${' '.repeat(width)}    ${path.join(' > ')} (${range})`))
     }
   }
-  output.line(proven ? '  No locked version satisfies any two of these.' : '  That no fewer would do is not proven.')
+  output.line(`  ${verdict(name, proven, policy)}`)
   if (follows.length > 0) output.line(`  ${followsFrom(follows, output.verbose)}`)
   if (followers.length > 0)
     output.line(

@@ -26,7 +26,7 @@ export function why(cwd: string, name: string, serviceName: string | undefined, 
     }
   }
   output.line()
-  output.line(choice(name, versions.size, split))
+  output.line(choice(name, versions.size, lock))
   output.result({ name, root: atRoot ?? null, split: split ?? null, versions: Object.fromEntries(versions) })
   return 0
 }
@@ -47,7 +47,8 @@ export function unknownPackage(lock: Lock, name: string, service?: string): Pold
   )
 }
 
-function choice(name: string, versions: number, split: Lock['npm']['splits'][string] | undefined): string {
+function choice(name: string, versions: number, { npm, policy }: Lock): string {
+  const split = npm.splits[name]
   if (split === undefined) {
     return versions === 1
       ? `One version satisfies everyone who needs ${name}.`
@@ -57,13 +58,18 @@ function choice(name: string, versions: number, split: Lock['npm']['splits'][str
     const others = owners > 1 ? ` (and ${count(owners - 1, 'other')})` : ''
     return `  ${version} is the only one kept that ${owner}${others} accepts: ${range}`
   })
-  const verdict = split.proven
-    ? 'No locked version satisfies any two of these.'
-    : 'That no fewer would do is not proven.'
   const causes = split.follows === undefined ? [] : [followsFrom(split.follows, false)]
-  return [`${name} is kept at ${Object.keys(split.versions).length} versions:`, ...demands, verdict, ...causes].join(
-    '\n',
-  )
+  const kept = `${name} is kept at ${Object.keys(split.versions).length} versions:`
+  return [kept, ...demands, verdict(name, split.proven, policy), ...causes].join('\n')
+}
+
+/** Whether a split has to be, or is what the policy wants. */
+export function verdict(name: string, proven: boolean, policy: Lock['policy']): string {
+  const reason = policy.split?.[name]
+  if (reason !== undefined) return `It is kept apart on purpose: ${reason} (policy.split).`
+  if (policy.versions === 'highest')
+    return 'Each has the newest that is locked of its range (policy.versions: highest).'
+  return proven ? 'No locked version satisfies any two of these.' : 'That no fewer would do is not proven.'
 }
 
 /** Why a split is there that is not first-hand. */
