@@ -9,21 +9,26 @@ import { startRegistry, type Registry } from '../support/registry.ts'
 import { json, printed, run } from '../support/sample.ts'
 
 // Two services want different majors of glob, each of which brings a minimatch of its own, and that a brace. For
-// development only they want different majors of chalk.
+// development only they want different majors of chalk. Both have picky, which could use a brace, but neither of these.
 let registry: Registry
 let repository: Invocation
 beforeAll(async () => {
   registry = await startRegistry()
+  const picky = registry.serve('picky', '1.0.0', {
+    peerDependencies: { brace: '^99.0.0' },
+    peerDependenciesMeta: { brace: { optional: true } },
+  })
   const service = (major: number): ServiceFiles => {
     const [brace, minimatch, glob] = [`${major}.1.0`, `${major}.2.0`, `${major}.3.0`]
     const range = `^${major}.0.0`
     return {
-      manifest: { dependencies: { glob: range }, devDependencies: { chalk: range } },
+      manifest: { dependencies: { glob: range, picky: '1.0.0' }, devDependencies: { chalk: range } },
       locked: {
         glob: registry.serve('glob', glob, { dependencies: { minimatch: range } }),
         minimatch: registry.serve('minimatch', minimatch, { dependencies: { brace: range } }),
-        brace: registry.serve('brace', brace),
+        'minimatch/node_modules/brace': registry.serve('brace', brace),
         chalk: registry.serve('chalk', `${major}.0.0`),
+        picky,
       },
     }
   }
@@ -37,8 +42,8 @@ afterAll(() => registry.close())
 test('lock says which splits are first-hand, in production too, and how many follow from them', async () => {
   expect(await printed('lock', repository)).toMatchInlineSnapshot(`
     "polder.lock unchanged in <time>
-      2 services, 4 names
-      8 → 8 packages (proven to be the fewest)
+      2 services, 5 names
+      9 → 9 packages (proven to be the fewest)
       4 names kept at several versions: 2 first-hand (1 in production), 2 that follow from those
         glob, and 2 splits that follow
           7.3.0      needed by services/old (^7.0.0)
@@ -99,6 +104,12 @@ test('explain has the causes first, and what follows from them after that', asyn
       { name: 'minimatch', follows: ['glob'], followers: [] },
     ],
   })
+})
+
+test('a name that is kept off the flat root, for the sake of what it would not suit, is explained too', async () => {
+  expect(await json('why brace', repository)).toMatchObject({ root: null })
+  expect(await printed('explain brace', repository)).toContain('brace is kept at 2 versions')
+  expect((await run('dedupe-check --only brace', repository)).code).toBe(1)
 })
 
 test('why names the cause of a split that follows from another', async () => {

@@ -1,6 +1,6 @@
 import { explainSplit, splitNames, type SplitExplanation } from '@polder/flatten'
 import type { Lock } from '@polder/lock'
-import { PolderError } from '@polder/spec'
+import { PolderError, splitPackageId } from '@polder/spec'
 
 import { openCheckout } from '../checkout.ts'
 import { count, type Output } from '../output.ts'
@@ -12,12 +12,12 @@ import { followsFrom, listed, unknownPackage, verdict } from './why.ts'
  */
 export function explain(cwd: string, names: readonly string[], output: Output): number {
   const { lock } = openCheckout(cwd)
-  for (const name of names) if (lock.npm.root[name] === undefined) throw unknownPackage(lock, name)
+  for (const name of names) if (standing(lock, name) === undefined) throw unknownPackage(lock, name)
   const wanted = names.length === 0 ? splitNames(lock.npm) : names
   const explanations = wanted.flatMap((name) => explainSplit(lock.npm, name) ?? [])
   for (const explanation of explanations) print(explanation, lock.policy, output)
   const whole = wanted.filter((name) => lock.npm.splits[name] === undefined)
-  for (const name of whole) output.line(`${name} is there once: ${lock.npm.root[name] ?? ''}`)
+  for (const name of whole) output.line(`${name} is there once: ${standing(lock, name) ?? ''}`)
   if (wanted.length === 0) output.line('Nothing is split: one version of each name satisfies everyone.')
   output.result({ splits: explanations })
   return 0
@@ -29,7 +29,7 @@ export function explain(cwd: string, names: readonly string[], output: Output): 
  */
 export function dedupeCheck(cwd: string, only: readonly string[], output: Output): number {
   const { lock } = openCheckout(cwd)
-  for (const name of only) if (lock.npm.root[name] === undefined) throw unknownPackage(lock, name)
+  for (const name of only) if (standing(lock, name) === undefined) throw unknownPackage(lock, name)
   const wanted = only.length === 0 ? splitNames(lock.npm) : only
   const found = wanted.flatMap((name) => explainSplit(lock.npm, name) ?? [])
   if (found.length === 0) {
@@ -45,6 +45,11 @@ export function dedupeCheck(cwd: string, only: readonly string[], output: Output
   throw new PolderError('DUPLICATES_FOUND', `${found.map(({ name }) => name).join(', ')}: more than one version`, {
     hint: found.flatMap(({ remedies }) => remedies)[0] ?? 'what is said above names who would have to change',
   })
+}
+
+/** What has the name at the flat root, or elsewhere: some names are kept off the root. */
+function standing({ npm }: Lock, name: string): string | undefined {
+  return npm.root[name] ?? Object.keys(npm.instances).find((id) => splitPackageId(id).name === name)
 }
 
 const SHOWN = 5
