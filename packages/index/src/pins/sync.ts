@@ -61,10 +61,12 @@ export interface SyncReport {
   readonly warnings: readonly string[]
 }
 
-// More than npm's 15 connections to a host: they stay busy while other artifacts are being unpacked.
-const CONCURRENCY = 24
+// More than the 40 connections to a host: they stay busy while other artifacts are being unpacked.
+const CONCURRENCY = 48
 // Archives that are in memory at a time: some being read, by no more than four threads, and some that wait there.
 const UNPACKING = 6
+// Larger ones, which may come to a hundred megabytes each, are in memory one at a time.
+const LARGE_BYTES = 4 * 1024 * 1024
 const MAX_ARTIFACT_BYTES = 1024 ** 3
 // What every other pin would fail with too.
 const FATAL: readonly ErrorCode[] = ['NPMRC_INVALID', 'DISK_FULL', 'STORE_UNWRITABLE']
@@ -132,6 +134,7 @@ class Sync {
   readonly #intake: Intake
   readonly #readers: ArchiveReaders
   readonly #unpacking = turns(UNPACKING)
+  readonly #unpackingLarge = turns(1)
   readonly #failures: { readonly id: PackageId; readonly error: PolderError }[] = []
   readonly #warnings = new Set<string>()
   #fetched = 0
@@ -219,16 +222,17 @@ class Sync {
       this.reused += 1
       return stored
     }
-    const { integrity, contents } = await this.#fetch(pin, known ?? pin.integrity)
+    const { integrity, bytes, contents } = await this.#fetch(pin, known ?? pin.integrity)
     this.#fetched += 1
-    return this.#describe(pin, integrity, contents)
+    const unpacking = bytes > LARGE_BYTES ? this.#unpackingLarge : this.#unpacking
+    return unpacking(() => this.#describe(pin, integrity, contents))
   }
 
   /** An artifact that is there without its manifest: written by another version, or the last run was killed in between. */
   async #fromStore(pin: PinRequest, known: Integrity): Promise<PinnedPackage | undefined> {
     if (!hasArtifact(this.#store, known)) return undefined
     try {
-      return await this.#describe(pin, known, () => readArtifact(this.#store, known, pin.id))
+      return await this.#unpacking(() => this.#describe(pin, known, () => readArtifact(this.#store, known, pin.id)))
     } catch (error) {
       // It is in quarantine now; fetch it again.
       if (error instanceof PolderError && error.code === 'ARTIFACT_CORRUPT') return undefined
@@ -301,19 +305,16 @@ class Sync {
 
   /** Reads the manifest out of the artifact and records it, and unpacks the rest while it is at it. */
   async #describe(pin: PinRequest, integrity: Integrity, contents: () => Buffer): Promise<PinnedPackage> {
-    return this.#unpacking(() =>
-      this.#readers.use(contents, pin.id, async (archive) => {
-        const read = manifestOf(archive.packageJson, archive.hasBindingGyp, pin.id)
-        const { manifest } = read
-        this.#check(pin, manifest)
-        if (this.#options.unpack?.(manifest) === true)
-          await this.#intake.unpack(integrity, archive, manifest.bin, pin.id)
-        const isBuilt = needsBuild(read, pin.source.kind === 'git')
-        const described = { integrity, manifest, needsBuild: isBuilt, shasum: archive.shasum }
-        writeManifest(this.#store, described)
-        return described
-      }),
-    )
+    return this.#readers.use(contents, pin.id, async (archive) => {
+      const read = manifestOf(archive.packageJson, archive.hasBindingGyp, pin.id)
+      const { manifest } = read
+      this.#check(pin, manifest)
+      if (this.#options.unpack?.(manifest) === true) await this.#intake.unpack(integrity, archive, manifest.bin, pin.id)
+      const isBuilt = needsBuild(read, pin.source.kind === 'git')
+      const described = { integrity, manifest, needsBuild: isBuilt, shasum: archive.shasum }
+      writeManifest(this.#store, described)
+      return described
+    })
   }
 
   #check(pin: PinRequest, manifest: Manifest): void {

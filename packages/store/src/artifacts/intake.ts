@@ -30,13 +30,13 @@ const BATCH_MS = 200
 export interface Intake {
   /**
    * Streams an artifact in, verified; it is visible to others after {@link close} at the latest. Many may run at once.
-   * @returns our own sha512, and its contents in new memory, to use instead of reading and verifying it again
+   * @returns our own sha512, its size, and its contents in new memory, to use instead of reading and verifying it again
    * @throws PolderError as `writeArtifact`
    */
   receive(
     chunks: AsyncIterable<Uint8Array>,
     expectation: ArtifactExpectation,
-  ): Promise<{ readonly integrity: Integrity; readonly contents: () => Buffer }>
+  ): Promise<{ readonly integrity: Integrity; readonly bytes: number; readonly contents: () => Buffer }>
   /**
    * Writes the tree of an artifact whose archive is read anyway, unless it is there.
    * @throws PolderError `DISK_FULL`, `STORE_UNWRITABLE`
@@ -117,7 +117,7 @@ export function openIntake(store: Store, ready: Promise<void> = Promise.resolve(
         void publishBatch()
         await before
       }
-      return { integrity, contents: () => contents() ?? readStaged(store, staged, expectation.label) }
+      return { integrity, bytes, contents: () => contents() ?? readStaged(store, staged, expectation.label) }
     },
 
     async unpack(integrity, archive, bin, label) {
