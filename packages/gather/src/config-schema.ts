@@ -107,6 +107,11 @@ const SCHEMA = z
           .describe('These may not be pinned for the first time: names, patterns, or either with a range.')
           .default([]),
       })
+      .superRefine(({ single, split }, context) => {
+        for (const [index, name] of single.entries())
+          if (Object.hasOwn(split, name))
+            context.addIssue({ code: 'custom', path: ['single', index], message: `policy.split keeps ${name} apart` })
+      })
       .describe('How versions are chosen.')
       .default({
         ...DEFAULT_POLICY,

@@ -84,6 +84,7 @@ index:
 
   test.each([
     ['policy: { minimumReleaseAge: soon }', 'policy.minimumReleaseAge: is no age; ages look like'],
+    ['policy: { single: [a, b], split: { b: why } }', 'policy.single.1: policy.split keeps b apart'],
     ['policy: { minimumReleaseAge: -1 }', 'policy.minimumReleaseAge: is no age'],
     ['policy: { deny: ["../x"] }', 'policy.deny.0: begins with no package name and no pattern'],
     ['policy: { allow: ["react@"] }', 'policy.allow.0: begins with no package name and no pattern'],
