@@ -22,8 +22,8 @@ export interface Client {
   readonly add: readonly string[]
   /** It resolves what is for other platforms as well, and cannot do without. */
   readonly everyPlatform?: true
-  /** A service that it cannot install from what is pinned, and what it says of that. */
-  readonly fails?: { readonly service: string; readonly says: RegExp }
+  /** What `package.json` has to say besides, under `resolutions`. */
+  readonly resolutions?: Readonly<Record<string, string>>
   /** How it introduces itself. */
   readonly userAgent: RegExp
   /** Absent where the client has no such command. */
@@ -96,7 +96,7 @@ export const CLIENTS: readonly Client[] = [
       YARN_ENABLE_IMMUTABLE_INSTALLS: 'false',
     },
     // Whatever names node-gyp in a script depends on node-gyp, to yarn: in harbour that is bcrypt's `node-gyp-build`.
-    fails: { service: 'services/gatehouse', says: /node-gyp@npm:latest: Package not found/ },
+    resolutions: { 'node-gyp': 'npm:node-gyp-build@^4.0.0' },
     userAgent: /yarn\/4|got|^$/i,
     fresh: ['install'],
     frozen: ['install', '--immutable'],
