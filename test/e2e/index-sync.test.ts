@@ -74,6 +74,21 @@ describe('a pin of which its lockfile has only a sha1', () => {
   })
 })
 
+test('a registry that has to be waited for is named, once', async () => {
+  const [tide, gull] = [registry.serve('tide', '1.0.0'), registry.serve('gull', '1.0.0')]
+  repository(tide, gull)
+  const npmrc = join(where.cwd, '.npmrc')
+  writeFileSync(npmrc, readFileSync(npmrc, 'utf8').replace(/(fetch-retry-maxtimeout\s*=\s*)\d+/, '$11000'))
+  for (const name of ['tide@1.0.0', 'gull@1.0.0'])
+    registry.fault(name, { kind: 'status', status: 503, times: 1, headers: { 'retry-after': '1' } })
+  const { code, stderr } = await run('lock', where)
+  expect(code, stderr).toBe(0)
+  const { host } = new URL(registry.url)
+  expect(stderr.split('\n').filter((line) => line.includes('trying again'))).toEqual([
+    `polder: ${host} answered 503; trying again in 1.0 s (fetch-retries of npm: 1 left)`,
+  ])
+})
+
 describe('index sync --check', () => {
   test('compares, writes nothing, and fails with each thing that upstreams say otherwise', async () => {
     const [tide, gull, crane] = [

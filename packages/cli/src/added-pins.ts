@@ -58,7 +58,7 @@ export async function bringAdditions(
   const { syncAdditions } = await import('@polder/index/sync-additions')
   const { fetched, bytes, failures } = await syncAdditions(store, additions, {
     root: gathered.root,
-    npm: offline ? null : npmConfigOf(gathered),
+    npm: offline ? null : npmConfigOf(gathered, output),
     pack: async (id) => {
       const service = gathered.services.find((candidate) => idOf(candidate) === id)
       return service === undefined ? undefined : packService(gathered, service)

@@ -27,6 +27,9 @@ export interface OutputFlags {
   readonly verbose?: boolean
 }
 
+/** Back to the beginning of the terminal's line, which is then empty. */
+export const ERASE_LINE = '\r\x1b[2K'
+
 /**
  * Colours only on a terminal and without `NO_COLOR`; a progress display only where somebody watches.
  * @param write where results go
@@ -38,6 +41,7 @@ export function createOutput(
 ): Output {
   const json = flags.json === true
   const quiet = flags.quiet === true
+  const interactive = !quiet && !json && (env['CI'] ?? '') === '' && env['TERM'] !== 'dumb' && isTerminal(2)
   const colours = isTerminal(1) && (env['NO_COLOR'] ?? '') === '' && env['TERM'] !== 'dumb'
   const styled =
     (style: 'bold' | 'dim' | 'green' | 'red') =>
@@ -47,7 +51,7 @@ export function createOutput(
     json,
     quiet,
     verbose: flags.verbose === true,
-    interactive: !quiet && !json && (env['CI'] ?? '') === '' && env['TERM'] !== 'dumb' && isTerminal(2),
+    interactive,
     line: (text = '') => {
       if (!json) write(`${colours ? printableStyled(text) : printable(text)}\n`)
     },
@@ -55,7 +59,8 @@ export function createOutput(
       if (json) write(`${printable(JSON.stringify(document, null, 2))}\n`)
     },
     note: (text) => {
-      if (!quiet && !json) process.stderr.write(`${printable(text)}\n`)
+      // A progress display may stand where it is written.
+      if (!quiet && !json) process.stderr.write(`${interactive ? ERASE_LINE : ''}${printable(text)}\n`)
     },
     bold: styled('bold'),
     dim: styled('dim'),

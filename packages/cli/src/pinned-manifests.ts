@@ -57,7 +57,7 @@ export async function pinnedManifests(
       const { missing } = known
       const fetched = await fetchPins(store, wanted, {
         root: gathered.root,
-        npm: npmConfigOf(gathered),
+        npm: npmConfigOf(gathered, output),
         allowWeakIntegrity: gathered.config.index.allowWeakIntegrity,
         ...(whileFetching === undefined ? {} : { first: () => whileFetching(store, missing) }),
         unpack: (manifest) => matchesPlatform(manifest, platform),

@@ -1,4 +1,4 @@
-import { printable, type Output } from './output.ts'
+import { ERASE_LINE, printable, type Output } from './output.ts'
 
 export interface Progress {
   update(done: number, total: number, detail?: string): void
@@ -18,10 +18,10 @@ export function startProgress(output: Output, label: string): Progress {
       if (now - drawn < INTERVAL_MS && done < total) return
       drawn = now
       const text = `${label} ${done}/${total}  ${printable(detail)}`
-      process.stderr.write(`\r\x1b[2K${text.slice(0, Math.max(20, width()) - 1)}`)
+      process.stderr.write(`${ERASE_LINE}${text.slice(0, Math.max(20, width()) - 1)}`)
     },
     end: () => {
-      process.stderr.write('\r\x1b[2K')
+      process.stderr.write(ERASE_LINE)
     },
   }
 }

@@ -155,7 +155,7 @@ export async function bringReleases(
   let report: ReleaseReport
   try {
     report = await syncReleases(store, pins, {
-      npm: npmConfigOf(gathered),
+      npm: npmConfigOf(gathered, output),
       keys,
       acceptKeys,
       signatures,

@@ -3,10 +3,24 @@ import { homedir } from 'node:os'
 import type { Gathered } from '@polder/gather'
 import { readNpmConfig } from '@polder/index'
 
+import { duration, type Output } from './output.ts'
+
 type NpmConfig = Awaited<ReturnType<typeof readNpmConfig>>
 
-/** The user's npm configuration for this repository, with the names that it keeps to itself. */
-export function npmConfigOf(gathered: Gathered): () => Promise<NpmConfig> {
+// Shorter waits are nobody's business.
+const WORTH_TELLING_MS = 1000
+
+/**
+ * The user's npm configuration for this repository, with the names that it keeps to itself.
+ * @param output hears of hosts that are waited for, once of each
+ */
+export function npmConfigOf(gathered: Gathered, output?: Output): () => Promise<NpmConfig> {
+  const told = new Set<string>()
+  const onWait: NpmConfig['onWait'] = ({ host, reason, waitMs, left }) => {
+    if (waitMs < WORTH_TELLING_MS || told.has(host)) return
+    told.add(host)
+    output?.note(`polder: ${host} ${reason}; trying again in ${duration(waitMs)} (fetch-retries of npm: ${left} left)`)
+  }
   return async () => {
     const [config, { namesMatching }] = await Promise.all([
       readNpmConfig({ cwd: gathered.root, env: process.env, home: homedir() }),
@@ -14,7 +28,7 @@ export function npmConfigOf(gathered: Gathered): () => Promise<NpmConfig> {
     ])
     const named = namesMatching(gathered.config.index.private)
     const own = ownNames(gathered)
-    return { ...config, isPrivate: (name) => named(name) || own.has(name) }
+    return { ...config, onWait, isPrivate: (name) => named(name) || own.has(name) }
   }
 }
 

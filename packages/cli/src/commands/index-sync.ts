@@ -139,7 +139,7 @@ async function compareWithUpstreams(
   const progress = startProgress(output, 'Comparing')
   try {
     return await checkDrift(store, pins, {
-      npm: npmConfigOf(gathered),
+      npm: npmConfigOf(gathered, output),
       keys,
       onProgress: ({ done, total }) => {
         progress.update(done, total)

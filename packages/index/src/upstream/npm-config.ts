@@ -14,10 +14,22 @@ export interface NpmConfig {
   readonly retry: RetryPolicy
   /** Connections to one host at a time; the local address they start from. */
   readonly sockets: { readonly perHost: number; readonly localAddress: string | null; readonly timeoutMs: number }
+  /** Told before each new attempt, which comes in `waitMs`. */
+  readonly onWait?: (wait: Wait) => void
   /** The names that only their scope's own registry may be asked for; none if it is absent. */
   readonly isPrivate?: (name: string) => boolean
   /** Sentences for the user: what was left out, such as a token whose variable is not set. */
   readonly warnings: readonly string[]
+}
+
+/** A request that failed for a reason that may pass. */
+export interface Wait {
+  readonly host: string
+  /** As a clause: `answered 503`. */
+  readonly reason: string
+  readonly waitMs: number
+  /** How many attempts there will still be. */
+  readonly left: number
 }
 
 /** What to show a host. Only ever sent to URLs below its nerf dart. */

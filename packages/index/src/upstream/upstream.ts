@@ -127,10 +127,10 @@ export async function openUpstream(config: NpmConfig, clock: Clock): Promise<Ups
             if (isUnreachable(error)) unreachable.add(host)
             throw explained(error, request, failed + 1)
           }
-          await clock.sleep(
-            waitBefore(failed, config.retry, clock, error instanceof StatusError ? error.retryAfter : undefined),
-            closed.signal,
-          )
+          const asked = error instanceof StatusError ? error.retryAfter : undefined
+          const waitMs = waitBefore(failed, config.retry, clock, asked)
+          config.onWait?.({ host, reason: reasonOf(error), waitMs, left: config.retry.retries - failed })
+          await clock.sleep(waitMs, closed.signal)
         }
       }
     },
@@ -210,6 +210,16 @@ async function* unpacked(
   }
 }
 
+function reasonOf(error: unknown): string {
+  if (error instanceof StatusError) return `answered ${error.status}`
+  return `${isUnreachable(error) ? 'cannot be reached' : 'broke off'} (${messageOf(error)})`
+}
+
+function messageOf(error: unknown): string {
+  if (error instanceof AggregateError) return (error.errors[0] as Error).message
+  return error instanceof Error ? error.message : String(error)
+}
+
 function explained(error: unknown, request: DownloadRequest, attempts: number): PolderError {
   const times = attempts === 1 ? '' : ` (${attempts} attempts)`
   if (error instanceof StatusError) {
@@ -220,14 +230,8 @@ function explained(error: unknown, request: DownloadRequest, attempts: number): 
       cause: error,
     })
   }
-  const reason =
-    error instanceof AggregateError
-      ? (error.errors[0] as Error).message
-      : error instanceof Error
-        ? error.message
-        : String(error)
   const certificate = /CERT|SELF_SIGNED|UNABLE_TO/.test((error as NodeJS.ErrnoException).code ?? '')
-  return new PolderError('FETCH_FAILED', `${redactUrl(request.url)} could not be read: ${reason}${times}`, {
+  return new PolderError('FETCH_FAILED', `${redactUrl(request.url)} could not be read: ${messageOf(error)}${times}`, {
     cause: error,
     hint: certificate
       ? 'set "cafile" in .npmrc to the certificate of the authority that your registry uses'
