@@ -43,7 +43,7 @@ test('without any configuration everything is as npm has it', async () => {
     tls: { strict: true, ca: null, cert: null, key: null },
     proxy: { http: null, https: null, exempt: [] },
     retry: { retries: 2, factor: 10, minMs: 10_000, maxMs: 60_000 },
-    sockets: { perHost: 40, localAddress: null, timeoutMs: 300_000 },
+    sockets: { perHost: 15, localAddress: null, timeoutMs: 300_000 },
     warnings: [],
   })
 })

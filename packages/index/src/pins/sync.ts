@@ -61,8 +61,8 @@ export interface SyncReport {
   readonly warnings: readonly string[]
 }
 
-// More than the 40 connections to a host: they stay busy while other artifacts are being unpacked.
-const CONCURRENCY = 48
+// More than the connections to a host: they stay busy while other artifacts are being unpacked.
+const CONCURRENCY = 24
 // Archives that are in memory at a time: some being read, by no more than four threads, and some that wait there.
 const UNPACKING = 6
 // Larger ones, which may come to a hundred megabytes each, are in memory one at a time.

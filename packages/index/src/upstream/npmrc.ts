@@ -73,17 +73,13 @@ export async function readNpmConfig(place: NpmrcPlace): Promise<NpmConfig> {
       maxMs: nonNegative(config, 'fetch-retry-maxtimeout'),
     },
     sockets: {
-      perHost:
-        config.find('maxsockets') === 'default' ? PER_HOST : Math.max(1, Math.floor(nonNegative(config, 'maxsockets'))),
+      perHost: Math.max(1, Math.floor(nonNegative(config, 'maxsockets'))),
       localAddress: typeof flat['localAddress'] === 'string' ? flat['localAddress'] : null,
       timeoutMs: Math.min(nonNegative(config, 'fetch-timeout') || DAY_MS, DAY_MS),
     },
     warnings,
   }
 }
-
-/** npm's own default, 15, is too few for a registry that is far: 500 packages at 50 ms each take 1.7 s. */
-const PER_HOST = 40
 
 async function load({ cwd, env, home }: NpmrcPlace): Promise<Loaded> {
   const [
