@@ -96,9 +96,11 @@ async function clients(program: string, workspace: string): Promise<void> {
   for (const [at, { name }] of (prepared[0] ?? []).entries()) {
     const measured = new Map<IndexServer, Measurement[]>(servers.map((server) => [server, []]))
     for (let run = 0; run <= runs; run += 1) {
-      for (const [of, server] of servers.entries()) {
-        const tool = prepared[of]?.[at]
-        if (tool === undefined) continue
+      for (const turn of servers.keys()) {
+        // Not always the same one after the same other: the disk goes on with what the one before wrote and deleted.
+        const of = (turn + run) % servers.length
+        const [server, tool] = [servers[of], prepared[of]?.[at]]
+        if (server === undefined || tool === undefined) continue
         for (const cache of tool.caches) rmSync(cache, { recursive: true, force: true })
         const fresh = join(home, `fresh-${server.name}-${at}-${run}`)
         cpSync(tool.pristine, fresh, { recursive: true, verbatimSymlinks: true })
