@@ -138,17 +138,17 @@ export class ServedArtifact implements Resource, HeldBody {
 
   async #stream(exchange: Exchange): Promise<void> {
     const { file, state } = await this.#open()
-    const part = this.#begin(exchange, state.size)
-    if (part === undefined || exchange.request.method === 'HEAD') {
-      await file.close()
-      exchange.response.end()
-      return
-    }
     try {
-      await pipeline(file.createReadStream({ ...part, highWaterMark: CHUNK }), exchange.response)
+      const part = this.#begin(exchange, state.size)
+      if (part === undefined || exchange.request.method === 'HEAD') exchange.response.end()
+      else await pipeline(file.createReadStream({ ...part, highWaterMark: CHUNK }), exchange.response)
     } catch (error) {
-      // The client went away.
-      if (!isErrno(error, 'ERR_STREAM_PREMATURE_CLOSE', 'ECONNRESET', 'EPIPE')) throw error
+      // The client went away, perhaps before there was anything to send.
+      const gone = ['ERR_STREAM_PREMATURE_CLOSE', 'ERR_STREAM_UNABLE_TO_PIPE', 'ECONNRESET', 'EPIPE']
+      if (!isErrno(error, ...gone)) throw error
+    } finally {
+      // A stream that was never read from leaves it open, and what is open when it is collected ends the process.
+      await file.close()
     }
   }
 
