@@ -1,4 +1,4 @@
-import type { Additions, Integrity, Manifest, PackageId, PlatformCondition } from '@polder/spec'
+import type { Additions, Integrity, Manifest, PackageId, PackageSource, PlatformCondition } from '@polder/spec'
 
 import type { Config } from './config.ts'
 
@@ -75,7 +75,7 @@ export interface Pin extends PlatformCondition {
    * archives that they make themselves. What the registry's document says is trusted when the artifact first comes.
    */
   readonly hashFromRegistry?: true
-  readonly source: Source
+  readonly source: PackageSource
   /** The candidate is the artifact with this applied. The id has the beginning of its hash, `reference` has not. */
   readonly patch?: PackagePatch
   /** What the client adds to its manifest where that has nothing for a name (`packageExtensions`). */
@@ -95,15 +95,6 @@ export interface LockedEdge {
   /** Sorted; at least one. */
   readonly targets: readonly Target[]
 }
-
-/** Where an artifact comes from. A registry's tarball is found by name and version in the user's own registry. */
-export type Source =
-  | { readonly kind: 'registry' }
-  | { readonly kind: 'tarball'; readonly url: string }
-  /** A tarball inside the repository. */
-  | { readonly kind: 'file'; readonly path: string }
-  /** `path`, if it is there: the directory of the commit that is the package, without slashes around it. */
-  | { readonly kind: 'git'; readonly url: string; readonly commit: string; readonly path?: string }
 
 export interface Input {
   readonly path: string

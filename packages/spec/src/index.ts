@@ -21,6 +21,7 @@ export {
   unpatchedId,
   type PackageId,
 } from './package-id.ts'
+export type { PackageSource } from './package-source.ts'
 export {
   currentPlatform,
   matchesEngines,

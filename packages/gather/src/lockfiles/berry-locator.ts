@@ -1,6 +1,5 @@
-import { PolderError } from '@polder/spec'
+import { type PackageSource, PolderError } from '@polder/spec'
 
-import type { Source } from '../gathered.ts'
 import { resolveInRepository } from '../repository-path.ts'
 import { checkedName, invalidLockfile, type LockfileInput } from './reader.ts'
 
@@ -11,7 +10,7 @@ export type Place =
       readonly kind: 'package'
       readonly name: string
       readonly reference: string
-      readonly source: Source
+      readonly source: PackageSource
       readonly patch: PatchLink | null
       /** Yarn patches it by itself, for Plug'n'Play: `optional!builtin<compat/typescript>`. */
       readonly builtin: boolean
@@ -52,7 +51,7 @@ export function placeOf(locator: string, input: LockfileInput): Place {
   checkedName(name, input.path)
   const { protocol, source, selector, parameters } = parseRange(range)
   const what = `${name} in ${input.path}`
-  const packageAt = (reference: string, from: Source): Place => {
+  const packageAt = (reference: string, from: PackageSource): Place => {
     return { kind: 'package', name, reference, source: from, patch: null, builtin: false }
   }
   switch (protocol) {

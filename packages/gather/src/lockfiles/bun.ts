@@ -1,7 +1,7 @@
-import { type Manifest, type PackageId, PolderError, splitPackageId } from '@polder/spec'
+import { type Manifest, type PackageId, type PackageSource, PolderError, splitPackageId } from '@polder/spec'
 import { manifestFromJson } from '@polder/spec/manifest'
 
-import type { PackagePatch, Requirement, Source, Target } from '../gathered.ts'
+import type { PackagePatch, Requirement, Target } from '../gathered.ts'
 import { requireManifest } from '../manifests.ts'
 import { resolveInRepository } from '../repository-path.ts'
 import { declaredRequirements, rangeOf } from '../specifier.ts'
@@ -137,7 +137,7 @@ function identify(
   resolution: string,
   bases: ReadonlyMap<string, string>,
   input: LockfileInput,
-): { readonly reference: string; readonly source: Source } {
+): { readonly reference: string; readonly source: PackageSource } {
   if (/^\d/.test(resolution)) return { reference: resolution, source: { kind: 'registry' } }
   if (isTarballPath(resolution)) {
     const path = resolveInRepository(bases.get(place) ?? input.directory, resolution, `${name} in ${input.path}`)

@@ -1,7 +1,7 @@
-import { compareText, type Manifest, type PackageId, splitPackageId } from '@polder/spec'
+import { compareText, type Manifest, type PackageId, type PackageSource, splitPackageId } from '@polder/spec'
 import { manifestFromJson } from '@polder/spec/manifest'
 
-import type { Requirement, Source, Target } from '../gathered.ts'
+import type { Requirement, Target } from '../gathered.ts'
 import { readManifest, requireManifest } from '../manifests.ts'
 import { resolveInRepository } from '../repository-path.ts'
 import { declaredRequirements, rangeOf } from '../specifier.ts'
@@ -140,7 +140,7 @@ function identify(
   version: string | undefined,
   resolved: string | undefined,
   input: LockfileInput,
-): { id: PackageId; source: Source } {
+): { id: PackageId; source: PackageSource } {
   if (resolved === undefined || (version !== undefined && isRegistryTarball(resolved, name, version))) {
     if (version === undefined) throw invalidLockfile(input.path, `"${name}" has neither a version nor a source`)
     return { id: checkedId(name, version, input.path), source: { kind: 'registry' } }

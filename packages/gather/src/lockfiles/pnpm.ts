@@ -1,6 +1,6 @@
-import { compareText, type PackageId, PolderError, splitPackageId } from '@polder/spec'
+import { compareText, type PackageId, type PackageSource, PolderError, splitPackageId } from '@polder/spec'
 
-import type { Requirement, Source, Target } from '../gathered.ts'
+import type { Requirement, Target } from '../gathered.ts'
 import { readManifest, requireManifest } from '../manifests.ts'
 import { resolveInRepository } from '../repository-path.ts'
 import { declaredRequirements, rangeOf } from '../specifier.ts'
@@ -225,7 +225,7 @@ function sourceOf(
   reference: string,
   resolution: PnpmResolution | undefined,
   { path }: LockfileInput,
-): Source {
+): PackageSource {
   if (reference.startsWith('file:')) return { kind: 'file', path: reference.slice('file:'.length) }
   const unsupported = (what: string): PolderError =>
     new PolderError('SOURCE_UNSUPPORTED', `${path} takes ${id} from ${what}, which polder does not read yet`, {

@@ -5,12 +5,13 @@ import {
   strongestIntegrity,
   type Integrity,
   type PackageId,
+  type PackageSource,
   type PlatformCondition,
   PolderError,
 } from '@polder/spec'
 import type { RangeCache } from '@polder/spec/semver-ranges'
 
-import type { Pin, Requirement, Source, Target } from '../gathered.ts'
+import type { Pin, Requirement, Target } from '../gathered.ts'
 import type { Manifests } from '../manifests.ts'
 import { resolveInRepository } from '../repository-path.ts'
 
@@ -58,7 +59,7 @@ export interface ReadPin extends PlatformCondition {
   readonly patch?: Pin['patch']
   /** As {@link Pin.extension}. */
   readonly extension?: Pin['extension'] | undefined
-  readonly source: Source
+  readonly source: PackageSource
   readonly edges: readonly ReadEdge[]
   /** What it requires but the lockfile lacks. Merges leave such gaps, often in candidates that nobody reaches. */
   readonly absent: readonly string[]
@@ -133,7 +134,7 @@ export function lockedIntegrity(text: string | undefined, id: string, path: stri
 }
 
 /** The source of a URL that is not the registry's: a tarball, one in the repository, or a git commit. */
-export function sourceOfUrl(url: string, id: string, input: LockfileInput): Source {
+export function sourceOfUrl(url: string, id: string, input: LockfileInput): PackageSource {
   if (url.startsWith('file:')) {
     const link = url.slice('file:'.length)
     return { kind: 'file', path: resolveInRepository(input.directory, link, `${id} in ${input.path}`) }

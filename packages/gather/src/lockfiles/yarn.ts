@@ -1,10 +1,10 @@
 import { posix } from 'node:path'
 
-import { integrityFromHex, type Integrity, type PackageId, splitPackageId } from '@polder/spec'
+import { integrityFromHex, type Integrity, type PackageId, type PackageSource, splitPackageId } from '@polder/spec'
 import { escapePath, globSync } from 'tinyglobby'
 import { z } from 'zod'
 
-import type { Requirement, Source, Target } from '../gathered.ts'
+import type { Requirement, Target } from '../gathered.ts'
 import { type ManifestFile, readManifest, requireManifest } from '../manifests.ts'
 import { directoryOf, resolveInRepository } from '../repository-path.ts'
 import { aliasOf, type Declared, declaredRequirements, rangeOf } from '../specifier.ts'
@@ -195,7 +195,7 @@ function isDirectory(pattern: string, entry: YarnEntry): boolean {
 
 interface Identity {
   readonly id: PackageId
-  readonly source: Source
+  readonly source: PackageSource
   readonly integrity: Integrity | null
 }
 

@@ -1,4 +1,4 @@
-import { type Integrity, type Manifest, type PackageId, PolderError } from '@polder/spec'
+import { type Integrity, type Manifest, type PackageId, type PackageSource, PolderError } from '@polder/spec'
 
 /** A candidate that has to be in the store, as its lockfiles describe it. */
 export interface PinRequest {
@@ -11,19 +11,12 @@ export interface PinRequest {
   readonly integrity: Integrity | null
   /** True if no lockfile that has it can have a hash: what the registry's document says is then trusted, once. */
   readonly hashFromRegistry?: boolean
-  readonly source: PinSource
+  readonly source: PackageSource
   /** Who has it on their path: services, lockfiles or packages, for messages. */
   readonly neededBy: readonly string[]
   /** Nobody breaks without it. It is pinned all the same. */
   readonly optional: boolean
 }
-
-/** Where the artifact comes from. `path` is relative to the repository, or the directory of the commit; POSIX. */
-type PinSource =
-  | { readonly kind: 'registry' }
-  | { readonly kind: 'tarball'; readonly url: string }
-  | { readonly kind: 'file'; readonly path: string }
-  | { readonly kind: 'git'; readonly url: string; readonly commit: string; readonly path?: string }
 
 /** A pin whose artifact is in the store. */
 export interface PinnedPackage {
