@@ -49,11 +49,6 @@ export function reportInstallation(output: Output, done: Installation): void {
   })
 }
 
-/** For `linkCheckout`: says who is waited for. */
-export function tellWaiting(output: Output): (pid: number) => void {
-  return (pid) => output.note(`polder: waiting for the installation that process ${pid} runs in this checkout`)
-}
-
 function summaryOf(record: BuildRecord | WorkspaceRecord): object {
   const { level, durationMs, attempts, refused, log } = record
   return {

@@ -1,11 +1,11 @@
 import { nearestRoot } from '@polder/gather/inputs'
-import { linkCheckout, realisedEnvironment, type Layout } from '@polder/realise'
+import { realisedEnvironment, type Layout } from '@polder/realise'
 import { hasTree, openStore, storeHome, withLease } from '@polder/store'
 
-import { reportInstallation, tellWaiting } from './installation-report.ts'
+import { makeCheckoutLinks } from './checkout-links.ts'
+import { reportInstallation } from './installation-report.ts'
 import { recallLock } from './known-lock.ts'
 import type { Output } from './output.ts'
-import { polderVersion } from './version.ts'
 
 /**
  * `polder install` where everything but the links of this checkout is there: nothing is parsed, hashed or planned, and
@@ -24,19 +24,9 @@ export async function installKnown(cwd: string, output: Output, layout: Layout |
   const done = await withLease(store, async () => {
     const environmentPath = realisedEnvironment(store, plan)
     if (environmentPath === undefined || builds?.trees.every((tree) => hasTree(store, tree)) === false) return undefined
-    const linked = await linkCheckout({
-      store,
-      checkout: root,
-      plan,
-      environmentPath,
-      state: {
-        lock: known.lockDigest,
-        inputs: stateInputs,
-        ...(layout === undefined ? {} : { layoutAsked: true }),
-        polder: polderVersion(),
-      },
-      onWait: tellWaiting(output),
-    })
+    const { lockDigest } = known
+    const links = { plan, environmentPath, lockDigest, inputs: stateInputs, layout }
+    const linked = await makeCheckoutLinks(store, root, links, output)
     return { environmentPath, linked }
   })
   if (done === undefined) return false

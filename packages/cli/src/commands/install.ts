@@ -2,7 +2,6 @@ import { nearestRoot } from '@polder/gather/inputs'
 import type { BuildReport, WorkspaceReport } from '@polder/build'
 import {
   completeState,
-  linkCheckout,
   realiseEnvironment,
   requireArtifacts,
   withCheckoutLock,
@@ -12,13 +11,13 @@ import {
 import { PolderError } from '@polder/spec'
 import { hasEnvironment, hasTree, openStore, storeHome, withLease, type Store } from '@polder/store'
 
-import { reportInstallation, tellWaiting } from '../installation-report.ts'
+import { makeCheckoutLinks, tellWaiting } from '../checkout-links.ts'
+import { reportInstallation } from '../installation-report.ts'
 import { rememberLock } from '../known-lock.ts'
 import { changedInputs, outOfDate, stateInputs } from '../lock-file.ts'
 import { count, type Output } from '../output.ts'
 import { packagePaths, planLock, type PlannedLock } from '../planned-lock.ts'
 import { startProgress } from '../progress.ts'
-import { polderVersion } from '../version.ts'
 import { waitingWorkspaces } from '../waiting-workspaces.ts'
 
 export interface InstallOptions {
@@ -134,22 +133,17 @@ async function realise(
         progress.update(done, total, label)
       },
     })
-    const linked = await linkCheckout({
-      store,
-      checkout: root,
+    const links = {
       plan,
       environmentPath,
-      state: {
-        lock: lockDigest,
-        // Without inputs it counts as unfinished, which it is until the scripts of workspace packages ran.
-        inputs: workspaces === undefined ? stateInputs(root, inputs, lockDigest) : {},
-        ...(layout === undefined ? {} : { layoutAsked: true }),
-        ...(builds?.builds.some((build) => build.unenforced === true) === true ? { unenforced: true } : {}),
-        polder: polderVersion(),
-      },
+      lockDigest,
+      // Without inputs it counts as unfinished, which it is until the scripts of workspace packages ran.
+      inputs: workspaces === undefined ? stateInputs(root, inputs, lockDigest) : {},
+      layout,
+      unenforced: builds?.builds.some((build) => build.unenforced === true) === true,
       force,
-      onWait: tellWaiting(output),
-    })
+    }
+    const linked = await makeCheckoutLinks(store, root, links, output)
     return { environmentPath, linked }
   } finally {
     progress.end()
