@@ -73,6 +73,7 @@ export async function buildRelease(directory: string): Promise<string> {
     mkdirSync(directory, { recursive: true })
     writeFileSync(join(directory, 'package.json'), `${JSON.stringify(released, undefined, 2)}\n`)
     copyFileSync(fileURLToPath(new URL('../LICENSE', import.meta.url)), join(directory, 'LICENSE'))
+    copyFileSync(join(CLI, 'polder.schema.json'), join(directory, 'polder.schema.json'))
     const modules = written.flatMap((chunk) => (chunk.type === 'chunk' ? chunk.moduleIds : []))
     writeFileSync(join(directory, NOTICES), thirdPartyNotices(modules))
     return join(dist, 'polder.mjs')

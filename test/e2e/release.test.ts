@@ -35,6 +35,7 @@ describe('the released command line', () => {
     })
     const leaf = registry.serve('leaf', '2.1.0')
     writeMonorepo(cwd, registry, { api: { manifest: { dependencies: { lib: '^1.0.0' } }, locked: { lib, leaf } } })
+    appendFileSync(join(cwd, 'polder.yaml'), '# yaml-language-server: $schema=.polder/polder.schema.json\n')
   })
 
   afterAll(() => registry.close())
@@ -104,6 +105,7 @@ describe('the released command line', () => {
       return urls.filter((url) => url.startsWith('file:')).map((url) => basename(url).replace(/-[\w-]{8}\.mjs$/, ''))
     }
     expect(await loaded()).toEqual(['polder.mjs', 'install-entry', 'install'])
+    expect(readFileSync(join(directory, '.polder/polder.schema.json'), 'utf8')).toContain('"policy"')
     expect(await loaded()).toEqual(['polder.mjs'])
   })
 

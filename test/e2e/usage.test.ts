@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -129,6 +129,33 @@ describe('init', () => {
     expect(JSON.parse(readFileSync(join(own.cwd, schema), 'utf8'))).toHaveProperty('properties.services')
     await polderDone(['lock', '--offline'], own)
     expect(readFileSync(join(own.cwd, 'polder.lock'), 'utf8').length).toBeGreaterThan(500)
+  })
+
+  test('has its schema for editors in every clone that is installed, if polder.yaml still names it', async () => {
+    const own = checkout(sample)
+    for (const name of ['polder.yaml', 'polder.lock']) rmSync(join(own.cwd, name))
+    await polderDone(['init'], own)
+    await polderDone(['lock', '--offline'], own)
+    const schema = join(own.cwd, '.polder/polder.schema.json')
+    const published = readFileSync(schema, 'utf8')
+    expect(published).toBe(readFileSync(join(import.meta.dirname, '../../docs/schema/polder.schema.json'), 'utf8'))
+    // What version control does not carry: the first time the lock is new to the store, the second time it is known.
+    for (const _ of [1, 2]) {
+      rmSync(join(own.cwd, '.polder'), { recursive: true })
+      await polderDone(['install'], own)
+      expect(readFileSync(schema, 'utf8')).toBe(published)
+    }
+    // As another polder has left it.
+    writeFileSync(schema, '{}')
+    rmSync(join(own.cwd, '.polder/state.json'))
+    await polderDone(['install'], own)
+    expect(readFileSync(schema, 'utf8')).toBe(published)
+
+    const config = join(own.cwd, 'polder.yaml')
+    writeFileSync(config, readFileSync(config, 'utf8').replace(/^.*/, '#'))
+    rmSync(join(own.cwd, '.polder'), { recursive: true })
+    await polderDone(['install'], own)
+    expect(existsSync(schema)).toBe(false)
   })
 
   test('where there is nothing to find says what it looks for', async () => {

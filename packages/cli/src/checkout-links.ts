@@ -1,6 +1,7 @@
 import { linkCheckout, type Layout, type LinkPlan, type LinkReport, type StateInput } from '@polder/realise'
 import type { Store } from '@polder/store'
 
+import { provideEditorSchema } from './editor-schema.ts'
 import type { Output } from './output.ts'
 import { polderVersion } from './version.ts'
 
@@ -19,13 +20,13 @@ interface Links {
 }
 
 /** Makes the links of a checkout, and leaves what its next `install` wants to know. */
-export function makeCheckoutLinks(
+export async function makeCheckoutLinks(
   store: Store,
   checkout: string,
   { plan, environmentPath, lockDigest, inputs, layout, unenforced = false, force = false }: Links,
   output: Output,
 ): Promise<LinkReport> {
-  return linkCheckout({
+  const report = await linkCheckout({
     store,
     checkout,
     plan,
@@ -40,6 +41,8 @@ export function makeCheckoutLinks(
     force,
     onWait: tellWaiting(output),
   })
+  provideEditorSchema(checkout)
+  return report
 }
 
 /** Says who is waited for. */

@@ -1,6 +1,5 @@
 export { readAdditions, serializeAdditions } from './additions.ts'
 export type { Policy } from './config.ts'
-export { configSchema } from './config-schema.ts'
 export { gather } from './gather.ts'
 export type {
   Gathered,

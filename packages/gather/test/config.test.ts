@@ -5,7 +5,8 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 
-import { configSchema, findRoot, parseConfig, proposeConfig, readConfig } from '../src/index.ts'
+import { configSchema } from '../src/config-schema.ts'
+import { findRoot, parseConfig, proposeConfig, readConfig } from '../src/index.ts'
 import { hash, refusal, repository } from './support/repository.ts'
 
 describe('polder.yaml', () => {

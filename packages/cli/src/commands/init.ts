@@ -1,13 +1,12 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { configSchema, proposeConfig } from '@polder/gather'
+import { proposeConfig } from '@polder/gather'
 import { currentPlatform, platformName, PolderError } from '@polder/spec'
 import { atomicWrite } from '@polder/store'
 
+import { EDITOR_SCHEMA, writeEditorSchema } from '../editor-schema.ts'
 import type { Output } from '../output.ts'
-
-const SCHEMA = '.polder/polder.schema.json'
 
 /** `polder init`: finds the services below the working directory and writes `polder.yaml`; never over an old one. */
 export function init(cwd: string, output: Output): number {
@@ -18,17 +17,17 @@ export function init(cwd: string, output: Output): number {
       hint: 'edit it, or remove it first',
     })
   }
-  const { text, services } = proposeConfig(cwd, platformName(currentPlatform()), SCHEMA)
+  const { text, services } = proposeConfig(cwd, platformName(currentPlatform()), EDITOR_SCHEMA)
   if (services.length === 0) {
     throw new PolderError('NO_SERVICES', `no lockfile was found below ${cwd}`, {
       path: cwd,
       hint: 'polder reads pnpm-lock.yaml (v9), package-lock.json (v1 to v3), yarn.lock (v1, v6 to v10) and bun.lock',
     })
   }
-  // `.polder` is the checkout's own: it ignores itself. The schema lies there so that editors find it without a network.
+  // `.polder` is the checkout's own: it ignores itself.
   mkdirSync(join(cwd, '.polder'), { recursive: true })
   atomicWrite(join(cwd, '.polder', '.gitignore'), '*\n')
-  atomicWrite(join(cwd, SCHEMA), `${JSON.stringify(configSchema(), null, 2)}\n`)
+  writeEditorSchema(cwd)
   atomicWrite(path, text)
   // A workspace has one lockfile and many services, which `polder lock` counts.
   const found = services.length === 1 ? 'a lockfile in 1 directory' : `lockfiles in ${services.length} directories`
