@@ -9,7 +9,19 @@ import type { Sandboxes } from '../packages/build/src/sandbox/sandboxes.ts'
 const runs = Number(process.argv[2] ?? 100)
 const directory = mkdtempSync(join(tmpdir(), 'polder-bench-sandbox-'))
 // Programs are left out by a PATH of links to the others.
-const PROGRAMS = ['bwrap', 'unshare', 'setpriv', 'prlimit', 'mount', 'pivot_root', 'ip', 'nft', 'perl', 'mkfifo']
+const PROGRAMS = [
+  'bwrap',
+  'unshare',
+  'nsenter',
+  'setpriv',
+  'prlimit',
+  'mount',
+  'pivot_root',
+  'ip',
+  'nft',
+  'perl',
+  'mkfifo',
+]
 // The ways take turns, as whatever else the machine does changes from one minute to the next.
 const ROUNDS = 5
 

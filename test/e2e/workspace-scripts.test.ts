@@ -318,7 +318,19 @@ test('with unshare it is the same', { timeout: TIMEOUT }, async () => {
   const at = await checkout(BOTH)
   const bin = join(dirname(at.cwd), 'bin')
   mkdirSync(bin)
-  const programs = ['unshare', 'setpriv', 'prlimit', 'mount', 'pivot_root', 'ip', 'nft', 'perl', 'mkfifo', 'sh']
+  const programs = [
+    'unshare',
+    'nsenter',
+    'setpriv',
+    'prlimit',
+    'mount',
+    'pivot_root',
+    'ip',
+    'nft',
+    'perl',
+    'mkfifo',
+    'sh',
+  ]
   const directories = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']
   for (const name of programs) {
     const found = directories.map((directory) => join(directory, name)).find((path) => existsSync(path))

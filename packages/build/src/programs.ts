@@ -14,14 +14,15 @@ export interface MissingProgram {
 
 const WANTED = {
   bwrap: { package: 'bubblewrap', why: 'the first choice of sandbox' },
-  unshare: { package: 'util-linux', why: 'a network namespace for builds' },
+  unshare: { package: 'util-linux', why: 'namespaces for builds' },
+  nsenter: { package: 'util-linux', why: 'a record of where datagrams were going' },
   setpriv: { package: 'util-linux', why: 'a build without privileges' },
   prlimit: { package: 'util-linux', why: 'limits of processes, memory and file size' },
   mount: { package: 'mount', why: 'a private file system where bubblewrap is missing' },
   pivot_root: { package: 'util-linux', why: 'a private file system where bubblewrap is missing' },
-  ip: { package: 'iproute2', why: 'a loopback on which a build reaches the index' },
+  ip: { package: 'iproute2', why: 'a record of the addresses that a build tries to reach' },
   nft: { package: 'nftables', why: 'a record of the addresses that a build tries to reach' },
-  perl: { package: 'perl-base', why: 'a filter of system calls where bubblewrap is missing' },
+  perl: { package: 'perl-base', why: 'a network of its own for each build' },
   mkfifo: { package: 'coreutils', why: 'the log of a build' },
 } as const
 

@@ -1,7 +1,16 @@
 import { execFileSync } from 'node:child_process'
 import { createServer } from 'node:http'
 import { once } from 'node:events'
-import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 
@@ -163,6 +172,23 @@ test.for(WAYS)('what a build of $user does just before it ends is recorded, in $
   expect(results[1]?.attempts).toEqual([])
 })
 
+test.for(WAYS)('each build of $user has namespaces of its own, in $level', async ({ user, level }, context) => {
+  needs(context, user)
+  const kinds = ['net', 'mnt', 'pid', 'ipc', 'uts']
+  // A connection that the client closes stays in the tables of its network for a minute.
+  const connect = `perl -e 'use Socket; socket(my $s, 2, 1, 0); connect($s, sockaddr_in(53, inet_aton("127.0.0.1"))) or die'`
+  const command = ['sh', '-c', `cd /proc/self/ns; readlink ${kinds.join(' ')}; cat /proc/net/tcp | wc -l; ${connect}`]
+  const { results } = await runBuilds({ user, without: withoutFor(level) }, [{ command }, { command }])
+  const here = kinds.map((kind) => readlinkSync(`/proc/self/ns/${kind}`))
+  for (const { status, tail } of results) {
+    const lines = tail.trim().split('\n')
+    expect(status).toBe(0)
+    for (const at of kinds.keys()) expect(lines[at]).not.toBe(here[at])
+    // The head, the index and the name server: nothing of the build before.
+    expect(lines[kinds.length]).toBe('3')
+  }
+})
+
 test('two builds at once are in networks of their own', async (context) => {
   needs(context, ME)
   const directory = directoryOf(ME)
@@ -191,63 +217,68 @@ test('two builds at once are in networks of their own', async (context) => {
   expect(results.map(({ tail }) => tail)).toEqual(['one\n', 'two\n'])
 })
 
-test('without nft only the names are recorded, and the network is cut all the same', async (context) => {
-  needs(context, ME)
-  const outcome = await runBuilds({ user: ME, without: ['nft'] }, [
-    {
-      command: [
-        'node',
-        '-e',
-        `fetch('http://name.example').catch((e) => console.log(e.cause.code));
+test.for(['nft', 'ip'])(
+  'without %s only the names are recorded, and the network is cut all the same',
+  async (program, context) => {
+    needs(context, ME)
+    const install = `apt-get install ${program === 'nft' ? 'nftables' : 'iproute2'}`
+    const outcome = await runBuilds({ user: ME, without: [program] }, [
+      {
+        command: [
+          'node',
+          '-e',
+          `fetch('http://name.example').catch((e) => console.log(e.cause.code));
          require('net').connect(80, '203.0.113.9').on('error', (e) => console.log(e.code))`,
-      ],
-    },
-  ])
-  expect(outcome).toMatchObject({
-    level: 'bubblewrap',
-    recorded: 'names',
-    shortcomings: ['addresses are not recorded: nft is missing (apt-get install nftables)'],
-    missing: [{ program: 'nft', package: 'nftables', install: 'apt-get install nftables' }],
-  })
-  const [result] = outcome.results
-  expect(result?.tail).toBe('ENETUNREACH\nENETUNREACH\n')
-  expect(result?.attempts.map(({ kind, name, type }) => [kind, name, type]).sort()).toEqual([
-    ['dns', 'name.example', 'A'],
-    ['dns', 'name.example', 'AAAA'],
-  ])
-})
+        ],
+      },
+    ])
+    expect(outcome).toMatchObject({
+      level: 'bubblewrap',
+      recorded: 'names',
+      shortcomings: [`addresses are not recorded: ${program} is missing (${install})`],
+      missing: [{ program, install }],
+    })
+    const [result] = outcome.results
+    expect(result?.tail).toBe('ENETUNREACH\nENETUNREACH\n')
+    expect(result?.attempts.map(({ kind, name, type }) => [kind, name, type]).sort()).toEqual([
+      ['dns', 'name.example', 'A'],
+      ['dns', 'name.example', 'AAAA'],
+    ])
+  },
+)
 
 test.for(USERS)(
   'what is missing is named with the command that installs it, and nothing of $user runs unenforced unasked',
   async ({ user }, context) => {
     needs(context, user)
-    const outcome = await runBuilds({ user, without: ['bwrap', 'ip'] }, [])
+    const outcome = await runBuilds({ user, without: ['bwrap', 'perl'] }, [])
     expect(outcome).toMatchObject({
       error: 'SANDBOX_UNAVAILABLE',
       message: 'builds cannot be confined on this machine',
       details: {
-        hint: 'apt-get install bubblewrap iproute2',
+        hint: 'apt-get install bubblewrap perl-base',
         explanation:
-          'no sandbox with bubblewrap: bwrap, ip not found (apt-get install bubblewrap iproute2)\n' +
-          'no sandbox with unshare: ip not found (apt-get install iproute2)',
+          'no sandbox with bubblewrap: bwrap, perl not found (apt-get install bubblewrap perl-base)\n' +
+          'no sandbox with unshare: perl not found (apt-get install perl-base)',
       },
     })
   },
 )
 
-test('of two sandboxes, one that records less than was said fails its build', async (context) => {
+test('a build of which less would be recorded than was said does not begin', async (context) => {
   needs(context, ME)
   const directory = directoryOf(ME)
-  // The second one to set up its network cannot.
-  const nft = `case "$1" in -f) if mkdir ${directory}/once 2>/dev/null; then exec "$0-real" "$@"; else echo busy >&2; exit 1; fi;; esac; exec "$0-real" "$@"`
-  const { recorded, results } = await runBuilds({ user: ME, directory, instead: { nft }, parallel: 2, atOnce: true }, [
-    { command: ['sleep', '1'] },
+  // The one that is tried out and the first build set up their networks, the second build cannot.
+  const nft = `case "$1" in -f) mkdir ${directory}/once || mkdir ${directory}/twice || { echo busy; exit 1; };; esac 2>/dev/null; exec "$0-real" "$@"`
+  const { recorded, results } = await runBuilds({ user: ME, directory, instead: { nft } }, [
     { command: ['true'] },
+    { command: ['touch', 'begun'] },
   ])
   expect(recorded).toBe('everything')
   expect(results[0]).toMatchObject({ status: 0 })
   expect(results[1]).toMatchObject({ error: 'SANDBOX_FAILED' })
   expect(results[1]?.message).toContain('addresses cannot be recorded in it: busy')
+  expect(readdirSync(join(directory, 'build-1'))).toEqual([])
 })
 
 test('a cell that shares a namespace with polder is found out before it changes anything in it', async (context) => {

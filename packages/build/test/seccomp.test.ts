@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 
 import { seccompFilter } from '../src/sandbox/seccomp.ts'
-import { needs, runBuild, runBuilds, WAYS, withoutFor } from './support/sandboxes.ts'
+import { needs, runBuild, WAYS, withoutFor } from './support/sandboxes.ts'
 
 /** What the kernel would do with the filter (seccomp(2)): struct seccomp_data in, `allow` or an error number out. */
 function decide(
@@ -72,16 +72,3 @@ test.for(WAYS)(
     expect(tail).toBe('yes\nAddress family not supported by protocol\n')
   },
 )
-
-test('without Perl, the second choice of sandbox says that it does not filter system calls', async (context) => {
-  const user = process.geteuid?.() === 0 ? 'the superuser' : 'an ordinary user'
-  needs(context, user)
-  const outcome = await runBuilds({ user, without: ['bwrap', 'perl'] }, [])
-  expect(outcome).toMatchObject({
-    level: 'unshare',
-    shortcomings: [
-      'no sandbox with bubblewrap: bwrap not found (apt-get install bubblewrap)',
-      'system calls are not filtered: perl not found (apt-get install perl-base)',
-    ],
-  })
-})

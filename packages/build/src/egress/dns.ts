@@ -1,7 +1,7 @@
-import { createSocket, type Socket as UdpSocket } from 'node:dgram'
-import { createServer, type Server, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 
 import { printable } from './first-bytes.ts'
+import type { Network } from './network.ts'
 
 /** One question of a DNS message, as it was asked. */
 interface Question {
@@ -35,7 +35,6 @@ const ADDRESSES = 2 ** 17 - 2
 export interface InventedAddresses {
   readonly addressOf: (name: string) => string | undefined
   readonly nameOf: (address: string) => string | undefined
-  readonly clear: () => void
 }
 
 export function inventedAddresses(most: number = 2000): InventedAddresses {
@@ -52,10 +51,6 @@ export function inventedAddresses(most: number = 2000): InventedAddresses {
       return address
     },
     nameOf: (address) => byAddress.get(address),
-    clear: () => {
-      byName.clear()
-      byAddress.clear()
-    },
   }
 }
 
@@ -71,30 +66,28 @@ type Asked = (name: string, type: string, from: Asker) => void
 /**
  * The only name server that a build has. It gives each name an invented address, says that there is no IPv6 address,
  * and no record of any other type.
+ * @param ends where it is asked, one for each address: a reply leaves from where its question arrived, also after a redirect
  * @param asked is told each question
  */
-export async function startNameServer(addresses: InventedAddresses, asked: Asked): Promise<void> {
+export function answerNames(ends: Network['names'], addresses: InventedAddresses, asked: Asked): void {
   const reply = (message: Buffer, from: Asker): Buffer | undefined => {
     const question = readQuestion(message)
     if (question === undefined) return undefined
     asked(question.name, TYPES.get(question.type) ?? `TYPE${question.type}`, from)
     return answer(message, question, question.type === 1 ? addresses.addressOf(question.name) : undefined)
   }
-  // One socket an address: a reply leaves from where its question arrived, also after a redirect.
-  for (const [kind, host] of [
-    ['udp4', '127.0.0.1'],
-    ['udp6', '::1'],
-  ] as const) {
-    const socket = createSocket(kind)
+  for (const socket of ends.udp) {
     socket.on('message', (message, from) => {
       const bytes = reply(message, { protocol: 'udp', address: from.address, port: from.port })
       if (bytes !== undefined) socket.send(bytes, from.port, from.address)
     })
-    await bound(socket, host)
     // A reply that nobody waits for any more.
     socket.on('error', () => undefined)
   }
-  for (const host of ['127.0.0.1', '::1']) await listen(createServer(over(reply)), host)
+  for (const server of ends.tcp) {
+    server.maxConnections = 64
+    server.on('connection', over(reply))
+  }
 }
 
 /** RFC 1035, 4.2.2: over TCP, a message comes behind its length. */
@@ -114,22 +107,6 @@ function over(reply: (message: Buffer, from: Asker) => Buffer | undefined): (con
       connection.end(Buffer.concat([length, answered]))
     })
   }
-}
-
-/** IPv6 may be switched off in the kernel, and is then done without. */
-async function listen(server: Server, host: string): Promise<void> {
-  server.maxConnections = 64
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => (host === '::1' ? resolve() : reject(error)))
-    server.listen(53, host, resolve)
-  })
-}
-
-async function bound(socket: UdpSocket, host: string): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    socket.once('error', (error) => (host === '::1' ? resolve() : reject(error)))
-    socket.bind(53, host, resolve)
-  })
 }
 
 /** RFC 1035, 4.1: a header of 12 bytes, then labels, each behind its length, up to one of length zero. */

@@ -1,18 +1,20 @@
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
+import { connect, type Server, type Socket } from 'node:net'
 
 /** The pinned index, as a build reaches it: a port of its own loopback that leads to the socket of the index's server. */
 export interface IndexBridge {
-  readonly port: number
-  /** Where the connections of the next build go; nowhere if undefined. Those of the build before it end. */
+  /** Where new connections go; nowhere if undefined. Those that are there end. */
   readonly lead: (socket: string | undefined) => void
 }
 
-/** @param port 0 for any */
-export async function startIndexBridge(port: number): Promise<IndexBridge> {
+export function bridgeIndex(server: Server): IndexBridge {
   let target: string | undefined
   const open = new Set<Socket>()
-  const server = createServer({ allowHalfOpen: true }, (inner) => {
+  // A build is not to use up our descriptors.
+  server.maxConnections = 512
+  server.on('connection', (inner: Socket) => {
     if (target === undefined) return void inner.destroy()
+    // Either side may have said all it has to say while the other goes on.
+    inner.allowHalfOpen = true
     const outer = connect({ path: target, allowHalfOpen: true })
     for (const [one, other] of [
       [inner, outer],
@@ -27,14 +29,7 @@ export async function startIndexBridge(port: number): Promise<IndexBridge> {
     }
     inner.pipe(outer).pipe(inner)
   })
-  // A build is not to use up our descriptors.
-  server.maxConnections = 512
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(port, '127.0.0.1', resolve)
-  })
   return {
-    port: (server.address() as AddressInfo).port,
     lead: (socket) => {
       target = socket
       for (const connection of open) connection.destroy()

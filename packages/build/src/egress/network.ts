@@ -1,60 +1,94 @@
-import { execFile, execFileSync } from 'node:child_process'
+import { type ChildProcess, execFile, type SendHandle, type Serializable } from 'node:child_process'
+import { Socket as DatagramSocket } from 'node:dgram'
+import { closeSync, openSync } from 'node:fs'
+import { Server } from 'node:net'
 import { promisify } from 'node:util'
 
 import type { Programs } from '../programs.ts'
+import { openSocketTables, type SocketTables } from './socket-tables.ts'
 
-/** Where everything that a build sends outside of its loopback ends. */
-export const SINK_PORT = 64873
-
-// Names are asked of our name server, whichever server was meant. The destinations of datagrams are remembered, since
-// who receives one is not told where it was going; those of connections the kernel tells (socketWithAddress).
-const RULES = `
-table inet polder {
-  set sent4 { type ipv4_addr . inet_service . inet_service; flags dynamic; size 4096; }
-  set sent6 { type ipv6_addr . inet_service . inet_service; flags dynamic; size 4096; }
-  chain out {
-    type nat hook output priority -100; policy accept;
-    ip daddr 127.0.0.0/8 return
-    ip6 daddr ::1 return
-    meta l4proto { tcp, udp } th dport 53 redirect
-    meta l4proto udp update @sent4 { ip daddr . udp dport . udp sport }
-    meta l4proto udp update @sent6 { ip6 daddr . udp dport . udp sport }
-    meta l4proto { tcp, udp } redirect to :${SINK_PORT}
-  }
-}
-`
-
-/**
- * Makes this network namespace, which has nothing but a loopback that is down, one where every address is our own and
- * every port of it leads to the sinks.
- * @returns why addresses cannot be recorded; undefined if they can. The network is cut either way.
- */
-export function prepareNetwork({ ip, nft }: Programs): string | undefined {
-  if (ip === undefined) throw new Error('ip is missing')
-  execFileSync(ip, ['link', 'set', 'lo', 'up'], { stdio: ['ignore', 'ignore', 'pipe'] })
-  if (nft === undefined) return 'nft is missing'
-  try {
-    execFileSync(nft, ['-f', '-'], { input: RULES, stdio: ['pipe', 'ignore', 'pipe'] })
-    execFileSync(ip, ['route', 'add', 'local', 'default', 'dev', 'lo'], { stdio: ['ignore', 'ignore', 'pipe'] })
-  } catch (error) {
-    return firstLine(error)
-  }
-  try {
-    execFileSync(ip, ['-6', 'route', 'add', 'local', 'default', 'dev', 'lo'], { stdio: 'ignore' })
-  } catch {
-    // A kernel without IPv6: there is nothing that could be reached by it.
-  }
-  return undefined
-}
-
-/** Where a datagram was going, by the port that it came from. */
+/** Where datagrams were going, by the port that they came from. */
 export type Destinations = ReadonlyMap<number, readonly { readonly address: string; readonly port: number }[]>
 
-/** Where datagrams were sent since `forgetDestinations`. */
-export async function readDestinations(nft: string): Promise<Destinations> {
+/** The network namespace of one build: what listens in it, and what the kernel tells of it. */
+export interface Network {
+  readonly index: Server
+  /** At the addresses of name servers. */
+  readonly names: Ends
+  /** Where all else is redirected to; empty if addresses cannot be recorded. */
+  readonly sinks: Ends
+  /** Why addresses cannot be recorded; undefined if they can. The network is cut either way. */
+  readonly incomplete: string | undefined
+  readonly tables: SocketTables
+  /** Lets the command begin. */
+  readonly enter: () => void
+  readonly destinations: () => Promise<Destinations>
+  /** Lets go of it: with its last process and socket it ends. */
+  readonly close: () => void
+}
+
+interface Ends {
+  readonly tcp: readonly Server[]
+  readonly udp: readonly DatagramSocket[]
+}
+
+type Received = { readonly as: 'index' | 'names' | 'sink' } | { readonly incomplete: string }
+
+/**
+ * What a command of `inOwnNetwork` hands over before it begins.
+ * @param child started with an IPC channel
+ * @returns undefined if it ended before; it has said why
+ */
+export async function receiveNetwork(child: ChildProcess, { nsenter, nft }: Programs): Promise<Network | undefined> {
+  const received: { readonly as: string; readonly end: Server | DatagramSocket }[] = []
+  const closeAll = (): void => {
+    for (const { end } of received) end.close()
+  }
+  const incomplete = await new Promise<string | undefined>((resolve) => {
+    child.once('error', () => resolve(undefined))
+    child.once('disconnect', () => resolve(undefined))
+    child.on('message', (message: Serializable, end: SendHandle | undefined) => {
+      const said = message as Received
+      if ('incomplete' in said) resolve(Buffer.from(said.incomplete, 'hex').toString().split('\n', 1)[0])
+      else if (end instanceof Server || end instanceof DatagramSocket) received.push({ as: said.as, end })
+    })
+  })
+  const index = received.find(({ as }) => as === 'index')?.end
+  if (incomplete === undefined || !(index instanceof Server) || child.pid === undefined) {
+    closeAll()
+    return undefined
+  }
+  // Open, it stays what it is when the process has ended.
+  const namespace = openSync(`/proc/${child.pid}/ns/net`, 'r')
+  const tables = openSocketTables(child.pid)
+  return {
+    index,
+    names: endsOf(received, 'names'),
+    sinks: endsOf(received, 'sink'),
+    incomplete: incomplete === '' ? undefined : incomplete,
+    tables,
+    enter: () => void child.send('enter'),
+    destinations: async () => readDestinations([`${nsenter}`, `--net=/proc/${process.pid}/fd/${namespace}`, `${nft}`]),
+    close: () => {
+      closeAll()
+      tables.close()
+      closeSync(namespace)
+    },
+  }
+}
+
+function endsOf(received: readonly { readonly as: string; readonly end: Server | DatagramSocket }[], as: string): Ends {
+  const ends = received.filter((one) => one.as === as).map(({ end }) => end)
+  return {
+    tcp: ends.filter((end) => end instanceof Server),
+    udp: ends.filter((end) => end instanceof DatagramSocket),
+  }
+}
+
+async function readDestinations([command = '', ...words]: readonly string[]): Promise<Destinations> {
   const found = new Map<number, { address: string; port: number }[]>()
   for (const set of ['sent4', 'sent6']) {
-    const { stdout } = await promisify(execFile)(nft, ['-j', 'list', 'set', 'inet', 'polder', set], {
+    const { stdout } = await promisify(execFile)(command, [...words, '-j', 'list', 'set', 'inet', 'polder', set], {
       maxBuffer: 16 * 2 ** 20,
     })
     for (const [address, port, from] of elements(JSON.parse(stdout))) {
@@ -64,14 +98,6 @@ export async function readDestinations(nft: string): Promise<Destinations> {
     }
   }
   return found
-}
-
-/** Datagrams of one build are not to be taken for those of the next. */
-export function forgetDestinations(nft: string): void {
-  execFileSync(nft, ['-f', '-'], {
-    input: 'flush set inet polder sent4\nflush set inet polder sent6\n',
-    stdio: ['pipe', 'ignore', 'ignore'],
-  })
 }
 
 /** `{ nftables: [{ set: { elem: [{ concat: [address, port, port] }] } }] }`, elements with a `val` if they have more. */
@@ -84,9 +110,4 @@ function* elements(listing: unknown): Generator<readonly [address: string, port:
     const [address, port, from] = concat as readonly unknown[]
     if (typeof address === 'string' && typeof port === 'number' && typeof from === 'number') yield [address, port, from]
   }
-}
-
-function firstLine(error: unknown): string {
-  const { stderr, message } = error as Error & { stderr?: Buffer }
-  return ((stderr?.toString().trim() || message).split('\n')[0] ?? '').trim()
 }

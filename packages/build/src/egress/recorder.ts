@@ -1,20 +1,10 @@
 import { attemptList, type AttemptList } from './attempts.ts'
-import { inventedAddresses, startNameServer } from './dns.ts'
+import { answerNames, inventedAddresses } from './dns.ts'
 import { printable } from './first-bytes.ts'
-import { forgetDestinations, prepareNetwork, readDestinations, SINK_PORT, type Destinations } from './network.ts'
-import { actorOfSocket, socketWithAddress, type Actor, type SocketEntry } from '../processes.ts'
-import type { Programs } from '../programs.ts'
-import { startTcpSink } from './tcp-sink.ts'
-import { startUdpSink } from './udp-sink.ts'
-
-/** Takes all that a build sends anywhere but to the index, and writes it down. */
-export interface Recorder {
-  /** Why only names are recorded; undefined if addresses are, too. */
-  readonly incomplete: string | undefined
-  readonly begin: () => void
-  /** When the build has ended, all its processes included. */
-  readonly finish: () => Promise<AttemptList>
-}
+import type { Destinations, Network } from './network.ts'
+import { actorOfSocket, type Actor } from '../processes.ts'
+import type { SocketEntry } from './socket-tables.ts'
+import { tcpSink } from './tcp-sink.ts'
 
 /** What one socket sent. */
 interface Datagrams {
@@ -25,20 +15,23 @@ interface Datagrams {
 
 const MOST_SENDERS = 500
 
-/** Sets this network namespace up and listens in it. */
-export async function startRecorder(programs: Programs): Promise<Recorder> {
-  const incomplete = prepareNetwork(programs)
+/**
+ * Takes all that a build sends anywhere but to the index, and writes it down.
+ * @param network of this build alone
+ * @returns gives what it tried when it has ended, all its processes included
+ */
+export function recordAttempts(network: Network): () => Promise<AttemptList> {
   const invented = inventedAddresses()
-  let attempts = attemptList()
-  let datagrams = new Map<number, Datagrams>()
+  const attempts = attemptList()
+  const datagrams = new Map<number, Datagrams>()
   let received = 0
 
   const ask = (protocol: 'tcp' | 'udp', address: string, port: number): SocketEntry & Actor => {
-    const socket = socketWithAddress(protocol, address, port)
+    const socket = network.tables.socketWithAddress(protocol, address, port)
     return socket === undefined ? { inode: '0' } : { ...socket, ...actorOfSocket(socket.inode) }
   }
 
-  await startNameServer(invented, (name, type, from) => {
+  answerNames(network.names, invented, (name, type, from) => {
     if (!attempts.hasRoom()) return attempts.add({ kind: 'dns', name, type })
     const { inode: _, address, port: __, ...actor } = ask(from.protocol, from.address, from.port)
     // A server that the build named itself is worth telling; the one of resolv.conf is not.
@@ -46,8 +39,27 @@ export async function startRecorder(programs: Programs): Promise<Recorder> {
     attempts.add({ kind: 'dns', name, type, ...server, ...actor })
   })
 
-  const tellDatagrams = (sent: ReadonlyMap<number, Datagrams>, destinations: Destinations): void => {
-    for (const [from, { first, actor, count }] of sent) {
+  const sink = tcpSink(network.sinks.tcp, (from, port) => {
+    // The client is asked at once; it may be gone when the connection ends.
+    const { inode: _, ...client } = attempts.hasRoom() ? ask('tcp', from, port) : { inode: '0' }
+    const name = client.address === undefined ? undefined : invented.nameOf(client.address)
+    return (description) => {
+      attempts.add({ kind: 'tcp', ...(name === undefined ? {} : { name }), ...client, ...description })
+    }
+  })
+  for (const socket of network.sinks.udp) {
+    socket.on('message', (bytes, { address, port }) => {
+      received++
+      const before = datagrams.get(port)
+      if (before !== undefined) return void before.count++
+      if (datagrams.size >= MOST_SENDERS) return attempts.add({ kind: 'udp' })
+      const { inode: _, address: __, port: ___, ...actor } = ask('udp', address, port)
+      datagrams.set(port, { first: printable(bytes.toString('latin1'), 160), actor, count: 1 })
+    })
+  }
+
+  const tellDatagrams = (destinations: Destinations): void => {
+    for (const [from, { first, actor, count }] of datagrams) {
       const reached: readonly { address?: string; port?: number }[] = destinations.get(from) ?? [{}]
       for (const { address, port } of reached) {
         const name = address === undefined ? undefined : invented.nameOf(address)
@@ -60,46 +72,12 @@ export async function startRecorder(programs: Programs): Promise<Recorder> {
     }
   }
 
-  const sink =
-    incomplete === undefined
-      ? await startTcpSink(SINK_PORT, (from, port) => {
-          const into = attempts
-          // The client is asked at once; it may be gone when the connection ends.
-          const { inode: _, ...client } = into.hasRoom() ? ask('tcp', from, port) : { inode: '0' }
-          const name = client.address === undefined ? undefined : invented.nameOf(client.address)
-          return (description) => {
-            into.add({ kind: 'tcp', ...(name === undefined ? {} : { name }), ...client, ...description })
-          }
-        })
-      : undefined
-  if (sink !== undefined) {
-    await startUdpSink(SINK_PORT, (from, port, bytes) => {
-      received++
-      const before = datagrams.get(port)
-      if (before !== undefined) return void before.count++
-      if (datagrams.size >= MOST_SENDERS) return attempts.add({ kind: 'udp' })
-      const { inode: _, address: __, port: ___, ...actor } = ask('udp', from, port)
-      datagrams.set(port, { first: printable(bytes.toString('latin1'), 160), actor, count: 1 })
-    })
-  }
-
-  return {
-    incomplete,
-    begin: () => {
-      invented.clear()
-      attempts = attemptList()
-    },
-    finish: async () => {
-      await settle(() => attempts.seen() + received + (sink?.accepted() ?? 0))
-      await sink?.closeAll()
-      if (programs.nft !== undefined && datagrams.size > 0) {
-        // What a build did counts more than where exactly a datagram was going.
-        tellDatagrams(datagrams, await readDestinations(programs.nft).catch(() => new Map() as Destinations))
-        forgetDestinations(programs.nft)
-        datagrams = new Map()
-      }
-      return attempts
-    },
+  return async () => {
+    await settle(() => attempts.seen() + received + sink.accepted())
+    await sink.closeAll()
+    // What a build did counts more than where exactly a datagram was going.
+    if (datagrams.size > 0) tellDatagrams(await network.destinations().catch(() => new Map()))
+    return attempts
   }
 }
 

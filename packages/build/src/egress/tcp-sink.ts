@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { createServer, type Socket } from 'node:net'
+import type { Server, Socket } from 'node:net'
 
 import { describeFirstBytes, isTlsHandshake, wantedBytes, type FirstBytes } from './first-bytes.ts'
 
@@ -30,17 +30,17 @@ interface TcpSink {
 }
 
 /**
- * Accepts every connection that is redirected here, waits for what it has to say, and refuses.
+ * Accepts every connection that is redirected to these servers, waits for what it has to say, and refuses.
  * @param opened is called when a connection begins, while its client is sure to be there; what it gives is called at
  *   the end of it
  */
-export async function startTcpSink(
-  port: number,
+export function tcpSink(
+  servers: readonly Server[],
   opened: (address: string, port: number) => (description: FirstBytes) => void,
-): Promise<TcpSink> {
+): TcpSink {
   const open = new Set<Socket>()
   let accepted = 0
-  const server = createServer((connection) => {
+  const accept = (connection: Socket): void => {
     accepted++
     const closed = opened(connection.remoteAddress ?? '', connection.remotePort ?? 0)
     if (open.size >= AT_ONCE) {
@@ -74,15 +74,9 @@ export async function startTcpSink(
       finish()
       open.delete(connection)
     })
-  })
-  for (const host of ['::', '0.0.0.0']) {
-    const bound = await new Promise<boolean>((resolve) => {
-      server.once('error', () => resolve(false))
-      server.listen(port, host, () => resolve(true))
-    })
-    if (bound) return { accepted: () => accepted, closeAll: async () => closeAll(open) }
   }
-  throw new Error(`the sink for connections cannot listen on port ${port}`)
+  for (const server of servers) server.on('connection', accept)
+  return { accepted: () => accepted, closeAll: async () => closeAll(open) }
 }
 
 async function closeAll(open: ReadonlySet<Socket>): Promise<void> {

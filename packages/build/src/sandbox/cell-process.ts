@@ -1,16 +1,21 @@
-// The process that lives in the namespaces of a cell: sets the network up, records, and starts the builds in it, one
-// at a time. Started by cell.ts.
+// The process that lives in the namespaces of a cell: starts the builds in it, one at a time, and records what each tries
+// to reach. Started by cell.ts.
 import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import { chmodSync, readlinkSync, writeFileSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 
 import { startBuild, type RunningBuild } from './confined-build.ts'
 import { closeInherited } from './descriptors.ts'
 import { HOSTNAME } from './file-system.ts'
-import { startIndexBridge, type IndexBridge } from '../egress/index-bridge.ts'
+import type { AttemptList } from '../egress/attempts.ts'
+import { bridgeIndex, type IndexBridge } from '../egress/index-bridge.ts'
+import { receiveNetwork, type Network } from '../egress/network.ts'
+import { INDEX_PORT, writeNetworkFiles } from '../egress/own-network.ts'
+import { recordAttempts } from '../egress/recorder.ts'
 import type { CellBuild, CellConfig, CellReady, CellReply, CellRequest } from './protocol.ts'
-import { startRecorder, type Recorder } from '../egress/recorder.ts'
 
 closeInherited()
 
@@ -20,8 +25,8 @@ const say = (message: CellReady | CellReply): void => {
 
 interface Cell {
   readonly config: CellConfig
-  readonly bridge: IndexBridge
-  readonly recorder: Recorder | undefined
+  /** Of builds that are not confined, which share our network. */
+  readonly bridge: IndexBridge | undefined
 }
 
 let cell: Cell | undefined
@@ -51,29 +56,66 @@ async function start(config: CellConfig): Promise<void> {
     nameHost()
   }
   if (enforced && config.ownUser) writeFileSync('/proc/sys/user/max_user_namespaces', '0')
-  const recorder = enforced ? await startRecorder(config.programs) : undefined
-  const bridge = await startIndexBridge(config.indexPort)
-  cell = { config, bridge, recorder }
-  const incomplete = recorder?.incomplete
-  say({ ready: true, indexPort: bridge.port, ...(incomplete === undefined ? {} : { incomplete }) })
+  if (enforced) {
+    writeNetworkFiles(config.scratch)
+    cell = { config, bridge: undefined }
+    return say({ ready: true, indexPort: INDEX_PORT })
+  }
+  const server = createServer()
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  cell = { config, bridge: bridgeIndex(server) }
+  say({ ready: true, indexPort: (server.address() as AddressInfo).port })
 }
 
-async function run({ config, bridge, recorder }: Cell, build: CellBuild): Promise<CellReply> {
-  recorder?.begin()
-  bridge.lead(build.socket)
+async function run({ config, bridge }: Cell, build: CellBuild): Promise<CellReply> {
+  bridge?.lead(build.socket)
   try {
     running = startBuild(config, build)
   } catch (error) {
     return { failed: (error as Error).message }
   }
+  const network = bridge === undefined ? await receiveNetwork(running.child, config.programs) : undefined
+  const recorded = network === undefined ? undefined : await runIn(network, running, build)
   const { began, diskFull, ...ended } = await running.ended
   running = undefined
-  bridge.lead(undefined)
-  const attempts = await recorder?.finish()
+  bridge?.lead(undefined)
   if (diskFull === true) return { failed: 'ENOSPC: the build found no space left' }
+  if (recorded !== undefined && 'failed' in recorded) return recorded
   if (!began && ended.limit === undefined)
     return { failed: ended.tail.trim() || `it ended with ${ended.status ?? ended.signal}` }
-  return { ended: { ...ended, attempts: attempts?.list() ?? [], moreAttempts: attempts?.dropped() ?? 0 } }
+  const incomplete = network?.incomplete
+  return {
+    ended: {
+      ...ended,
+      attempts: recorded?.list() ?? [],
+      moreAttempts: recorded?.dropped() ?? 0,
+      ...(incomplete === undefined ? {} : { incomplete }),
+    },
+  }
+}
+
+/** Lets a build go on in its network, and gives what it tried there. */
+async function runIn(
+  network: Network,
+  { ended, kill }: RunningBuild,
+  { socket, everything }: CellBuild,
+): Promise<AttemptList | { readonly failed: string }> {
+  const index = bridgeIndex(network.index)
+  index.lead(socket)
+  const attempts = recordAttempts(network)
+  const { incomplete } = network
+  const failed =
+    everything && incomplete !== undefined ? `addresses cannot be recorded in it: ${incomplete}` : undefined
+  if (failed === undefined) network.enter()
+  else kill()
+  try {
+    await ended
+    index.lead(undefined)
+    const list = await attempts()
+    return failed === undefined ? list : { failed }
+  } finally {
+    network.close()
+  }
 }
 
 /** What follows would change the network of whoever is in this namespace. */

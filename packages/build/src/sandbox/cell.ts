@@ -7,9 +7,8 @@ import type { CellBuild, CellConfig, CellReady, CellReply, CellRequest } from '.
 
 /** Namespaces with a process of ours in them, for one build at a time. */
 export interface Cell {
+  /** Where builds find the index. */
   readonly indexPort: number
-  /** Why only names are recorded; undefined if addresses are, too. */
-  readonly incomplete: string | undefined
   /** Rejects if the cell cannot go on. */
   readonly run: (build: CellBuild) => Promise<CellReply>
   /** Ends the build that is running. */
@@ -83,7 +82,6 @@ export async function openCell(config: CellConfig, user: OwnUser | undefined): P
     const ready = JSON.parse(await inTime(next())) as CellReady
     return {
       indexPort: ready.indexPort,
-      incomplete: ready.incomplete,
       run: async (build) => {
         send({ run: build })
         return JSON.parse(await next()) as CellReply

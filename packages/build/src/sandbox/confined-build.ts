@@ -27,6 +27,8 @@ export interface EndedBuild {
 }
 
 export interface RunningBuild {
+  /** Where it is confined, it waits to be let into its network (`receiveNetwork`). */
+  readonly child: ChildProcess
   readonly ended: Promise<EndedBuild>
   readonly kill: () => void
 }
@@ -118,7 +120,7 @@ export function startBuild(config: CellConfig, build: CellBuild): RunningBuild {
       peak: watch.peak,
     }
   }
-  return { ended: ended(), kill }
+  return { child, ended: ended(), kill }
 }
 
 /** What a limit says, for people. */

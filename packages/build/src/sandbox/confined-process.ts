@@ -3,6 +3,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, write
 import { join, posix } from 'node:path'
 
 import { bubblewrapArguments } from './bubblewrap.ts'
+import { inOwnNetwork } from '../egress/own-network.ts'
 import { commonRoot } from './common-root.ts'
 import { BASE_ENVIRONMENT, commonPieces, ownPieces, USER } from './file-system.ts'
 import type { Limits } from './limits.ts'
@@ -12,7 +13,8 @@ import { filteredBy, seccompFilter } from './seccomp.ts'
 import { writeUnshareScript } from './unshare.ts'
 
 /**
- * Starts the command of a build at the level of this cell. It first writes a line with `begin`, and what it writes before is
+ * Starts the command of a build at the level of this cell; where it is confined, in a network of its own, which the child
+ * hands over before (`receiveNetwork`). It first writes a line with `begin`, and what it writes before is
  * what keeps it from beginning.
  * @param output the descriptor for all that it writes
  * @throws Error if what it is to see is not there
@@ -32,6 +34,7 @@ export function confinedProcess(config: CellConfig, build: CellBuild, begin: str
     const cwd = join(build.directory.source, build.cwd)
     return spawn(words[0] ?? '', words.slice(1), { env: unconfined(env, scratch), cwd, stdio, detached: true })
   }
+  const [perl = '', ...network] = inOwnNetwork(programs, scratch)
   const cwd = posix.join(build.directory.target, build.cwd)
   const own = ownPieces(build.directory, build.mounts, build.limits)
   const drop = ['--inh-caps=-all', '--ambient-caps=-all', '--bounding-set=-all', '--no-new-privs', '--']
@@ -49,17 +52,18 @@ export function confinedProcess(config: CellConfig, build: CellBuild, begin: str
     const descriptors = [openSync(options, 'r'), ...(FILTER === undefined ? [] : [openSync(filterFile, 'r')])]
     const inside = [...limited, '/bin/sh', '-c', 'echo "$0"; exec "$@"', begin, ...build.command]
     try {
-      return spawn(programs.bwrap ?? 'bwrap', ['--args', '3', '--', ...(ownUser ? becomeUser : []), ...inside], {
+      const bwrap = [programs.bwrap ?? 'bwrap', '--args', '3', '--', ...(ownUser ? becomeUser : []), ...inside]
+      return spawn(perl, [...network, ...bwrap], {
         env: {},
         cwd: '/',
-        stdio: [...stdio, ...descriptors],
+        stdio: [...stdio, ...descriptors, 'ipc'],
         detached: true,
       })
     } finally {
       for (const descriptor of descriptors) closeSync(descriptor)
     }
   }
-  const filtered = FILTER === undefined || programs.perl === undefined ? [] : filteredBy(FILTER, programs.perl)
+  const filtered = FILTER === undefined ? [] : filteredBy(FILTER, perl)
   // The shell stays as the first process of the namespace: another program would not take care of orphans.
   const inside = [...filtered, ...limited, '/bin/sh', '-c', 'echo "$0"; "$@"; exit $?', begin, ...build.command]
   const unshare = programs.unshare ?? 'unshare'
@@ -80,10 +84,11 @@ export function confinedProcess(config: CellConfig, build: CellBuild, begin: str
     ownNamespace: !ownUser,
   })
   const namespaces = ['--mount', '--pid', '--ipc', '--uts', '--fork', '--kill-child']
-  return spawn(unshare, [...(ownUser ? [] : ['--user', '--map-root-user']), ...namespaces, '--', '/bin/sh', script], {
+  const user = ownUser ? [] : ['--user', '--map-root-user']
+  return spawn(perl, [...network, unshare, ...user, ...namespaces, '--', '/bin/sh', script], {
     env,
     cwd: '/',
-    stdio,
+    stdio: [...stdio, 'ipc'],
     detached: true,
   })
 }

@@ -28,8 +28,6 @@ interface Options {
   readonly path?: string
 }
 
-const INDEX_PORT = 4873
-
 /**
  * Opens the best sandboxes that there can be here, each tried out with a build before it is relied on.
  * @throws PolderError `SANDBOX_UNAVAILABLE` if nothing can be enforced and it is required; `DISK_FULL`
@@ -45,7 +43,7 @@ export async function openSandboxes(options: Options): Promise<Sandboxes> {
 async function openBest(options: Options): Promise<Sandboxes> {
   const programs = findPrograms(options.path ?? programPath())
   const lacking = (wanted: readonly ProgramName[]): readonly MissingProgram[] => missingPrograms(programs, wanted)
-  const missing = lacking([...NEEDED.bubblewrap, 'nft'])
+  const missing = lacking([...NEEDED.bubblewrap, 'ip', 'nft'])
   const etc = join(options.scratch, 'etc')
   mkdirSync(options.scratch, { recursive: true })
   writeOwnFiles(etc)
@@ -59,14 +57,11 @@ async function openBest(options: Options): Promise<Sandboxes> {
     }
     const pool = await tryLevel(options, level, programs, etc, shortcomings)
     if (pool === undefined) continue
-    const incomplete = pool.first.incomplete
+    const { incomplete } = pool
     if (incomplete !== undefined) {
-      const nft = lacking(['nft'])
-      const remedy = nft.length > 0 ? ` (${installCommand(nft)})` : ''
+      const absent = lacking(['ip', 'nft'])
+      const remedy = absent.length > 0 ? ` (${installCommand(absent)})` : ''
       shortcomings.push(`addresses are not recorded: ${incomplete}${remedy}`)
-    }
-    if (level === 'unshare' && programs.perl === undefined) {
-      shortcomings.push(`system calls are not filtered: perl not found (${installCommand(lacking(['perl']))})`)
     }
     return sandboxesOf(pool, {
       level,
@@ -93,8 +88,8 @@ function namespacesHint(): string {
 }
 
 const NEEDED: Readonly<Record<Exclude<Level, 'unenforced'>, readonly ProgramName[]>> = {
-  bubblewrap: ['bwrap', 'unshare', 'setpriv', 'prlimit', 'ip', 'mkfifo'],
-  unshare: ['unshare', 'setpriv', 'prlimit', 'mount', 'pivot_root', 'ip', 'mkfifo'],
+  bubblewrap: ['bwrap', 'unshare', 'nsenter', 'setpriv', 'prlimit', 'perl', 'mkfifo'],
+  unshare: ['unshare', 'nsenter', 'setpriv', 'prlimit', 'mount', 'pivot_root', 'perl', 'mkfifo'],
 }
 
 const NAMESPACES = ['user', 'net', 'mnt', 'pid', 'uts']
@@ -115,7 +110,6 @@ async function tryLevel(
       etc,
       ownUser: user !== undefined,
       outside: Object.fromEntries(NAMESPACES.map((kind) => [kind, readlinkSync(`/proc/self/ns/${kind}`)])),
-      indexPort: level === 'unenforced' ? 0 : INDEX_PORT,
     }
     return openCell(config, user)
   }
@@ -131,8 +125,10 @@ async function tryLevel(
       mounts: [],
       limits: DEFAULT_LIMITS,
       log: join(scratch, 'probe.log'),
+      everything: false,
     })
-    if ('ended' in reply && reply.ended.status === 0) return { first, open, parallel }
+    if ('ended' in reply && reply.ended.status === 0)
+      return { first, open, parallel, incomplete: reply.ended.incomplete }
     await first.close()
     throw new Error('failed' in reply ? reply.failed : reply.ended.tail)
   } catch (error) {

@@ -20,15 +20,12 @@ export interface CellConfig {
   readonly ownUser: boolean
   /** Polder's own namespaces, by kind: the cell makes sure that it is in none of them before it changes anything. */
   readonly outside: Readonly<Record<string, string>>
-  /** Where the index is listened for; 0 for any. */
-  readonly indexPort: number
 }
 
 export interface CellReady {
   readonly ready: true
+  /** Where builds find the index. */
   readonly indexPort: number
-  /** Why only names are recorded. */
-  readonly incomplete?: string
 }
 
 /** One build, with nothing left to decide. */
@@ -42,6 +39,8 @@ export interface CellBuild {
   readonly socket?: string
   readonly limits: Limits
   readonly log: string
+  /** It must not begin if addresses cannot be recorded. */
+  readonly everything: boolean
 }
 
 /** What became of it; or why it did not even begin, or could not go on: an error of the system with its code in front. */
@@ -61,6 +60,8 @@ export interface CellResult {
   readonly moreAttempts: number
   readonly durationMs: number
   readonly peak: Readonly<Peak>
+  /** Why only names were recorded; not there if addresses were, too. */
+  readonly incomplete?: string
 }
 
 export type CellRequest = { readonly run: CellBuild } | { readonly kill: true }

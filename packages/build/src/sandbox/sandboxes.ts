@@ -62,6 +62,8 @@ export interface Pool {
   readonly first: Cell
   readonly open: (number: number) => Promise<Cell>
   readonly parallel: number
+  /** Why only names are recorded; undefined if addresses are, too. */
+  readonly incomplete: string | undefined
 }
 
 /** The error for what a cell says of a full disk; undefined for anything else. */
@@ -73,7 +75,7 @@ export function diskFull(failed: string, doing: string, path: string): PolderErr
 
 /** @param about what the level is that the pool was opened at */
 export function sandboxesOf(
-  { first, open, parallel }: Pool,
+  { first, open, parallel, incomplete }: Pool,
   about: Pick<Sandboxes, 'level' | 'recorded' | 'shortcomings' | 'missing'>,
 ): Sandboxes {
   const enforced = about.level !== 'unenforced'
@@ -88,17 +90,11 @@ export function sandboxesOf(
     if (next === undefined) free.unshift(number)
     else next(number)
   }
-  // What is said of the first holds for all.
   const openAnother = async (number: number): Promise<Cell> => {
     const cell = await open(number)
-    const problem = closed
-      ? 'the sandboxes were closed'
-      : first.incomplete === undefined && cell.incomplete !== undefined
-        ? `addresses cannot be recorded in it: ${cell.incomplete}`
-        : undefined
-    if (problem === undefined) return cell
+    if (!closed) return cell
     await cell.close()
-    throw new Error(problem)
+    throw new Error('the sandboxes were closed')
   }
   const runIn = async (number: number, request: BuildRequest): Promise<BuildResult> => {
     const { label, script, directory, cwd = '.', env, mounts = [], socket, limits, log, signal } = request
@@ -123,6 +119,8 @@ export function sandboxesOf(
           ...(socket === undefined ? {} : { socket }),
           limits: { ...DEFAULT_LIMITS, ...limits },
           log,
+          // What was said of the first build holds for all.
+          everything: enforced && incomplete === undefined,
         })
       }
     } catch (error) {
@@ -133,7 +131,10 @@ export function sandboxesOf(
     }
     signal?.removeEventListener('abort', kill)
     takeBack(directory.source, owner)
-    if ('ended' in reply) return { ...reply.ended, log }
+    if ('ended' in reply) {
+      const { incomplete: _, ...result } = reply.ended
+      return { ...result, log }
+    }
     signal?.throwIfAborted()
     throw (
       diskFull(reply.failed, `writing what ${label} is built to`, directory.source) ??

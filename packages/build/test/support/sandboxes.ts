@@ -35,6 +35,7 @@ export const WAYS: readonly { readonly user: User; readonly level: Confined }[] 
 const PACKAGES: Readonly<Record<string, string>> = {
   bwrap: 'bubblewrap',
   unshare: 'util-linux',
+  nsenter: 'util-linux',
   setpriv: 'util-linux',
   prlimit: 'util-linux',
   mount: 'mount',
