@@ -67,7 +67,8 @@ export async function receiveNetwork(child: ChildProcess, { nsenter, nft }: Prog
     sinks: endsOf(received, 'sink'),
     incomplete: incomplete === '' ? undefined : incomplete,
     tables,
-    enter: () => void child.send('enter'),
+    // One that was killed meanwhile is no error of ours.
+    enter: () => void child.send('enter', () => undefined),
     destinations: async () => readDestinations([`${nsenter}`, `--net=/proc/${process.pid}/fd/${namespace}`, `${nft}`]),
     close: () => {
       closeAll()
