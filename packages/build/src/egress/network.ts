@@ -58,8 +58,16 @@ export async function receiveNetwork(child: ChildProcess, { nsenter, nft }: Prog
     closeAll()
     return undefined
   }
-  // Open, it stays what it is when the process has ended.
-  const namespace = openSync(`/proc/${child.pid}/ns/net`, 'r')
+  let namespace: number
+  try {
+    // Open, it stays what it is when the process has ended.
+    namespace = openSync(`/proc/${child.pid}/ns/net`, 'r')
+  } catch {
+    // It was killed meanwhile.
+    child.kill('SIGKILL')
+    closeAll()
+    return undefined
+  }
   const tables = openSocketTables(child.pid)
   return {
     index,
