@@ -133,7 +133,7 @@ function expectFull({ code, stderr }: Finished, doing: RegExp): void {
 function expectUnwritable({ code, stderr }: Finished): void {
   expect(code, stderr).toBe(1)
   expect(stderr).toMatch(
-    /^polder: .* cannot be written \(EROFS\).* \[STORE_UNWRITABLE\]\n  hint: give yourself write access to it, or set POLDER_HOME to a directory that you own\n$/,
+    /^polder: .* cannot be written \(EROFS\).* \[STORE_UNWRITABLE\]\n  hint: give yourself write access to it; if it is in the store, POLDER_HOME can name a directory that you own\n$/,
   )
 }
 

@@ -107,6 +107,23 @@ describe('without a terminal', () => {
     expect(stdout + stderr).not.toContain(ESCAPE)
   })
 
+  test('output that cannot be written is an error, also of a no-op', async () => {
+    const own = checkout(sample)
+    expect((await polder(['install'], own)).code).toBe(0)
+    for (const line of ['why gamma', 'install', 'install --force']) {
+      const { program, args, env } = polderCommand(line.split(' '), own)
+      const { code, stderr } = await finish('sh', ['-c', 'exec "$@" >/dev/full', 'sh', program, ...args], {
+        cwd: own.cwd,
+        env,
+      })
+      expect([line, code, stderr]).toEqual([
+        line,
+        1,
+        'polder: what it says cannot be written: ENOSPC: no space left on device, write\n',
+      ])
+    }
+  })
+
   test('names that would move the cursor or set the title are printed escaped', async () => {
     const hostile = `x${ESCAPE}]0;owned\u0007\u009b2J\u202e`
     const own = checkout(sample)

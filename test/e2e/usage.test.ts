@@ -48,6 +48,13 @@ describe('help', () => {
     for (const option of options) if (!everywhere.includes(option)) expect(documented).toContain(option)
   })
 
+  test('shows the values to choose from, and no default that goes without saying', async () => {
+    const { stdout } = await run('install --help', nowhere)
+    expect(stdout.replace(/\s+/g, ' ')).toContain('everything inside the checkout (linked or self-contained)')
+    expect(stdout).not.toContain('(default')
+    expect((await run('index serve --help', nowhere)).stdout).toMatch(/ready to be sent\s+\(default: 256\)/)
+  })
+
   test('is what polder without a word prints, with exit code 0', async () => {
     const [bare, help] = await Promise.all([run('', nowhere), run('--help', nowhere)])
     expect(bare).toEqual(help)
@@ -74,6 +81,8 @@ describe('wrong usage is exit code 2 with a hint', () => {
     ],
     ['index', 'polder index needs one of its commands', 'see `polder index --help`'],
     ['store clean', "unknown command 'clean'", 'see `polder store --help`'],
+    ['help clean', "unknown command 'clean'", 'see `polder --help`'],
+    ['index help clean', "unknown command 'clean'", 'see `polder index --help`'],
     ['index sync --offline', "unknown option '--offline'", 'see `polder index sync --help`'],
     ['exec', "missing required argument 'command'", 'see `polder exec --help`'],
     ['run', "missing required argument 'script'", 'see `polder run --help`'],
@@ -197,6 +206,19 @@ describe('a configuration that is wrong', () => {
     `)
   })
 
+  test.each([
+    ['polder.yaml', 'lock', 'CONFIG_INVALID', 2],
+    ['polder.lock', 'install', 'LOCK_INVALID', 1],
+  ])('%s that cannot be read is no bug of polder', async (name, command, code, exit) => {
+    const broken = checkout(sample)
+    rmSync(join(broken.cwd, name))
+    mkdirSync(join(broken.cwd, name))
+    expect(await run(command, broken)).toMatchObject({
+      code: exit,
+      stderr: `polder: ${name} cannot be read: EISDIR: illegal operation on a directory, read [${code}]\n`,
+    })
+  })
+
   test('that is not there at all', async () => {
     for (const command of ['lock', 'install', 'status', 'why alpha', 'verify', 'index sync', 'run test', 'explain']) {
       const { code, stderr } = await run(command, nowhere)
@@ -210,18 +232,17 @@ describe('a configuration that is wrong', () => {
 })
 
 describe('what is not expected', () => {
-  test('is called a bug, with a stack trace only on request', async () => {
+  test('has a stack trace only on request, and may be what the system refuses', async () => {
     const broken = checkout(sample)
-    rmSync(join(broken.cwd, 'polder.lock'))
-    mkdirSync(join(broken.cwd, 'polder.lock'))
-    const plain = await run('install', broken)
-    expect(plain).toEqual({
+    rmSync(join(broken.cwd, '.npmrc'), { force: true })
+    mkdirSync(join(broken.cwd, '.npmrc'))
+    expect(await run('lock', broken)).toEqual({
       code: 1,
       stdout: '',
       stderr:
-        'polder: unexpected: EISDIR: illegal operation on a directory, read\n  This is a bug in polder. Run again with --verbose for the stack trace.\n',
+        'polder: unexpected: EISDIR: illegal operation on a directory, read\n  The system refused it. Where it should not have been asked, this is a bug in polder. Run again with --verbose for the stack trace.\n',
     })
-    expect((await run('install --verbose', broken)).stderr).toMatch(/\n {4}at .*lock-file\.ts/)
+    expect((await run('lock --verbose', broken)).stderr).toMatch(/\n {4}at .*gather\.ts/)
   })
 
   test('errors that are expected have a stack trace only on request too', async () => {

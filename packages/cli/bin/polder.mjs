@@ -3,7 +3,7 @@
 // Plain JavaScript on purpose: stripping types costs as much time again as Node's own start. A second `polder install`
 // is decided here, from `.polder/state.json` and one `stat` a file, before anything else is loaded.
 import { lstatSync, readFileSync, statSync, writeSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { dirname, isAbsolute, join, resolve } from 'node:path'
 
 const started = process.hrtime.bigint()
 const [command, ...words] = process.argv.slice(2)
@@ -100,8 +100,14 @@ function print(text) {
     writeSync(1, text)
     process.exit()
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EPIPE') return
-    process.stdout.write(text)
+    const code = error instanceof Error && 'code' in error ? error.code : undefined
+    if (code === 'EPIPE') return
+    if (code === 'EAGAIN') {
+      process.stdout.write(text)
+      return
+    }
+    process.stderr.write(`polder: what it says cannot be written: ${error instanceof Error ? error.message : ''}\n`)
+    process.exitCode = 1
   }
 }
 
@@ -121,8 +127,7 @@ function findRoot(directory) {
 /** As `storeHome` of the store package, which would have to be loaded. */
 function storeHome() {
   const { POLDER_HOME, XDG_DATA_HOME } = process.env
-  return (
-    POLDER_HOME ||
-    join(XDG_DATA_HOME || join(process.getBuiltinModule('node:os').homedir(), '.local', 'share'), 'polder')
-  )
+  if (POLDER_HOME) return resolve(POLDER_HOME)
+  if (XDG_DATA_HOME && isAbsolute(XDG_DATA_HOME)) return join(XDG_DATA_HOME, 'polder')
+  return join(process.env['HOME'] || process.getBuiltinModule('node:os').homedir(), '.local', 'share', 'polder')
 }

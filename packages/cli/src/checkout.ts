@@ -42,8 +42,16 @@ export function findService(known: Readonly<Record<string, { readonly name?: str
   )
   throw new PolderError('SERVICE_UNKNOWN', `there is no service ${JSON.stringify(wanted)}`, {
     spec: wanted,
-    hint: nearest === undefined ? 'see `polder status` for the services' : `did you mean ${nearest}?`,
+    hint:
+      nearest === undefined ? servicesHint(services.map(([servicePath]) => servicePath)) : `did you mean ${nearest}?`,
   })
+}
+
+const SHOWN = 12
+
+function servicesHint(paths: readonly string[]): string {
+  const more = paths.length > SHOWN ? ` and ${paths.length - SHOWN} more` : ''
+  return `the services are: ${paths.slice(0, SHOWN).join(', ')}${more}`
 }
 
 /** The service that a working directory lies in, undefined outside of all. */

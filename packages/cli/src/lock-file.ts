@@ -24,7 +24,7 @@ export function requireLockText(root: string): string {
 
 /**
  * The bytes of `polder.lock`.
- * @throws PolderError `LOCK_NOT_FOUND`
+ * @throws PolderError `LOCK_NOT_FOUND`; `LOCK_INVALID` if it cannot be read
  */
 export function requireLock(root: string): Buffer {
   const bytes = readLock(root)
@@ -40,7 +40,8 @@ function readLock(root: string): Buffer | null {
     return readFileSync(join(root, LOCK_FILE))
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return null
-    throw error
+    const reason = (error as Error).message
+    throw new PolderError('LOCK_INVALID', `${LOCK_FILE} cannot be read: ${reason}`, { path: LOCK_FILE, cause: error })
   }
 }
 

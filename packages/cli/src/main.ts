@@ -28,31 +28,40 @@ export async function main(words: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0
-      return printError(wrongUsage(error, commandOf(program, argv)), output)
+      const { name, unknown } = commandOf(program, argv)
+      return printError(wrongUsage(error, name, unknown), output)
     }
     return printError(error, output)
   }
 }
 
 /** What commander has to say as one of our errors: the suggestion is a hint, and help is asked of the command in use. */
-function wrongUsage(error: CommanderError, command: string): PolderError {
+function wrongUsage(error: CommanderError, command: string, unknown: string | undefined): PolderError {
   const [first = '', suggestion] = error.message.replace(/^error: /, '').split('\n')
-  const message = error.code === 'commander.help' ? `${command} needs one of its commands` : first.replace(/\.$/, '')
+  const message =
+    error.code !== 'commander.help'
+      ? first.replace(/\.$/, '')
+      : unknown === undefined
+        ? `${command} needs one of its commands`
+        : `unknown command '${unknown}'`
   const near = /^\(Did you mean (.*)\?\)$/.exec(suggestion ?? '')?.[1]
   const hint = near === undefined ? `see \`${command} --help\`` : `did you mean ${near}?`
   return new PolderError('USAGE', message, { hint, cause: error })
 }
 
-/** `polder index sync` for the words of its command line. */
-function commandOf(program: Command, argv: readonly string[]): string {
+/** `polder index sync` for the words of its command line, and the word behind `help` that is no command. */
+function commandOf(program: Command, argv: readonly string[]): { readonly name: string; readonly unknown?: string } {
   let [found, name] = [program, program.name()]
-  for (const word of argv) {
+  for (const [index, word] of argv.entries()) {
     const inner = found.commands.find((command) => command.name() === word)
-    if (inner === undefined) continue
+    if (inner === undefined) {
+      if (argv[index - 1] === 'help' && word !== 'help') return { name, unknown: word }
+      continue
+    }
     found = inner
     name += ` ${word}`
   }
-  return name
+  return { name }
 }
 
 interface LockFlags {
@@ -76,6 +85,15 @@ function commandLine(perform: Perform): Command {
     .configureOutput({ outputError: () => undefined, writeErr: () => undefined })
     .showSuggestionAfterError()
     .helpCommand(true)
+    // That a flag is off unless it is given, and a list is empty, goes without saying.
+    .configureHelp({
+      optionDescription: ({ description, argChoices, defaultValue }) =>
+        [
+          description,
+          ...(argChoices === undefined ? [] : [`(${argChoices.join(' or ')})`]),
+          ...(typeof defaultValue === 'string' ? [`(default: ${defaultValue})`] : []),
+        ].join(' '),
+    })
     .addHelpText('after', '\nStart with `polder init`, then `polder lock` (network) and `polder install` (none).')
 
   const command = (parent: Command, name: string, description: string): Command =>

@@ -84,7 +84,8 @@ function isTerminal(descriptor: 1 | 2): boolean {
 export function endWithThePipe(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(0)
-    throw error
+    process.stderr.write(`polder: what it says cannot be written: ${error.message}\n`)
+    process.exit(1)
   })
 }
 

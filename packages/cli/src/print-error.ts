@@ -39,13 +39,18 @@ export function printError(error: unknown, output: Output): number {
     process.stderr.write(
       output.verbose
         ? `${printable(unexpected.stack ?? '')}\n`
-        : '  This is a bug in polder. Run again with --verbose for the stack trace.\n',
+        : `  ${isRefusedBySystem(error) ? 'The system refused it. Where it should not have been asked, this' : 'This'} is a bug in polder. Run again with --verbose for the stack trace.\n`,
     )
     return 1
   }
   if (output.json) output.result({ error: errorDocument(error) })
   else printExpected(error, output)
   return EXIT_CODES[error.code] ?? 1
+}
+
+/** Permissions, limits, a directory in the place of a file: mostly nothing that polder could have done better. */
+function isRefusedBySystem(error: unknown): boolean {
+  return error instanceof Error && 'syscall' in error && 'code' in error
 }
 
 function printExpected(error: PolderError, output: Output): void {

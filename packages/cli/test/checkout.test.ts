@@ -43,6 +43,15 @@ describe('a service is found', () => {
     )
   })
 
+  test.each([
+    ['servces/api', 'did you mean services/api?'],
+    ['kitchen', 'the services are: services/web, services/api, tools/web, .'],
+  ])('and %s is answered with what there is', (wanted, hint) => {
+    expect(() => findService(lock.npm.services, wanted)).toThrow(
+      expect.objectContaining({ details: expect.objectContaining({ hint }) as object }) as Error,
+    )
+  })
+
   test.each(['__proto__', 'constructor', 'services/../services/web', ''])('and not as %j', (wanted) => {
     if (wanted === '') expect(findService(lock.npm.services, wanted)).toBe('.')
     else

@@ -93,6 +93,17 @@ describe('an unexpected error', () => {
     )
   })
 
+  test('of the system is told as what it is', () => {
+    const refused = Object.assign(new Error("EACCES: permission denied, open '/a/.npmrc'"), {
+      code: 'EACCES',
+      syscall: 'open',
+    })
+    expect(printError(refused, createOutput({}, {}))).toBe(1)
+    expect(stderr).toBe(
+      "polder: unexpected: EACCES: permission denied, open '/a/.npmrc'\n  The system refused it. Where it should not have been asked, this is a bug in polder. Run again with --verbose for the stack trace.\n",
+    )
+  })
+
   test('has its stack with --verbose, and a document with --json', () => {
     printError(new TypeError('x is undefined'), createOutput({ verbose: true, json: true }, {}))
     expect(stderr).toMatch(/\n +at /)

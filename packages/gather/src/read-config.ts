@@ -31,7 +31,12 @@ export function readConfig(root: string): Config {
   try {
     text = readFileSync(join(root, CONFIG_FILE), 'utf8')
   } catch (cause) {
-    if (!isErrno(cause, 'ENOENT')) throw cause
+    if (!isErrno(cause, 'ENOENT')) {
+      throw new PolderError('CONFIG_INVALID', `${CONFIG_FILE} cannot be read: ${(cause as Error).message}`, {
+        path: CONFIG_FILE,
+        cause,
+      })
+    }
     throw new PolderError('CONFIG_NOT_FOUND', `no ${CONFIG_FILE} in ${root}`, {
       path: root,
       hint: 'run `polder init` at the root of the repository',

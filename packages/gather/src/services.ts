@@ -118,7 +118,7 @@ function directoriesOf(pattern: string, root: string): string[] {
     {
       path: 'polder.yaml',
       found: pattern,
-      hint: 'paths are relative to polder.yaml; `polder init` lists the services it finds',
+      hint: 'paths and globs are relative to polder.yaml; without `services`, every directory with a lockfile is one',
     },
   )
 }

@@ -70,6 +70,7 @@ describe('services by name', () => {
     const error = await failure(npm('a'), 'services: [b]')
     expect(error.code).toBe('SERVICE_UNKNOWN')
     expect(error.message).toBe('"b" in "services" of polder.yaml matches no directory with a package.json')
+    expect(error.details.hint).toContain('relative to polder.yaml')
   })
 
   test('one that nothing locks is an error', async () => {

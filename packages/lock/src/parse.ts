@@ -36,12 +36,15 @@ export function parseLock(text: string, path: string): Lock {
   }
   const version = (document as { lockfileVersion?: unknown } | null)?.lockfileVersion
   if (version !== 1) {
-    throw new PolderError('LOCK_INVALID', `${path} has lockfileVersion ${JSON.stringify(version) ?? 'none'}`, {
-      path,
-      found: String(version),
-      wanted: '1',
-      hint: 'this polder reads version 1; run `polder lock` to make it anew, or use the polder that wrote it',
-    })
+    throw new PolderError(
+      'LOCK_INVALID',
+      `${path} has ${version === undefined ? 'no lockfileVersion' : `lockfileVersion ${JSON.stringify(version)}`}`,
+      {
+        path,
+        ...(version === undefined ? {} : { found: JSON.stringify(version), wanted: '1' }),
+        hint: 'this polder reads version 1; run `polder lock` to make it anew, or use the polder that wrote it',
+      },
+    )
   }
   const parsed = LOCK.safeParse(document)
   if (!parsed.success) {

@@ -209,7 +209,7 @@ describe('the file', () => {
 
   test.each([
     ['another version', 'lockfileVersion: 2\n', 'polder.lock has lockfileVersion 2'],
-    ['no mapping', 'just text\n', 'polder.lock has lockfileVersion none'],
+    ['no mapping', 'just text\n', 'polder.lock has no lockfileVersion'],
     ['broken YAML', 'lockfileVersion: [1\n', /^polder\.lock is not YAML: /],
     [
       'merge conflict markers',

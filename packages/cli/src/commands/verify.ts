@@ -75,7 +75,7 @@ export async function verify(cwd: string, output: Output, repair: boolean): Prom
   if (differences.length === 0) {
     const packages = new Set(placed.map((entry) => entry.package)).size
     output.line(`${count(packages, 'package')} verified: artifacts, environment and checkout are as locked`)
-    output.result({ clean: true, packages: placed.length })
+    output.result({ clean: true, packages })
     return 0
   }
   if (repair) return repairCheckout({ cwd, root }, store, plan, differences, output)

@@ -39,7 +39,7 @@ export interface ImportReport {
  * and every signature by a key of the lock has to be right. Killed before the end it leaves nothing visible but, at
  * most, some of the artifacts, each of them verified; the same import again completes it. Several may run at once.
  * @param path of the bundle, also named in errors
- * @throws PolderError `BUNDLE_INVALID` with the member; `ARCHIVE_REFUSED`, `LOCK_INVALID`, `SIGNATURE_INVALID`,
+ * @throws PolderError `USAGE` if there is none; `BUNDLE_INVALID` with the member; `ARCHIVE_REFUSED`, `LOCK_INVALID`, `SIGNATURE_INVALID`,
  *   `SIGNING_KEY_UNKNOWN`, `SIGNING_KEY_EXPIRED`; `DISK_FULL`, `STORE_UNWRITABLE`
  */
 export async function importBundle(

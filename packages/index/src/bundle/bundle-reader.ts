@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type FileHandle, open } from 'node:fs/promises'
 
-import { type Integrity, integrityFromHash, isErrno } from '@polder/spec'
+import { type Integrity, integrityFromHash, isErrno, PolderError } from '@polder/spec'
 
 import {
   BLOCK,
@@ -141,14 +141,19 @@ function placeOf({ members }: BundleList, listBytes: number, position: number): 
   return 'behind its last member'
 }
 
+const HINT = 'give the path of a bundle'
+
 async function openFile(path: string): Promise<FileHandle> {
   try {
     return await open(path)
   } catch (error) {
-    if (!isErrno(error, 'ENOENT', 'ENOTDIR', 'EACCES')) throw error
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) {
+      throw new PolderError('USAGE', `there is no bundle at ${path}`, { path, cause: error, hint: HINT })
+    }
+    if (!isErrno(error, 'EACCES')) throw error
     throw bundleInvalid(path, `it cannot be read: ${error.message}`, {
       cause: error,
-      hint: 'give the path of a bundle',
+      hint: HINT,
     })
   }
 }
@@ -180,7 +185,7 @@ async function reading<T>(operation: Promise<T>, path: string): Promise<T> {
     if (!isErrno(error, 'EISDIR', 'EIO')) throw error
     throw bundleInvalid(path, `it cannot be read: ${error.message}`, {
       cause: error,
-      hint: 'give the path of a bundle',
+      hint: HINT,
     })
   }
 }

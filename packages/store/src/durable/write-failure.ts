@@ -17,7 +17,7 @@ export function writeFailure(error: unknown, doing: string, path: string): unkno
     return new PolderError('STORE_UNWRITABLE', `${doing}: ${path} cannot be written (${error.code})`, {
       path,
       cause: error,
-      hint: 'give yourself write access to it, or set POLDER_HOME to a directory that you own',
+      hint: 'give yourself write access to it; if it is in the store, POLDER_HOME can name a directory that you own',
     })
   }
   return error
