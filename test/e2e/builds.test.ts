@@ -49,6 +49,16 @@ beforeAll(async () => {
     dependencies: { maker: '^1.0.0' },
     files: { 'fetch.js': FETCHES, 'index.js': 'module.exports = require("maker")\n' },
   })
+  // What of an addon tells for which Node it is: the names that it has from Node's headers.
+  const addon = (name: string): string => `require("fs").writeFileSync("own.node", "\\x7fELF ${name}")`
+  served['bound'] = registry.serve('bound', '1.0.0', {
+    scripts: { install: 'node build.js' },
+    files: { 'build.js': addon('node_module_register'), 'prebuilds/node-20.node': 'node_register_module_v115' },
+  })
+  served['unbound'] = registry.serve('unbound', '1.0.0', {
+    scripts: { install: 'node build.js' },
+    files: { 'build.js': addon('napi_register_module_v1'), 'prebuilds/node-20.node': 'node_register_module_v115' },
+  })
   served['gyp'] = registry.serve('gyp', '1.0.0', {
     scripts: { postinstall: 'echo after' },
     files: { 'binding.gyp': '{"targets":[]}', 'index.js': '' },
@@ -330,4 +340,25 @@ test('store gc keeps what an environment uses, and drops what is known of builds
   old()
   await polderDone(['store', 'gc'], { ...at, cwd: at.home })
   expect([readdirSync(join(at.home, 'builds')), readdirSync(join(at.home, 'trees'))]).toEqual([[], []])
+})
+
+test('an addon that loads in this Node only is told from others, and warned of where the repository runs on another Node', async () => {
+  const at = await locked(['bound', 'unbound'], 'builds:\n  allow: { bound: "*", unbound: "*" }\n')
+  const here = process.versions.node.split('.')[0] ?? ''
+  writeFileSync(join(at.cwd, '.nvmrc'), `${here}.0.0\n`)
+  expect(await polder(['install'], at)).toMatchObject({ code: 0, stderr: '' })
+  const [bound, unbound] = [await polderDone(['builds', 'bound'], at), await polderDone(['builds', 'unbound'], at)]
+  expect(bound).toContain(`  own.node loads in Node ${here} only\n`)
+  expect(unbound).not.toContain('loads in')
+  expect(JSON.parse(await polderDone(['builds', 'bound', '--json'], at))).toMatchObject({
+    builds: [{ record: { addons: ['own.node'] } }],
+  })
+
+  writeFileSync(join(at.cwd, '.nvmrc'), '20.11.1\n')
+  writeFileSync(join(at.cwd, 'services/web/.node-version'), '22\n')
+  const again = { ...at, home: join(temporaryDirectory('builds'), 'store') }
+  await polderDone(['index', 'sync'], again)
+  expect((await polder(['install'], again)).stderr).toBe(
+    `warning: what was built of bound@1.0.0 loads in Node ${here} only, which runs polder, but .nvmrc says 20.11.1, services/web/.node-version says 22: run polder with the Node that runs the services\n`,
+  )
 })

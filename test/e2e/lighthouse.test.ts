@@ -54,7 +54,7 @@ describe('the native addon of the lighthouse, compiled without a network', () =>
         {
           status: 'built',
           scripts: [{ event: 'install', command: 'node buildcheck.js > buildcheck.gypi && node-gyp rebuild' }],
-          record: { attempts: [], refused: [], leftOut: [] },
+          record: { attempts: [], refused: [], leftOut: [], addons: ['build/Release/cpufeatures.node'] },
         },
       ],
     })

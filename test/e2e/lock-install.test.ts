@@ -3,7 +3,7 @@ import { join } from 'node:path'
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
-import { temporaryDirectory } from '../support/cli.ts'
+import { polderDone, temporaryDirectory } from '../support/cli.ts'
 import { checkout, edit, json, makeSample, printed, run, type Sample } from '../support/sample.ts'
 
 let sample: Sample
@@ -231,6 +231,13 @@ describe('install', () => {
       stderr:
         'polder: polder.lock is out of date: 1 file changed since it was made [LOCK_OUT_OF_DATE]\n  services/web/package.json changed\n  hint: run `polder lock` and commit the result\n',
     })
+  })
+
+  test('knows that there is nothing to do where POLDER_HOME is relative, too', async () => {
+    const own = { ...checkout(sample), home: 'own-store' }
+    await polderDone(['lock'], own)
+    await polderDone(['install'], own)
+    expect(await json('install', own)).toMatchObject({ upToDate: true })
   })
 
   test('refuses a platform that was not locked', async () => {

@@ -1,5 +1,6 @@
 export { readAdditions, serializeAdditions } from './additions.ts'
 export type { Policy } from './config.ts'
+export { otherDeclaredNodes } from './declared-node.ts'
 export { gather } from './gather.ts'
 export type {
   Gathered,

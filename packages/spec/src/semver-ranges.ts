@@ -26,6 +26,12 @@ export class RangeCache {
     return parsedRange !== null && parsedVersion !== null && parsedRange.test(parsedVersion)
   }
 
+  /** True if some version is in both; false if either text is no range. */
+  overlap(range: string, other: string): boolean {
+    const [left, right] = [this.#range(range), this.#range(other)]
+    return left !== null && right !== null && left.intersects(right)
+  }
+
   /** Ascending by version; what is no version comes first, in code-unit order. */
   compare(a: string, b: string): number {
     const [left, right] = [this.#version(a), this.#version(b)]

@@ -7,6 +7,17 @@ import { RangeCache } from '../src/semver-ranges.ts'
 const ranges = new RangeCache()
 
 test.each([
+  ['^20 || ^22', '22.x', true],
+  ['>=18', '26.x', true],
+  ['20.1.0', '20.x', true],
+  ['20', '26.x', false],
+  ['latest', '*', false],
+])('%s and %s overlap: %j', (range, other, expected) => {
+  expect(ranges.overlap(range, other)).toBe(expected)
+  expect(ranges.overlap(other, range)).toBe(expected)
+})
+
+test.each([
   ['1.2.3', '^1.0.0', true],
   ['2.0.0', '^1.0.0', false],
   ['1.2.3', '', true],

@@ -33,6 +33,8 @@ export interface BuildRecord {
   /** Of what was built. */
   readonly files?: number
   readonly bytes?: number
+  /** Those of what it made that load in this major version of Node only; absent if there are none. */
+  readonly addons?: readonly string[]
   /** What it left behind that no tree can hold, such as links out of the package. */
   readonly leftOut?: readonly string[]
   readonly failure?: {

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { PolderError } from '@polder/spec'
 import { hasTree, publishTree, readTree, type Store, type TreeId } from '@polder/store'
 
+import { boundAddons } from './bound-addons.ts'
 import { buildEnvironment } from './build-environment.ts'
 import { buildFailure } from './build-failure.ts'
 import type { PlannedBuild } from './planned-build.ts'
@@ -141,12 +142,16 @@ export class Workshop {
   #keep(record: BuildRecord, build: PlannedBuild, room: BuildRoom): BuildRecord {
     const { store, options } = this.#work
     if (options.inspect !== undefined && hasTree(store, build.id)) return record
-    const whole =
-      record.status === 'built'
-        ? { ...record, ...publishTree(store, build.id, room.directory.source, build.source.bin) }
-        : record
+    const whole = record.status === 'built' ? { ...record, ...this.#publish(build, room) } : record
     writeBuildRecord(store, whole)
     return whole
+  }
+
+  #publish({ id, source }: PlannedBuild, room: BuildRoom): Partial<BuildRecord> {
+    const { store } = this.#work
+    const made = publishTree(store, id, room.directory.source, source.bin)
+    const addons = boundAddons(store, id, source.tree)
+    return { ...made, ...(addons.length === 0 ? {} : { addons }) }
   }
 }
 

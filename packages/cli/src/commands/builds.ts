@@ -118,6 +118,8 @@ function print(output: Output, { label, status, scripts, record }: Listed, whole
   for (const { what, count: times } of record.refused)
     output.line(`  asked the index for ${what}, which is not pinned${times > 1 ? `, ${times} times` : ''}`)
   if (record.attempts.length + record.refused.length === 0) output.line(`  ${NOTHING_REACHED[reachOf(record)]}`)
+  for (const path of ('addons' in record ? record.addons : undefined) ?? [])
+    output.line(`  ${path} loads in Node ${process.versions.node.replace(/\..*$/, '')} only`)
   for (const path of record.leftOut ?? []) output.line(`  left out: ${path}, which leads out of the package`)
   if (record.failure !== undefined)
     for (const line of record.failure.tail.trimEnd().split('\n').slice(-20)) output.line(`  | ${line}`)

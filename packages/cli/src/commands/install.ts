@@ -39,6 +39,10 @@ export async function install(cwd: string, output: Output, options: InstallOptio
     const done = await buildPackages(store, root, first, options, output)
     const wasThere = hasEnvironment(store, done.planned.plan.id)
     const realised = await realise(store, root, done.planned, options, output)
+    if (done.builds !== undefined && done.builds.records.length > 0) {
+      const { warnOfOtherNodes } = await import('../addon-warning.ts')
+      warnOfOtherNodes(done.builds.records, root, packagePaths(done.planned.inputs), output)
+    }
     const report = await runWorkspaceScripts(store, root, done.planned, realised.environmentPath, output)
     return { ...done, built: !wasThere, ...realised, scripts: report }
   })
