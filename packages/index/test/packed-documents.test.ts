@@ -107,6 +107,17 @@ describe('packed documents', () => {
     expect(await askJson(await world.serve(lock), '/other')).toMatchObject({ _id: 'other' })
   })
 
+  test('are sent from their file where there is no room for them in memory, as long as it is the same', async () => {
+    const lock = lockOf(await twoNames())
+    await pack(lock)
+    const expected = (await answers(await world.serve(lock, { baseUrl: BASE }))).map(facts)
+    const server = await world.serve(lock, { documents: path, baseUrl: BASE, memoryBytes: 0 })
+    for (const _ of ['verified', 'known']) expect((await answers(server)).map(facts)).toEqual(expected)
+    // Made anew, it is another file, and some of it is elsewhere.
+    replaceBody('"_id":"other"', '"_id":"OTHER"')
+    expect((await answers(server)).map(facts)).toEqual(expected)
+  })
+
   test('of one lock serve the union of several as far as they are the same', async () => {
     const [old, next, other] = await twoNames()
     const lock = lockOf([next, other])
@@ -132,8 +143,10 @@ describe('packed documents', () => {
     const whole = readFileSync(path)
     writeFileSync(path, damage(whole))
     const expected = (await answers(await world.serve(lock, { baseUrl: BASE }))).map(facts)
-    const server = await world.serve(lock, { documents: path, baseUrl: BASE })
-    expect((await answers(server)).map(facts)).toEqual(expected)
+    for (const memoryBytes of [1e7, 0]) {
+      const server = await world.serve(lock, { documents: path, baseUrl: BASE, memoryBytes })
+      expect((await answers(server)).map(facts)).toEqual(expected)
+    }
     // Until somebody packs them again, who believes no more of them.
     expect(await pack(lock, join(world.directory, 'again'), [path])).toBe('written')
     expect(readFileSync(join(world.directory, 'again')).equals(whole)).toBe(true)

@@ -1,3 +1,5 @@
+import { readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 
 import { integrityOf } from '@polder/spec'
@@ -218,15 +220,45 @@ describe('the document of a name', () => {
     expect(readManifest(world.store, pinned.integrity)?.manifest.version).toBe('1.0.0')
   })
 
-  test('is the same beyond the memory limit, where it is made each time', async () => {
-    const pins = [await world.pin('lib', '1.0.0', { files: { 'data.bin': noise(5000) } })]
-    const [roomy, tight] = [
-      await world.serve(lockOf(pins), { baseUrl: 'http://index.example/' }),
-      await world.serve(lockOf(pins), { baseUrl: 'http://index.example/', memoryBytes: 0 }),
+  test('is the same beyond the memory limit, where it is made once and then sent from a file that nobody else sees', async () => {
+    const pinned = await world.pin('lib', '1.0.0', { scripts: { build: noise(100_000).toString('base64') } })
+    const lock = lockOf([pinned])
+    const [held, stored] = [
+      await world.serve(lock),
+      await world.serve(lock, { memoryBytes: 0, baseUrl: 'http://b.example/' }),
     ]
-    for (const server of [roomy, tight]) await ask(server, '/lib')
-    expect((await ask(tight, '/lib')).text).toBe((await ask(roomy, '/lib')).text)
-    expect([tight.sample().bodies, roomy.sample().bodies]).toEqual([0, 1])
+    const asIs = async (server: typeof held, headers: Readonly<Record<string, string>>): Promise<string> => {
+      const { body } = await ask(server, '/lib', { headers })
+      const text = (headers['accept-encoding'] === undefined ? body : gunzipSync(body)).toString()
+      return text.replaceAll(server.url, 'BASE/')
+    }
+    for (const headers of [{}, { 'accept-encoding': 'gzip' }, { accept: ABBREVIATED }]) {
+      const expected = await asIs(held, headers)
+      for (const _ of ['made', 'stored', 'stored']) expect(await asIs(stored, headers)).toBe(expected)
+    }
+    // Its manifest is gone: what is sent now was not made now.
+    rmSync(join(world.store.home, 'manifests'), { recursive: true })
+    rmSync(join(world.store.home, 'artifacts'), { recursive: true })
+    const { headers, body } = await ask(stored, '/lib')
+    expect(JSON.parse(body.toString())).toHaveProperty(['versions', '1.0.0'])
+    expect(await ask(stored, '/lib', { method: 'HEAD' })).toMatchObject({
+      status: 200,
+      headers: { 'content-length': String(body.length) },
+    })
+    const unchanged = await ask(stored, '/lib', { headers: { 'if-none-match': headers.etag ?? '' } })
+    expect(unchanged).toMatchObject({ status: 304, text: '' })
+    expect(stored.sample()).toMatchObject({ bodies: 0, bodyBytes: 0 })
+    expect(readdirSync(join(world.store.home, 'tmp'))).toEqual([])
+  })
+
+  test('is made each time where there is no room for it, neither in memory nor on disk', async () => {
+    const pinned = await world.pin('lib', '1.0.0', { scripts: { build: 'node build.js' } })
+    const server = await world.serve(lockOf([pinned]), { memoryBytes: 0 })
+    // Its manifest is recorded then, which needs the directory.
+    await ask(await world.serve(lockOf([pinned])), '/lib')
+    rmSync(join(world.store.home, 'tmp'), { recursive: true })
+    for (const _ of ['once', 'again'])
+      expect(await askJson(server, '/lib')).toHaveProperty(['versions', '1.0.0', 'scripts', 'build'], 'node build.js')
   })
 })
 

@@ -82,6 +82,28 @@ describe('case 1: a damaged artifact', () => {
     expect((await ask(server, '/lib/-/lib-1.0.0.tgz')).status).toBe(503)
   })
 
+  test('that becomes damaged while it is sent ends the answer before its end', async () => {
+    const pinned = await world.pin('lib', '1.0.0', { files: { data: noise(20_000_000) } })
+    const server = await world.serve(lockOf([pinned]), { memoryBytes: 0 })
+    const colon = server.address.lastIndexOf(':')
+    const socket = connect(Number(server.address.slice(colon + 1)), '127.0.0.1')
+    socket.on('error', () => undefined)
+    socket.write(`GET /lib/-/lib-1.0.0.tgz HTTP/1.1\r\nHost: ${server.address}\r\n\r\n`)
+    const chunks: Buffer[] = []
+    socket.once('data', (chunk: Buffer) => {
+      chunks.push(chunk)
+      damage(pinned, (bytes) => Buffer.from(bytes).fill(0))
+      socket.on('data', (more: Buffer) => chunks.push(more))
+    })
+    await new Promise((resolve) => socket.once('close', resolve))
+    const received = Buffer.concat(chunks)
+    const body = received.subarray(received.indexOf('\r\n\r\n') + 4)
+    expect(body.length).toBeLessThan(pinned.bytes.length)
+    expect(body.equals(pinned.bytes.subarray(0, body.length))).toBe(true)
+    expect(server.sample().damaged).toBe(1)
+    expect(await askJson(server, '/lib/-/lib-1.0.0.tgz')).toMatchObject({ code: 'ARTIFACT_CORRUPT' })
+  })
+
   test('leaves its document as it is, without the sha1 that nobody could compute', async () => {
     const pinned = await world.pin('lib', '1.0.0')
     const server = await world.serve(lockOf([pinned]))

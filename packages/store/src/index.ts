@@ -29,7 +29,8 @@ export {
   type StagedTree,
 } from './trees/packed-tree.ts'
 export { livenessOf, ownIdentity, type ProcessIdentity } from './garbage/process-identity.ts'
-export { hasArtifact, openArtifact, readArtifact, type FileState } from './artifacts/read.ts'
+export { hasArtifact, openArtifact, readArtifact } from './artifacts/read.ts'
+export { type FileState, hashFile, openVerified } from './artifacts/open-file.ts'
 export { temporaryPath } from './durable/publish.ts'
 export type { Patch } from './archives/patch.ts'
 export { readRoots, recordRoot } from './environments/roots.ts'

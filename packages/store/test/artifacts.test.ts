@@ -1,5 +1,5 @@
 import { integrityOf } from '@polder/spec'
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { closeSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 
@@ -199,8 +199,8 @@ describe('reading', () => {
     const path = artifactPath(store, sha512)
     const opened = async (verified?: FileState): Promise<string> => {
       const { file } = await openArtifact(store, sha512, 'foo@1.0.0', verified)
-      const text = await file.readFile('utf8')
-      await file.close()
+      const text = readFileSync(file, 'utf8')
+      closeSync(file)
       return text
     }
     expect(await opened()).toBe('hello world')

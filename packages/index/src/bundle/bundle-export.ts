@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { statSync } from 'node:fs'
+import { closeSync, readSync, statSync } from 'node:fs'
 import { open, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 
@@ -201,13 +201,13 @@ async function* piecesOf(
   try {
     for (let position = 0; position < bytes;) {
       const piece = Buffer.allocUnsafe(Math.min(PIECE_BYTES, bytes - position))
-      const { bytesRead } = await file.read(piece, 0, piece.length, position)
+      const bytesRead = readSync(file, piece, 0, piece.length, position)
       if (bytesRead === 0) throw new Error(`the artifact of ${names[0]} became shorter while it was read`)
       yield piece.subarray(0, bytesRead)
       position += bytesRead
     }
   } finally {
-    await file.close()
+    closeSync(file)
   }
 }
 

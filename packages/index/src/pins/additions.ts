@@ -1,4 +1,4 @@
-import { createReadStream, readFileSync } from 'node:fs'
+import { closeSync, createReadStream, readFileSync } from 'node:fs'
 
 import {
   algorithmOf,
@@ -110,7 +110,7 @@ async function storedBytes(store: Store, integrity: Integrity, label: string): P
   if (!hasArtifact(store, integrity)) return undefined
   try {
     const { file, state } = await openArtifact(store, integrity, label)
-    await file.close()
+    closeSync(file)
     return state.size
   } catch (error) {
     // It is in quarantine now.

@@ -2,11 +2,14 @@
 export interface HeldBody {
   /** In bytes. */
   readonly held: number
-  /** Set by whoever uses it; the memory clears it when it looks for room. */
+  /** Set by whoever uses it; the memory clears it when it looks for room. Of what is not held: it was asked for before. */
   recent: boolean
   /** Forget the body. */
   drop(): void
 }
+
+/** What is larger costs hardly more when it is sent from its file. */
+const LARGEST = 4 * 1024 * 1024
 
 /**
  * The bodies in memory, at most `limit` bytes of them. To make room it drops those that were not used since it last
@@ -26,25 +29,38 @@ export class BodyMemory {
     return this.#ring.length
   }
 
-  /** True if a body of this size would be taken in: one that took much of the room would only drive out the others. */
-  takes(bytes: number): boolean {
-    return bytes <= this.limit / 16
+  /**
+   * True if a body that is asked for is to be brought into memory, where there is room for it now. Others are driven out
+   * only for what is asked for again, and only those that nobody used meanwhile: whoever asks for everything once leaves
+   * the memory as it is.
+   */
+  takes(body: HeldBody, bytes: number): boolean {
+    if (bytes > Math.min(this.limit / 8, LARGEST)) return false
+    if (this.used + bytes <= this.limit) return true
+    body.recent = !body.recent
+    return !body.recent && this.#makeRoom(bytes)
   }
 
   /** Takes in a body that is ready, which from then on is dropped when others need the room. */
   admit(body: HeldBody): void {
-    while (this.used + body.held > this.limit) {
-      const oldest = this.#ring[this.#hand]
-      if (oldest === undefined) {
-        if (this.#ring.length === 0) break
-        this.#hand = 0
-      } else if (oldest.recent) {
-        oldest.recent = false
-        this.#hand += 1
-      } else this.#remove(this.#hand)
-    }
     this.used += body.held
     this.#ring.push(body)
+  }
+
+  /** False if the next one to go was used since it was last looked at; the time after, it is the turn of another one. */
+  #makeRoom(bytes: number): boolean {
+    while (this.used + bytes > this.limit) {
+      if (this.#hand >= this.#ring.length) this.#hand = 0
+      const oldest = this.#ring[this.#hand]
+      if (oldest === undefined) return false
+      if (oldest.recent) {
+        oldest.recent = false
+        this.#hand += 1
+        return false
+      }
+      this.#remove(this.#hand)
+    }
+    return true
   }
 
   #remove(at: number): void {

@@ -1,7 +1,8 @@
-import { createHash, hash } from 'node:crypto'
+import { hash } from 'node:crypto'
+import { closeSync } from 'node:fs'
 
 import { algorithmOf, hexDigest, type Integrity, isErrno, PolderError } from '@polder/spec'
-import { openArtifact, readArtifact, type Store } from '@polder/store'
+import { hashFile, openArtifact, readArtifact, type Store } from '@polder/store'
 
 import { manifestText, parseManifest, writeManifest } from '../pins/manifests.ts'
 import type { DescribedVersion } from './npm-documents.ts'
@@ -90,10 +91,12 @@ async function computedShasum(
 
 async function computeShasum(store: Store, integrity: Integrity, label: string): Promise<string | undefined> {
   try {
-    const { file } = await openArtifact(store, integrity, label)
-    const sha1 = createHash('sha1')
-    for await (const chunk of file.createReadStream()) sha1.update(chunk as Buffer)
-    return sha1.digest('hex')
+    const { file, state } = await openArtifact(store, integrity, label)
+    try {
+      return (await hashFile('sha1', file, 0, state.size)).digest('hex')
+    } finally {
+      closeSync(file)
+    }
   } catch (error) {
     // Whoever asks for the tarball is told. The document is complete without.
     if (error instanceof PolderError || isErrno(error, 'EIO')) return undefined

@@ -2,6 +2,10 @@ import { hash } from 'node:crypto'
 import { promisify } from 'node:util'
 import { gzip, gzipSync } from 'node:zlib'
 
+import { hashFile } from '@polder/store'
+
+import type { BodyFile } from './sent-file.ts'
+
 /** Clients ask for a document in one of these. */
 export type DocumentLength = 'full' | 'abbreviated'
 
@@ -14,11 +18,19 @@ export interface DocumentBody {
   readonly gzip?: Buffer
 }
 
+/** The same bytes, if they are in a file as they are sent. */
+export interface StoredBody {
+  readonly identity: BodyFile
+  readonly digest: string
+  readonly gzip?: BodyFile
+}
+
 /** A document whose bodies can be had, made long ago or only now. */
 export interface DocumentSource {
   /** ISO 8601. */
   readonly modified: string
-  body(length: DocumentLength): Promise<DocumentBody>
+  /** @param anew nothing that was made long ago */
+  body(length: DocumentLength, anew: boolean): Promise<DocumentBody | StoredBody>
 }
 
 /** Smaller bodies fit into one packet anyway. */
@@ -42,5 +54,12 @@ export async function makeBody(identity: Buffer): Promise<DocumentBody> {
 
 /** What bytes are known by: the first 162 bits of their sha256, base64url. */
 export function digestOf(bytes: Uint8Array): string {
-  return hash('sha256', bytes, 'base64url').slice(0, 27)
+  return hash('sha256', bytes, 'base64url').slice(0, DIGEST)
 }
+
+/** Those of a part of a file. */
+export async function digestOfFile(file: number, at: number, bytes: number): Promise<string> {
+  return (await hashFile('sha256', file, at, bytes)).digest('base64url').slice(0, DIGEST)
+}
+
+const DIGEST = 27

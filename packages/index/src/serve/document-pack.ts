@@ -1,7 +1,18 @@
 import { hash } from 'node:crypto'
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 
-import { digestOf, type DocumentBody, type DocumentLength, makeBody } from './document-body.ts'
+import { openVerified } from '@polder/store'
+
+import {
+  digestOf,
+  digestOfFile,
+  type DocumentBody,
+  type DocumentLength,
+  makeBody,
+  type StoredBody,
+} from './document-body.ts'
+import type { BodyFile } from './sent-file.ts'
+import { VerifiedFile } from './verified-file.ts'
 
 // The documents of one lock, as they are sent, in one file of the store (`pack-documents.ts` writes it):
 //
@@ -70,36 +81,71 @@ export function packedDocument({ lines }: DocumentPack, name: string): PackedDoc
 }
 
 /** The body, if it is what the list says. */
-export function readBody({ path }: DocumentPack, body: PackedBody): DocumentBody | undefined {
-  return reading(path, (file) => {
-    const { at, bytes, digest, gzip } = body
-    const all = bytesAt(file, at, bytes + (gzip?.bytes ?? 0))
-    const identity = all?.subarray(0, bytes)
-    if (all === undefined || identity === undefined || digestOf(identity) !== digest) return undefined
-    if (gzip === undefined) return { identity, digest }
-    const packed = all.subarray(bytes)
-    return digestOf(packed) === gzip.digest ? { identity, digest, gzip: packed } : undefined
-  })
+export function readBody(pack: DocumentPack, body: PackedBody): DocumentBody | undefined {
+  const { identity, gzip } = storedBody(pack, body)
+  const [plain, packed] = [identity.read(), gzip?.read()]
+  if (plain === undefined || (packed === undefined && gzip !== undefined)) return undefined
+  return { identity: plain, digest: body.digest, ...(packed === undefined ? {} : { gzip: packed }) }
 }
 
-/** The body as it is under other URLs: what {@link PackedBody} remembers is put in, and nothing is parsed. */
-export async function rebased(
-  body: DocumentBody,
-  { tarballs, attestations }: PackedBody,
-  { origin, base }: { readonly origin: string; readonly base: string },
-): Promise<DocumentBody> {
-  if (base === PACKED_BASE && origin === PACKED_BASE) return body
+/** The body where it is. What turns out not to be what the list says is lost. */
+function storedBody({ path }: DocumentPack, { at, bytes, digest, gzip }: PackedBody): StoredBody {
+  const identity = packedPart(path, { at, bytes, digest })
+  return gzip === undefined
+    ? { identity, digest }
+    : { identity, digest, gzip: packedPart(path, { at: at + bytes, ...gzip }) }
+}
+
+function packedPart(path: string, { at, bytes, digest }: Pick<PackedBody, 'at' | 'bytes' | 'digest'>): BodyFile {
+  const opened = new VerifiedFile((verified) =>
+    openVerified(path, verified, async (file) => {
+      if ((await digestOfFile(file, at, bytes)) !== digest) throw new Error(`${path} is damaged`)
+    }),
+  )
+  return {
+    size: () => bytes,
+    read: () =>
+      reading(path, (file) => {
+        const found = bytesAt(file, at, bytes)
+        return found !== undefined && digestOf(found) === digest ? found : undefined
+      }),
+    open: async () => {
+      try {
+        return { ...(await opened.open()), at, size: bytes }
+      } catch {
+        return undefined
+      }
+    },
+  }
+}
+
+/** URLs that a document may be served with. Both end in a slash. */
+interface Urls {
+  readonly origin: string
+  readonly base: string
+}
+
+/** The body under these URLs: as it is, or with them put in where {@link PackedBody} says, and nothing is parsed. */
+export async function bodyUnder(
+  pack: DocumentPack,
+  body: PackedBody,
+  { origin, base }: Urls,
+): Promise<DocumentBody | StoredBody | undefined> {
+  const stored = storedBody(pack, body)
+  if (base === PACKED_BASE && origin === PACKED_BASE) return stored
+  const identity = stored.identity.read()
+  if (identity === undefined) return undefined
   const places = [
-    ...tarballs.map((at) => ({ at, url: base })),
-    ...attestations.map((at) => ({ at, url: origin })),
+    ...body.tarballs.map((at) => ({ at, url: base })),
+    ...body.attestations.map((at) => ({ at, url: origin })),
   ].sort((a, b) => a.at - b.at)
   const parts: Buffer[] = []
   let from = 0
   for (const { at, url } of places) {
-    parts.push(body.identity.subarray(from, at), Buffer.from(url))
+    parts.push(identity.subarray(from, at), Buffer.from(url))
     from = at + PACKED_BASE.length
   }
-  return makeBody(Buffer.concat([...parts, body.identity.subarray(from)]))
+  return makeBody(Buffer.concat([...parts, identity.subarray(from)]))
 }
 
 /** Whatever is wrong with the file, it is as good as not there. */

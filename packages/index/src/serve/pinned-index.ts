@@ -3,14 +3,17 @@ import type { Integrity, PackageId } from '@polder/spec'
 import { RangeCache } from '@polder/spec/semver-ranges'
 import { hasArtifact, type Store } from '@polder/store'
 
+import type { Bodies } from './body.ts'
 import { BodyMemory } from './body-memory.ts'
 import { describeVersion, inputsOf, joinInputs } from './described-version.ts'
 import { type DocumentSource, makeBody } from './document-body.ts'
-import { type DocumentPack, openPack, packedDocument, type PackedDocument, readBody, rebased } from './document-pack.ts'
+import { bodyUnder, type DocumentPack, openPack, packedDocument, type PackedDocument } from './document-pack.ts'
 import { bareDocument, type DescribedVersion, npmDocument, type NpmDocument } from './npm-documents.ts'
+import { OverflowFile } from './overflow-file.ts'
 import type { Resource } from './resource.ts'
 import { ServedArtifact } from './served-artifact.ts'
 import { ServedDocument } from './served-document.ts'
+import { ReadBuffers } from './sent-file.ts'
 import {
   lockedPins,
   type LockedPins,
@@ -57,7 +60,7 @@ export class PinnedIndex {
   /** Everything, and each lock alone. */
   readonly all: View
   readonly views: ReadonlyMap<string, View>
-  readonly memory: BodyMemory
+  readonly bodies: Bodies
   readonly #artifacts = new Map<Integrity, ServedArtifact>()
   readonly #shasums = new Map<Integrity, string | undefined>()
   readonly ranges: RangeCache = new RangeCache()
@@ -67,7 +70,11 @@ export class PinnedIndex {
 
   constructor(store: Store, locks: ReadonlyMap<string, ServedLock>, memoryBytes: number) {
     this.store = store
-    this.memory = new BodyMemory(memoryBytes)
+    this.bodies = {
+      memory: new BodyMemory(memoryBytes),
+      overflow: new OverflowFile(store),
+      buffers: new ReadBuffers(),
+    }
     const all = [...locks.values()]
     this.#packPaths = all.flatMap(({ documents }) => documents ?? [])
     this.all = viewOf(
@@ -106,7 +113,7 @@ export class PinnedIndex {
   artifact(integrity: Integrity, label: string, kind: 'tarball' | 'file'): ServedArtifact {
     let artifact = this.#artifacts.get(integrity)
     if (artifact === undefined) {
-      artifact = new ServedArtifact({ store: this.store, integrity, label, kind }, this.memory)
+      artifact = new ServedArtifact({ store: this.store, integrity, label, kind }, this.bodies)
       this.#artifacts.set(integrity, artifact)
     }
     return artifact
@@ -119,10 +126,12 @@ export class PinnedIndex {
     const packed = this.#packed(view, name)
     return {
       modified: packed?.document.modified ?? (await make()).modified,
-      body: async (length) => {
-        const body = packed === undefined ? undefined : readBody(packed.pack, packed.document[length])
-        if (packed === undefined || body === undefined) return sourceOf(await make()).body(length)
-        return rebased(body, packed.document[length], { origin, base })
+      body: async (length, anew) => {
+        const body =
+          packed === undefined || anew
+            ? undefined
+            : await bodyUnder(packed.pack, packed.document[length], { origin, base })
+        return body ?? sourceOf(await make()).body(length, anew)
       },
     }
   }
@@ -238,7 +247,7 @@ export class Site {
         elsewhere.length > 0
           ? sourceOf(bareDocument(name, elsewhere, { base, ranges: this.index.ranges }))
           : this.index.source(view, name, this.baseUrl, base)
-      document = new ServedDocument(open, this.index.memory)
+      document = new ServedDocument(open, this.index.bodies)
       this.#documents.set(path, document)
     }
     return document
@@ -274,7 +283,8 @@ export class Site {
    * @param turn settles when it may go on with the next one; false ends it
    */
   async prepare(turn: () => Promise<boolean>): Promise<void> {
-    const { all, memory } = this.index
+    const { all, bodies } = this.index
+    const { memory } = bodies
     for (const name of all.versions.keys()) {
       if (memory.used > memory.limit / 2 || !(await turn())) return
       await this.document(all, name)?.prepare()

@@ -1,13 +1,14 @@
 import { statSync } from 'node:fs'
-import { pipeline } from 'node:stream/promises'
 
-import { hexDigest, type Integrity, isErrno } from '@polder/spec'
-import { artifactPath, type FileState, openArtifact, readArtifact, type Store } from '@polder/store'
+import { hexDigest, type Integrity } from '@polder/spec'
+import { artifactPath, openArtifact, readArtifact, type Store } from '@polder/store'
 
-import type { BodyMemory, HeldBody } from './body-memory.ts'
+import { Body, type Bodies } from './body.ts'
 import { isUnchanged, partOf } from './conditions.ts'
 import type { RequestKind } from './metrics.ts'
 import { answerFailure, type Exchange, failureOf, type Resource } from './resource.ts'
+import { type BodyFile, closePart, type OpenPart, sendPart, turnOf } from './sent-file.ts'
+import { VerifiedFile } from './verified-file.ts'
 
 export interface ArtifactSource {
   readonly store: Store
@@ -20,78 +21,51 @@ export interface ArtifactSource {
 // When it was published says the document. These bytes never change, so any fixed date will do.
 const LAST_MODIFIED = 'Sat, 26 Oct 1985 08:15:00 GMT'
 
-/** Enough for the disk to be fast, and little where many clients read slowly. */
-const CHUNK = 64 * 1024
-
 /**
  * The bytes of an artifact. They are verified when they are read: into memory if there is room for them, else once
  * before the first of them is sent from the file, and again after the file changed.
  */
-export class ServedArtifact implements Resource, HeldBody {
-  held = 0
-  recent = false
-  readonly #source: ArtifactSource
-  readonly #memory: BodyMemory
+export class ServedArtifact implements Resource {
+  readonly #label: string
+  readonly #kind: RequestKind
   readonly #etag: string
-  #body: Buffer | undefined
-  #headers: string[] = []
-  #verified: FileState | undefined
-  #verifying: Promise<unknown> | undefined
+  readonly #bodies: Bodies
+  readonly #body: Body
+  #headers: string[] | undefined
 
-  constructor(source: ArtifactSource, memory: BodyMemory) {
-    this.#source = source
-    this.#memory = memory
+  constructor(source: ArtifactSource, bodies: Bodies) {
+    this.#label = source.label
+    this.#kind = source.kind
     this.#etag = `"${hexDigest(source.integrity).slice(0, 40)}"`
-  }
-
-  get #kind(): RequestKind {
-    return this.#source.kind
+    this.#bodies = bodies
+    this.#body = new Body(bodies, artifactFile(source))
   }
 
   answer(exchange: Exchange): void | Promise<void> {
     const { conditions } = exchange
-    const body = this.#body
+    const body = this.#body.inMemory()
     if (body === undefined) return this.#answerFromDisk(exchange)
-    this.recent = true
     if (
       conditions.range !== undefined ||
       conditions.ifNoneMatch !== undefined ||
       conditions.ifModifiedSince !== undefined
     )
       return this.#answerConditionally(exchange, body)
-    exchange.response.writeHead(200, this.#headers)
+    exchange.response.writeHead(200, (this.#headers ??= this.#headersOf(body.length)))
     exchange.response.end(body)
     exchange.counters.count(this.#kind, 200, body.length)
   }
 
-  drop(): void {
-    this.#body = undefined
-    this.held = 0
-  }
-
   async #answerFromDisk(exchange: Exchange): Promise<void> {
     try {
-      const body = this.#load()
-      if (body === undefined) await this.#stream(exchange)
-      else this.#answerConditionally(exchange, body)
+      await turnOf(exchange.response)
+      const body = await this.#body.ready()
+      if (Buffer.isBuffer(body)) this.#answerConditionally(exchange, body)
+      else if (body !== undefined) this.#answerFrom(exchange, body)
     } catch (error) {
       exchange.counters.damaged += 1
       answerFailure(exchange, this.#kind, failureOf(error))
     }
-  }
-
-  /** The body, if it is to be held in memory. Read at once and not piece by piece: it is small, and needed now. */
-  #load(): Buffer | undefined {
-    const { store, integrity, label } = this.#source
-    const size = statSync(artifactPath(store, integrity), { throwIfNoEntry: false })?.size ?? 0
-    if (!this.#memory.takes(size)) return undefined
-    const body = readArtifact(store, integrity, label)
-    this.#body = body
-    this.held = body.length
-    this.#headers = this.#headersOf(body.length)
-    this.recent = true
-    this.#memory.admit(this)
-    return body
   }
 
   #headersOf(length: number): string[] {
@@ -104,8 +78,15 @@ export class ServedArtifact implements Resource, HeldBody {
 
   #answerConditionally(exchange: Exchange, body: Buffer): void {
     const part = this.#begin(exchange, body.length)
-    if (part === undefined) return
-    exchange.response.end(body.subarray(part.start, part.end + 1))
+    if (part !== undefined) exchange.response.end(body.subarray(part.start, part.end + 1))
+  }
+
+  #answerFrom(exchange: Exchange, file: OpenPart): void {
+    const part = this.#begin(exchange, file.size)
+    if (part !== undefined && exchange.request.method === 'GET')
+      return sendPart(exchange, file, part, this.#bodies.buffers)
+    closePart(file)
+    if (part !== undefined) exchange.response.end()
   }
 
   /** The status and headers; what has to follow, undefined if that is nothing. */
@@ -123,7 +104,7 @@ export class ServedArtifact implements Resource, HeldBody {
       answerFailure(exchange, this.#kind, {
         status: 416,
         code: 'RANGE',
-        reason: `${this.#source.label} has ${size} bytes, which ${conditions.range ?? ''} is not in`,
+        reason: `${this.#label} has ${size} bytes, which ${conditions.range ?? ''} is not in`,
         headers: { 'content-range': `bytes */${size}` },
       })
       return undefined
@@ -135,40 +116,17 @@ export class ServedArtifact implements Resource, HeldBody {
     counters.count(this.#kind, part === null ? 200 : 206, request.method === 'HEAD' ? 0 : end - start + 1)
     return { start, end }
   }
+}
 
-  async #stream(exchange: Exchange): Promise<void> {
-    const { file, state } = await this.#open()
-    try {
-      const part = this.#begin(exchange, state.size)
-      if (part === undefined || exchange.request.method === 'HEAD') exchange.response.end()
-      else await pipeline(file.createReadStream({ ...part, highWaterMark: CHUNK }), exchange.response)
-    } catch (error) {
-      // The client went away, perhaps before there was anything to send.
-      const gone = ['ERR_STREAM_PREMATURE_CLOSE', 'ERR_STREAM_UNABLE_TO_PIPE', 'ECONNRESET', 'EPIPE']
-      if (!isErrno(error, ...gone)) throw error
-    } finally {
-      // A stream that was never read from leaves it open, and what is open when it is collected ends the process.
-      await file.close()
-    }
-  }
-
-  /** Whoever comes while it is being verified waits for that. */
-  async #open(): ReturnType<typeof openArtifact> {
-    const { store, integrity, label } = this.#source
-    while (this.#verifying !== undefined) await this.#verifying
-    const opening = openArtifact(store, integrity, label, this.#verified)
-    if (this.#verified === undefined) {
-      this.#verifying = opening.then(
-        ({ state }) => {
-          this.#verified = state
-        },
-        () => undefined,
-      )
-      await this.#verifying
-      this.#verifying = undefined
-    }
-    const opened = await opening
-    this.#verified = opened.state
-    return opened
+function artifactFile({ store, integrity, label }: ArtifactSource): BodyFile {
+  const opened = new VerifiedFile((verified) => openArtifact(store, integrity, label, verified))
+  return {
+    size: () => statSync(artifactPath(store, integrity), { throwIfNoEntry: false })?.size ?? 0,
+    // At once and not piece by piece: it is small, and needed now.
+    read: () => readArtifact(store, integrity, label),
+    open: async () => {
+      const { file, state } = await opened.open()
+      return { file, state, at: 0, size: state.size }
+    },
   }
 }

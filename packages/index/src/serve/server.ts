@@ -201,7 +201,7 @@ async function close(server: Server, listening: Listening, graceMs: number): Pro
   clearInterval(sweep)
 }
 
-function sampleOf(counters: Counters, { memory, all }: PinnedIndex): MetricsSample {
+function sampleOf(counters: Counters, { bodies: { memory }, all }: PinnedIndex): MetricsSample {
   const { user, system } = process.cpuUsage()
   let pins = 0
   for (const versions of all.versions.values()) pins += versions.size

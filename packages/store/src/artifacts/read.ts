@@ -1,10 +1,10 @@
 import { integrityFromHash, integrityOf, isErrno, PolderError, type Integrity } from '@polder/spec'
-import { createHash, randomBytes } from 'node:crypto'
-import { mkdirSync, readFileSync, renameSync, statSync, type Stats } from 'node:fs'
-import { open, type FileHandle } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { mkdirSync, readFileSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { artifactPath, treeId, type Store } from '../content-path.ts'
+import { type FileState, hashFile, type OpenFile, openVerified } from './open-file.ts'
 
 /** True if the artifact is there and not empty: one `stat`, no hashing ({@link readArtifact} verifies). */
 export function hasArtifact(store: Store, integrity: Integrity): boolean {
@@ -32,17 +32,9 @@ export function readArtifact(store: Store, integrity: Integrity, label: string):
   throw artifactCorrupt(store, integrity, label, { found, bytes: bytes.length })
 }
 
-/** What tells a file from another one, and from itself after somebody wrote to it, without reading it. */
-export interface FileState {
-  readonly ino: number
-  readonly size: number
-  readonly mtimeMs: number
-  readonly ctimeMs: number
-}
-
 /**
- * Opens an artifact that is too large to be held in memory. It is read once to verify it, unless it is in the state
- * that `verified` says. The caller closes the file.
+ * Opens an artifact that is to be sent from its file. It is read once to verify it, unless it is in the state that
+ * `verified` says. The caller closes the file.
  * @param verified what an earlier call found
  * @param label the package, for messages
  * @throws PolderError `ARTIFACT_MISSING`; `ARTIFACT_CORRUPT` after moving it to quarantine
@@ -52,42 +44,15 @@ export async function openArtifact(
   integrity: Integrity,
   label: string,
   verified?: FileState,
-): Promise<{ readonly file: FileHandle; readonly state: FileState }> {
-  let file: FileHandle
+): Promise<OpenFile> {
   try {
-    file = await open(artifactPath(store, integrity))
+    return await openVerified(artifactPath(store, integrity), verified, async (file, { size }) => {
+      const found = integrityFromHash('sha512', await hashFile('sha512', file, 0, size))
+      if (found !== integrity) throw artifactCorrupt(store, integrity, label, { found, bytes: size })
+    })
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) throw artifactMissing(integrity, label)
     throw error
-  }
-  try {
-    const state = stateOf(await file.stat())
-    const known = verified !== undefined && STATE.every((field) => verified[field] === state[field])
-    if (!known) {
-      const found = await hashFile(file)
-      if (found !== integrity) throw artifactCorrupt(store, integrity, label, { found, bytes: state.size })
-    }
-    return { file, state }
-  } catch (error) {
-    await file.close()
-    throw error
-  }
-}
-
-const STATE = ['ino', 'size', 'mtimeMs', 'ctimeMs'] as const
-
-function stateOf({ ino, size, mtimeMs, ctimeMs }: Stats): FileState {
-  return { ino, size, mtimeMs, ctimeMs }
-}
-
-async function hashFile(file: FileHandle): Promise<Integrity> {
-  const hash = createHash('sha512')
-  const chunk = Buffer.allocUnsafe(512 * 1024)
-  for (let position = 0; ;) {
-    const { bytesRead } = await file.read(chunk, 0, chunk.length, position)
-    if (bytesRead === 0) return integrityFromHash('sha512', hash)
-    hash.update(chunk.subarray(0, bytesRead))
-    position += bytesRead
   }
 }
 
