@@ -1,14 +1,7 @@
 import type { Gathered } from '@polder/gather'
-import {
-  type PinnedPackage,
-  type PinRequest,
-  readManifest,
-  readPinned,
-  syncPins,
-  type WantedRelease,
-} from '@polder/index'
-import type { BuildingPackage, LackingFile, PublishedVersions } from '@polder/index/build-requirements'
-import { type Lock, type LockedPackage, parseLock } from '@polder/lock'
+import { type PinnedPackage, type PinRequest, readPinned, syncPins, type WantedRelease } from '@polder/index'
+import type { BuildingPackage, PublishedVersions } from '@polder/index/build-requirements'
+import { type Lock, parseLock } from '@polder/lock'
 import {
   type AddedPackage,
   type Additions,
@@ -18,11 +11,12 @@ import {
   PolderError,
   splitPackageId,
 } from '@polder/spec'
-import { RangeCache } from '@polder/spec/semver-ranges'
-import { hasArtifact, readArtifact, type Store } from '@polder/store'
+import type { Store } from '@polder/store'
 
 import { requiredByBuilds } from './added-pins.ts'
+import { buildingPackages } from './building-packages.ts'
 import { commitPins, preparedCommit, registryPin } from './commit-requirements.ts'
+import { lackingLine } from './lacking-files.ts'
 import { LOCK_FILE, readLockText } from './lock-file.ts'
 import type { Output } from './output.ts'
 import { npmConfigOf } from './upstream-config.ts'
@@ -217,65 +211,6 @@ function withIntegrity(
     const integrity = brought.get(request.id)?.integrity
     return integrity === undefined ? [] : [{ ...request, integrity }]
   })
-}
-
-/** What a script will fetch, and what pins it or makes that needless. */
-function lackingLine({ neededBy, name, url, end, for: tool, compiles, without }: LackingFile): string {
-  const add = (where: string): string =>
-    `\`polder index add ${quoted(where)} --sha512 …${tool === undefined ? '' : ` --for ${quoted(tool)}`}\` pins it`
-  const learn = `\`polder builds ${name} --learn\` finds out`
-  const does =
-    without === undefined
-      ? ''
-      : `; ${without[0]}: '${without[1]}' for it in builds.env ${compiles ? 'compiles' : 'does without'}`
-  if (url !== undefined)
-    return `${neededBy} fetches ${url} when it is built, which is not pinned${compiles ? ', and compiles without it' : ''}: ${add(url)}${does}`
-  if (end !== undefined)
-    return `${neededBy} fetches a file whose URL ends with ${end} when it is built, and none such is pinned: ${learn} where it is, ${add(`URL${end}`)}${does}`
-  return `${neededBy} fetches a file when it is built, and none is pinned that it would ask for: ${learn} which, ${add('URL')}${does}`
-}
-
-/** As one word of a shell; a manifest may say what it likes. */
-function quoted(word: string): string {
-  return /^[\w:/.@%+=~,-]+$/.test(word) ? word : `'${word.replaceAll("'", '%27')}'`
-}
-
-/** Those whose scripts are allowed. */
-async function buildingPackages(store: Store, lock: Lock): Promise<readonly BuildingPackage[]> {
-  const { allow = {}, env = {} } = lock.policy.builds ?? {}
-  const ranges = new RangeCache()
-  const building: BuildingPackage[] = []
-  for (const [id, pkg] of Object.entries(lock.npm.packages) as [PackageId, LockedPackage][]) {
-    const { name, reference } = splitPackageId(id)
-    const version = pkg.version ?? reference
-    const range = Object.hasOwn(allow, name) ? allow[name] : undefined
-    if (pkg.needsBuild !== true || range === undefined) continue
-    if (range !== '*' && !ranges.satisfies(version, range)) continue
-    building.push({
-      id,
-      name,
-      version,
-      optionalDependencies: pkg.optionalDependencies ?? {},
-      env: Object.hasOwn(env, name) ? (env[name] ?? {}) : {},
-      ...(await scriptsOf(store, pkg, id)),
-    })
-  }
-  return building
-}
-
-async function scriptsOf(
-  store: Store,
-  { integrity }: LockedPackage,
-  id: PackageId,
-): Promise<Pick<BuildingPackage, 'script' | 'manifest'>> {
-  const scripts = readManifest(store, integrity)?.manifest.scripts ?? {}
-  const script = ['preinstall', 'install', 'postinstall'].map((event) => scripts[event] ?? '').join('\n')
-  const { fetchesPrebuilt } = await import('@polder/index/build-requirements')
-  if (!fetchesPrebuilt(script) || !hasArtifact(store, integrity)) return { script }
-  const { openArchive } = await import('@polder/store/archive')
-  const { files } = await openArchive(readArtifact(store, integrity, id), id)
-  const text = files.get('package.json')?.bytes.toString('utf8') ?? '{}'
-  return { script, manifest: JSON.parse(text.replace(/^\uFEFF/, '')) as Record<string, unknown> }
 }
 
 /** Of the lock that is there. */

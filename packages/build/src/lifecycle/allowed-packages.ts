@@ -1,4 +1,5 @@
 import type { InstanceId, Lock, LockedPackage, Target } from '@polder/lock'
+import { mayRunScripts } from '@polder/lock/allowed-scripts'
 import {
   compareText,
   matchesEngines,
@@ -99,14 +100,10 @@ export class AllowedPackages {
   }
 
   #allowedScripts(instance: InstanceId): PackageScripts | undefined {
-    const { allow = {} } = this.#lock.policy.builds ?? {}
-    const pkg = this.#package(instance)
-    const { name, reference } = splitPackageId(this.idOf(instance))
-    const range = Object.hasOwn(allow, name) ? allow[name] : undefined
-    if (pkg.needsBuild !== true || range === undefined || this.#lock.npm.instances[instance]?.inCheckout === true)
+    const id = this.idOf(instance)
+    if (this.#lock.npm.instances[instance]?.inCheckout === true || !mayRunScripts(this.#lock, id, this.#ranges))
       return undefined
-    if (range !== '*' && !this.#ranges.satisfies(pkg.version ?? reference, range)) return undefined
-    const found = this.#scriptsOf(this.idOf(instance))
+    const found = this.#scriptsOf(id)
     return found === undefined || found.scripts.length === 0 ? undefined : found
   }
 }
