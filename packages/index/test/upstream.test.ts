@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -177,6 +178,36 @@ test('an endless body ends at the limit and is not tried again', async () => {
 test('a body announced as too large is not read', async () => {
   const error = await refusal(get(await open(), foo.url, { maxBytes: 10 }))
   expect(error.message).toBe(`${foo.url} announces ${foo.bytes.length} bytes, more than the 10 allowed`)
+})
+
+test('a body that is read slower than it comes is read whole', async () => {
+  const large = randomBytes(3_000_000)
+  const url = registry.serveFile('/large', large)
+  const sizes: number[] = []
+  const read = await (
+    await open()
+  ).download({ url, maxBytes: large.length }, async (body) => {
+    const chunks: Uint8Array[] = []
+    for await (const chunk of body) {
+      sizes.push(chunk.length)
+      chunks.push(chunk)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    return Buffer.concat(chunks)
+  })
+  expect(read.equals(large)).toBe(true)
+  expect(sizes.length).toBeGreaterThan(10)
+})
+
+test('a body that nobody wants to the end does not keep the connection from others', async () => {
+  const url = registry.serveFile('/large', randomBytes(3_000_000))
+  const upstream = await open({ sockets: { perHost: 1, localAddress: null, timeoutMs: 30_000 } })
+  const first = await upstream.download({ url, maxBytes: 1e9 }, async (body) => {
+    for await (const chunk of body) return chunk.length
+    return 0
+  })
+  expect(first).toBeGreaterThan(0)
+  expect(await get(upstream, foo.url)).toEqual(foo.bytes)
 })
 
 test('what the consumer throws comes through and is not tried again', async () => {

@@ -259,9 +259,9 @@ class Sync {
       )
     }
     let origin = ''
-    const consume: Consumer<Received> = async (body, from) => {
+    const consume: Consumer<Received> = async (body, from, announced = 0) => {
       origin = from
-      return this.#intake.receive(this.#counted(body), { expected, maxBytes, label: pin.id })
+      return this.#intake.receive(this.#counted(body), { expected, maxBytes, label: pin.id, announced })
     }
     let received: Received
     try {

@@ -5,7 +5,7 @@ import { integrityFromHex, type Integrity, PolderError, strongestIntegrity } fro
 
 import { type NpmConfig, redactUrl, registryOf } from './npm-config.ts'
 import type { PinRequest } from '../pins/pin.ts'
-import type { Upstream } from './upstream.ts'
+import type { Headers, Upstream } from './upstream.ts'
 
 /** The open network part of a sync. */
 export interface Network {
@@ -15,8 +15,11 @@ export interface Network {
   readonly documents: Map<string, Promise<unknown>>
 }
 
-/** Takes the bytes of one attempt; called anew for the next one. `from` is for messages, without secrets. */
-export type Consumer<T> = (body: AsyncIterable<Uint8Array>, from: string) => Promise<T>
+/**
+ * Takes the bytes of one attempt; called anew for the next one. `from` is for messages, without secrets; `announced` is
+ * how many there are to be, where somebody says so.
+ */
+export type Consumer<T> = (body: AsyncIterable<Uint8Array>, from: string, announced?: number) => Promise<T>
 
 // The largest package documents are about 20 MB in the abbreviated form.
 const MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
@@ -40,7 +43,7 @@ export async function fromRegistry<T>(
   const registry = registryOf(config, pin.name)
   const canonical = `${registry}${pin.name}/-/${pin.name.slice(pin.name.indexOf('/') + 1)}-${encodeURIComponent(pin.reference)}.tgz`
   const get = (url: string): Promise<T> =>
-    upstream.download({ url, registry, maxBytes }, (body) => consume(body, redactUrl(url)))
+    upstream.download({ url, registry, maxBytes }, (body, headers) => consume(body, redactUrl(url), announced(headers)))
   try {
     return await get(canonical)
   } catch (error) {
@@ -76,7 +79,11 @@ export async function fromUrl<T>(
 ): Promise<T> {
   // Throws for a private name without a registry of its own.
   if (URL.parse(url)?.host === new URL(config.registry).host) registryOf(config, name)
-  return upstream.download({ url, maxBytes }, (body) => consume(body, redactUrl(url)))
+  return upstream.download({ url, maxBytes }, (body, headers) => consume(body, redactUrl(url), announced(headers)))
+}
+
+function announced(headers: Headers): number {
+  return Number(headers['content-length'] ?? 0)
 }
 
 /**

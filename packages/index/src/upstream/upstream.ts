@@ -6,6 +6,7 @@ import type { Dispatcher } from 'undici'
 
 import { type Clock, isTransient, isTransientStatus, isUnreachable, waitBefore } from './backoff.ts'
 import { openConnections } from './connections.ts'
+import { type Answer, exchange } from './exchange.ts'
 import { credentialsFor, type NpmConfig, redactUrl } from './npm-config.ts'
 
 /** Downloads from the user's registries. Ends with `close`. */
@@ -19,7 +20,9 @@ export interface Upstream {
   close(): Promise<void>
 }
 
-type Consume<T> = (body: AsyncIterable<Uint8Array>, headers: Dispatcher.ResponseData['headers']) => Promise<T>
+/** As they came: names in lower case. */
+export type Headers = Answer['headers']
+type Consume<T> = (body: AsyncIterable<Uint8Array>, headers: Headers) => Promise<T>
 
 interface DownloadRequest {
   readonly url: string
@@ -36,6 +39,8 @@ interface DownloadRequest {
 }
 
 const MAX_REDIRECTS = 10
+// Of an answer that is of no use: reading so much keeps the connection.
+const SHORT_BYTES = 64 * 1024
 // A body that trickles never runs into the timeout between two chunks.
 const ATTEMPT_TIMEOUTS = 6
 
@@ -44,9 +49,8 @@ export async function openUpstream(config: NpmConfig, clock: Clock): Promise<Ups
   // All of undici takes 30 ms to load, nine tenths of which (fetch, WebSocket, caches) are not needed here. Proxies need
   // what it does to its own classes.
   const { http, https } = config.proxy
-  const [{ default: Agent }, { default: send }, proxies] = await Promise.all([
+  const [{ default: Agent }, proxies] = await Promise.all([
     import('undici/lib/dispatcher/agent.js'),
-    import('undici/lib/api/api-request.js'),
     http === null && https === null ? undefined : import('undici'),
   ])
   const connections = openConnections(config, Agent, proxies)
@@ -55,10 +59,10 @@ export async function openUpstream(config: NpmConfig, clock: Clock): Promise<Ups
   const closed = new AbortController()
 
   async function attempt<T>(request: DownloadRequest, consume: Consume<T>): Promise<T> {
-    const { response, url } = await follow(request)
-    const { statusCode, headers, body } = response
+    const { answer, url } = await follow(request)
+    const { statusCode, headers, body } = answer
     if (statusCode !== 200) {
-      await body.dump({ limit: 64 * 1024 }).catch(() => undefined)
+      await body.end(SHORT_BYTES)
       throw new StatusError(statusCode, url, single(headers['retry-after']))
     }
     const failure: Failure = { happened: false, cause: undefined }
@@ -72,20 +76,18 @@ export async function openUpstream(config: NpmConfig, clock: Clock): Promise<Ups
       if (failure.happened) throw failure.cause
       throw new ConsumerError(error)
     } finally {
-      if (!body.readableEnded) body.on('error', () => undefined).destroy()
+      await body.end()
     }
   }
 
-  async function follow(
-    request: DownloadRequest,
-  ): Promise<{ readonly response: Dispatcher.ResponseData; readonly url: URL }> {
-    const signal = AbortSignal.timeout(config.sockets.timeoutMs * ATTEMPT_TIMEOUTS)
+  async function follow(request: DownloadRequest): Promise<{ readonly answer: Answer; readonly url: URL }> {
+    const deadline = performance.now() + config.sockets.timeoutMs * ATTEMPT_TIMEOUTS
     let url = parseUrl(request.url)
     let trusted = true
     for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects += 1) {
       const credentials = trusted ? credentialsFor(config, url, request.registry) : undefined
       const authorization = trusted ? (credentials?.authorization ?? userInfo(url)) : undefined
-      const response = await send.call(connections.to(url, credentials?.certificate), {
+      const options: Dispatcher.DispatchOptions = {
         origin: url.origin,
         path: `${url.pathname}${url.search}`,
         method: request.method ?? 'GET',
@@ -97,11 +99,12 @@ export async function openUpstream(config: NpmConfig, clock: Clock): Promise<Ups
           'user-agent': `polder node/${process.versions.node} ${process.platform} ${process.arch}`,
           ...(authorization === undefined ? {} : { authorization }),
         },
-        signal,
-      })
-      const location = single(response.headers['location'])
-      if (![301, 302, 303, 307, 308].includes(response.statusCode) || location === undefined) return { response, url }
-      await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined)
+      }
+      const dispatcher = connections.to(url, credentials?.certificate)
+      const answer = await exchange(dispatcher, options, deadline - performance.now())
+      const location = single(answer.headers['location'])
+      if (![301, 302, 303, 307, 308].includes(answer.statusCode) || location === undefined) return { answer, url }
+      await answer.body.end(SHORT_BYTES)
       const next = URL.parse(location, url)
       if (next === null || !/^https?:$/.test(next.protocol))
         throw refused(url, 'redirects to what is no http or https URL')

@@ -41,11 +41,11 @@ function isGzipped(bytes: Buffer): boolean {
 
 function inflation(bytes: Buffer): ZlibOptions {
   // The last four bytes are the unpacked size, where the archive is honest: then one buffer of that size does, and
-  // nothing is copied. Memory that is not written to costs nothing.
+  // nothing is copied, which of a large one would take its size in memory twice. What is not written to costs nothing.
   const announced = bytes.length >= 18 ? bytes.readUInt32LE(bytes.length - 4) : 0
   return {
     maxOutputLength: inflationLimit(bytes),
-    chunkSize: Math.min(Math.max(announced + 64, 16 * 1024), 64 * 1024 * 1024),
+    chunkSize: Math.min(Math.max(announced + 64, 16 * 1024), inflationLimit(bytes)),
   }
 }
 

@@ -1,11 +1,12 @@
 import { algorithmOf, integrityFromHash, PolderError, type Integrity } from '@polder/spec'
 import { createHash } from 'node:crypto'
-import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, renameSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
 
 import { syncDirectory } from '../durable/atomic-write.ts'
 import { artifactPath, type Store } from '../content-path.ts'
 import { syncFile, temporaryPath } from '../durable/publish.ts'
+import { writeAll } from '../durable/write-all.ts'
 import { writeFailure } from '../durable/write-failure.ts'
 
 /** What an artifact must be for {@link writeArtifact} to keep it. */
@@ -16,6 +17,8 @@ export interface ArtifactExpectation {
   readonly maxBytes: number
   /** The package, for messages: `react@19.0.0`. */
   readonly label: string
+  /** How many bytes the server says there are, if it does: a hint for how much memory to take. */
+  readonly announced?: number
 }
 
 /**
@@ -51,15 +54,15 @@ export interface StagedArtifact {
 /**
  * As {@link writeArtifact}, up to where it would become visible, and not on the disk yet. Whoever calls it removes the
  * file or places it.
- * @returns also its contents, unless they are too large to be held in memory
+ * @returns also its contents, once, unless they are too large to be held in memory
  */
 export async function receiveArtifact(
   store: Store,
   chunks: AsyncIterable<Uint8Array>,
   expectation: ArtifactExpectation,
 ): Promise<{ readonly staged: StagedArtifact; readonly contents: () => Buffer | undefined }> {
-  const { expected, maxBytes, label } = expectation
-  const arrival = new Arrival(temporaryPath(store, 'artifact'), label)
+  const { expected, maxBytes, label, announced } = expectation
+  const arrival = new Arrival(temporaryPath(store, 'artifact'), label, announced)
   const sha512 = createHash('sha512')
   const other = expected === null || algorithmOf(expected) === 'sha512' ? undefined : createHash(algorithmOf(expected))
   try {
@@ -112,26 +115,34 @@ class Arrival {
   bytes = 0
   readonly path: string
   readonly #label: string
-  #held: Uint8Array[] = []
+  // Memory of its own, and not of those that Node shares out: so it can be given to a thread.
+  #held: Buffer
   #file: number | undefined
 
-  constructor(path: string, label: string) {
+  constructor(path: string, label: string, announced: number = 0) {
     this.path = path
     this.#label = label
+    this.#held = Buffer.allocUnsafeSlow(announced > 0 && announced <= HELD_BYTES ? announced : 0)
   }
 
   take(chunk: Uint8Array): void {
-    this.#held.push(chunk)
-    this.bytes += chunk.length
-    if (this.#file !== undefined || this.bytes > HELD_BYTES) this.#write()
+    const end = this.bytes + chunk.length
+    if (this.#file === undefined && end <= HELD_BYTES) {
+      if (end > this.#held.length) this.#grow(end)
+      this.#held.set(chunk, this.bytes)
+    } else {
+      if (this.#file === undefined) this.#write(this.#held.subarray(0, this.bytes))
+      this.#write(chunk)
+    }
+    this.bytes = end
   }
 
-  /** @returns what is still in memory, if all of it is */
+  /** @returns what is in memory, if all of it is */
   finish(): () => Buffer | undefined {
-    const held = this.#file === undefined ? this.#held : undefined
-    this.#write()
+    const held = this.#file === undefined ? this.#held.subarray(0, this.bytes) : undefined
+    if (held !== undefined) this.#write(held)
     this.#close()
-    return () => held && Buffer.concat(held)
+    return () => held
   }
 
   discard(): void {
@@ -139,13 +150,16 @@ class Arrival {
     rmSync(this.path, { force: true })
   }
 
-  #write(): void {
-    const chunks = this.#held
-    this.#held = []
+  #grow(bytes: number): void {
+    const grown = Buffer.allocUnsafeSlow(Math.min(Math.max(bytes, 2 * this.#held.length), HELD_BYTES))
+    this.#held.copy(grown, 0, 0, this.bytes)
+    this.#held = grown
+  }
+
+  #write(bytes: Uint8Array): void {
     try {
       this.#file ??= openSync(this.path, 'wx', 0o444)
-      for (const chunk of chunks)
-        for (let offset = 0; offset < chunk.length;) offset += writeSync(this.#file, chunk, offset)
+      writeAll(this.#file, bytes)
     } catch (error) {
       throw writeFailure(error, `writing ${this.#label}`, this.path)
     }

@@ -1,9 +1,10 @@
 import { compareText } from '@polder/spec'
 import { hash } from 'node:crypto'
-import { closeSync, futimesSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, futimesSync, mkdirSync, openSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import type { Archive } from '../archives/read-tar.ts'
+import { writeAll } from '../durable/write-all.ts'
 
 /** What realising reads of a tree; written last, so where it is, the tree is complete. */
 export const TREE_LIST = 'files.json'
@@ -58,17 +59,10 @@ export function writeTree(
   return total
 }
 
-/**
- * For more at a time, Linux looks for runs of free memory that are as long, and that may take ten times as long as
- * copying the bytes does (6.18, in a virtual machine).
- */
-const WRITE_BYTES = 512 * 1024
-
 function writeReadOnly(path: string, bytes: Buffer, mode: number): void {
   const file = openSync(path, 'wx', mode)
   try {
-    for (let offset = 0; offset < bytes.length;)
-      offset += writeSync(file, bytes, offset, Math.min(bytes.length - offset, WRITE_BYTES))
+    writeAll(file, bytes)
     futimesSync(file, FIXED_TIME, FIXED_TIME)
   } finally {
     closeSync(file)
