@@ -1,7 +1,7 @@
 import type { BuildRecord } from '@polder/build'
 import { otherDeclaredNodes } from '@polder/gather'
 
-import { count, type Output } from './output.ts'
+import { listed, type Output } from './output.ts'
 
 const SHOWN = 3
 
@@ -22,12 +22,6 @@ export function warnOfOtherNodes(
   if (others.length === 0) return
   const said = others.map(({ path, wanted }) => `${path} says ${wanted}`)
   output.note(
-    `warning: what was built of ${listed(bound, 'other')} loads in Node ${major} only, which runs polder, but ${listed(said, 'other file')}: run polder with the Node that runs the services`,
+    `warning: what was built of ${listed(bound, SHOWN)} loads in Node ${major} only, which runs polder, but ${listed(said, SHOWN)}: run polder with the Node that runs the services`,
   )
-}
-
-function listed(all: readonly string[], noun: string): string {
-  const rest = all.length - SHOWN
-  const shown = all.slice(0, SHOWN).join(', ')
-  return rest > 0 ? `${shown} and ${count(rest, noun)}` : shown
 }

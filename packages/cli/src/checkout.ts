@@ -7,6 +7,9 @@ import { compareText, PolderError } from '@polder/spec'
 import { distance } from 'fastest-levenshtein'
 
 import { LOCK_FILE, requireLockText } from './lock-file.ts'
+import { listed } from './output.ts'
+
+const SHOWN = 12
 
 /** The repository's root for a working directory, and its lock. */
 export interface Checkout {
@@ -36,22 +39,15 @@ export function findService(known: Readonly<Record<string, { readonly name?: str
   if (exact !== undefined) return exact[0]
   const byLastPart = services.filter(([servicePath]) => servicePath.split('/').at(-1) === path)
   if (byLastPart.length === 1 && byLastPart[0] !== undefined) return byLastPart[0][0]
+  const paths = services.map(([servicePath]) => servicePath)
   const nearest = nearestText(
     wanted,
     services.flatMap(([servicePath, { name }]) => [servicePath, ...(name === undefined ? [] : [name])]),
   )
   throw new PolderError('SERVICE_UNKNOWN', `there is no service ${JSON.stringify(wanted)}`, {
     spec: wanted,
-    hint:
-      nearest === undefined ? servicesHint(services.map(([servicePath]) => servicePath)) : `did you mean ${nearest}?`,
+    hint: nearest === undefined ? `the services are: ${listed(paths, SHOWN)}` : `did you mean ${nearest}?`,
   })
-}
-
-const SHOWN = 12
-
-function servicesHint(paths: readonly string[]): string {
-  const more = paths.length > SHOWN ? ` and ${paths.length - SHOWN} more` : ''
-  return `the services are: ${paths.slice(0, SHOWN).join(', ')}${more}`
 }
 
 /** The service that a working directory lies in, undefined outside of all. */

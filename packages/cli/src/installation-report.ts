@@ -2,7 +2,7 @@ import type { BuildRecord, BuildReport, WorkspaceRecord, WorkspaceReport } from 
 import type { LinkPlan, LinkReport } from '@polder/realise'
 import { PolderError } from '@polder/spec'
 
-import { count, duration, type Output } from './output.ts'
+import { count, duration, listed, type Output } from './output.ts'
 
 /** What an installation did. */
 export interface Installation {
@@ -98,9 +98,7 @@ function printInstallation(output: Output, done: Installation): void {
 
 function printList(output: Output, what: string, list: readonly string[]): void {
   if (list.length === 0) return
-  const named = list.slice(0, output.verbose ? undefined : NAMED).join(', ')
-  const more = !output.verbose && list.length > NAMED ? ` and ${list.length - NAMED} more` : ''
-  output.line(`  ${what}: ${named}${more}`)
+  output.line(`  ${what}: ${listed(list, output.verbose ? undefined : NAMED)}`)
 }
 
 function printBuilds(output: Output, { records, reused, unenforced }: NonNullable<Installation['builds']>): void {

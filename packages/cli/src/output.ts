@@ -113,6 +113,12 @@ export function count(number: number, noun: string, plural = `${noun}s`): string
   return `${String(number).replace(/\B(?=(?:\d{3})+$)/g, ',')} ${number === 1 ? noun : plural}`
 }
 
+/** `a, b and 3 more`: the first few, or all of them. */
+export function listed(names: readonly string[], shown: number = names.length): string {
+  const more = names.length - shown
+  return `${names.slice(0, shown).join(', ')}${more > 0 ? ` and ${more} more` : ''}`
+}
+
 /** `412 ms`, `3.4 s`. */
 export function duration(milliseconds: number): string {
   return milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`

@@ -17,7 +17,7 @@ import { compareText, PolderError } from '@polder/spec'
 import type { Store } from '@polder/store'
 
 import { toolchainHere, withBuildServices } from './builds.ts'
-import type { Output } from './output.ts'
+import { listed, type Output } from './output.ts'
 
 /** What a lock lets workspace packages run, as it is kept with its plan. */
 export interface LockedWorkspaces {
@@ -111,10 +111,10 @@ export async function performWorkspaces(
       for (const { path, replaced, kept, log } of report.records) {
         if (replaced.length > 0)
           output.note(
-            `polder: ${path}: its scripts changed ${names(replaced)}, which they had not made; as it was: ${aside(log)}`,
+            `polder: ${path}: its scripts changed ${listed(replaced, SHOWN)}, which they had not made; as it was: ${aside(log)}`,
           )
         if (kept.length > 0)
-          output.note(`warning: ${path}: ${names(kept)} changed while its scripts ran, and stays as it is`)
+          output.note(`warning: ${path}: ${listed(kept, SHOWN)} changed while its scripts ran, and stays as it is`)
       }
       return report
     }),
@@ -159,11 +159,6 @@ async function confined<T>(run: () => Promise<T>): Promise<T> {
 }
 
 const SHOWN = 3
-
-function names(paths: readonly string[]): string {
-  const rest = paths.length - SHOWN
-  return `${paths.slice(0, SHOWN).join(', ')}${rest > 0 ? ` and ${rest} more` : ''}`
-}
 
 function aside(log: string): string {
   return log.replace(/([^/]+)\.log$/, 'replaced/$1')

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 
-import { bytes, count, duration, printable } from '../src/output.ts'
+import { bytes, count, duration, listed, printable } from '../src/output.ts'
 
 test.each([
   [0, '0 packages'],
@@ -15,6 +15,13 @@ test.each([
 test('a plural that is not made with an s is given', () => {
   expect(count(2, 'copy', 'copies')).toBe('2 copies')
   expect(count(1, 'copy', 'copies')).toBe('1 copy')
+})
+
+test('of a list the first few are named, and the rest is counted', () => {
+  expect(listed(['a', 'b', 'c'], 2)).toBe('a, b and 1 more')
+  expect(listed(['a', 'b', 'c'], 3)).toBe('a, b, c')
+  expect(listed(['a', 'b', 'c'])).toBe('a, b, c')
+  expect(listed([])).toBe('')
 })
 
 test.each([

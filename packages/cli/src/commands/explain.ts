@@ -3,8 +3,8 @@ import type { Lock } from '@polder/lock'
 import { PolderError, splitPackageId } from '@polder/spec'
 
 import { openCheckout } from '../checkout.ts'
-import { count, type Output } from '../output.ts'
-import { followsFrom, listed, unknownPackage, verdict } from './why.ts'
+import { count, listed, type Output } from '../output.ts'
+import { FEW, followsFrom, unknownPackage, verdict } from './why.ts'
 
 /**
  * `polder explain [NAME…]`: the certificate of each split, with the chains behind it and what would mend it; those that
@@ -73,7 +73,7 @@ function print(
   if (follows.length > 0) output.line(`  ${followsFrom(follows, output.verbose)}`)
   if (followers.length > 0)
     output.line(
-      `  From this ${followers.length === 1 ? 'follows the split' : 'follow the splits'} of ${listed(followers, output.verbose)}.`,
+      `  From this ${followers.length === 1 ? 'follows the split' : 'follow the splits'} of ${listed(followers, output.verbose ? undefined : FEW)}.`,
     )
   for (const remedy of remedies) output.line(`  ${output.good(remedy)}`)
 }

@@ -8,7 +8,9 @@ import { openStore, readRoots, storeHome } from '@polder/store'
 
 import type { Checkout } from '../checkout.ts'
 import { changedInputs, LOCK_FILE, lockDigest, readLockText } from '../lock-file.ts'
-import { count, type Output } from '../output.ts'
+import { count, listed, type Output } from '../output.ts'
+
+const SHOWN = 5
 
 /** `polder status`: where the checkout stands, in five lines. Changes nothing. */
 export function status(cwd: string, output: Output): number {
@@ -33,7 +35,7 @@ export function status(cwd: string, output: Output): number {
       ? output.bad('missing: run `polder lock`')
       : changed.length === 0
         ? output.good('up to date')
-        : output.bad(`out of date (${changed.join(', ')}): run \`polder lock\``)
+        : output.bad(`out of date (${listed(changed, output.verbose ? undefined : SHOWN)}): run \`polder lock\``)
   const installedLine =
     state === undefined
       ? output.bad('nothing: run `polder install`')

@@ -3,7 +3,7 @@ import type { Lock } from '@polder/lock'
 import { PolderError, splitPackageId } from '@polder/spec'
 
 import { findService, nearestText, openCheckout } from '../checkout.ts'
-import { count, type Output } from '../output.ts'
+import { count, listed, type Output } from '../output.ts'
 
 /**
  * `polder why NAME`: for each version in the environment who needs it, with which range, over which path, and why it
@@ -72,16 +72,10 @@ export function verdict(name: string, proven: boolean, policy: Lock['policy']): 
   return proven ? 'No locked version satisfies any two of these.' : 'That no fewer would do is not proven.'
 }
 
+/** How many names stand in a sentence. */
+export const FEW = 5
+
 /** Why a split is there that is not first-hand. */
 export function followsFrom(causes: readonly string[], all: boolean): string {
-  return `It follows from the ${causes.length === 1 ? 'split' : 'splits'} of ${listed(causes, all)}.`
-}
-
-const NAMES_SHOWN = 5
-
-/** Names, the first few of them unless all are wanted. */
-export function listed(names: readonly string[], all: boolean): string {
-  const shown = all ? names : names.slice(0, NAMES_SHOWN)
-  const more = names.length - shown.length
-  return `${shown.join(', ')}${more > 0 ? ` and ${more} more` : ''}`
+  return `It follows from the ${causes.length === 1 ? 'split' : 'splits'} of ${listed(causes, all ? undefined : FEW)}.`
 }
