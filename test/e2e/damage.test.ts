@@ -104,7 +104,7 @@ describe('an artifact in the store', () => {
     expect(code).toBe(4)
     expect(stderr).toContain('other@3.0.0')
     expect(stderr).toContain('victim@1.2.3')
-    expect(stderr).toContain('hint: run `polder index sync` to fetch it')
+    expect(stderr).toContain('hint: run `polder index sync` to fetch them')
     const offline = await polder(['lock', '--offline'], empty)
     expect(offline.code).toBe(4)
     expect(offline.stderr).toBe(

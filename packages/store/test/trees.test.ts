@@ -117,8 +117,13 @@ describe('unpacking', () => {
     }))
     await expect(unpackTrees(store, wanted)).rejects.toMatchObject({
       code: 'ARTIFACT_MISSING',
-      message: 'the artifact of p1@1.0.0 is not in the store',
-      details: { others: [{ code: 'ARTIFACT_MISSING', message: 'the artifact of p2@1.0.0 is not in the store' }] },
+      message: '2 artifacts are not in the store',
+      details: {
+        others: ['p1', 'p2'].map((name) => ({
+          code: 'ARTIFACT_MISSING',
+          message: `the artifact of ${name}@1.0.0 is not in the store`,
+        })),
+      },
     })
     expect(readdirSync(join(store.home, 'trees'))).toEqual([])
   })

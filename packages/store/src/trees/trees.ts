@@ -109,17 +109,22 @@ export async function unpackTrees(
 
 /**
  * Those that are not unpacked yet, each once.
- * @throws PolderError `ARTIFACT_MISSING` (all, in `details.others`) if what they are unpacked from is not there
+ * @throws PolderError `ARTIFACT_MISSING` (if several, each in `details.others`) if what they are unpacked from is not there
  */
 export function missingTrees(store: Store, wanted: readonly WantedTree[]): readonly WantedTree[] {
   const byId = new Map<TreeId, WantedTree>()
   for (const tree of wanted) if (!hasTree(store, tree.id)) byId.set(tree.id, tree)
   const missing = [...byId.values()]
-  throwAll(
-    missing
-      .filter(({ integrity }) => !hasArtifact(store, integrity))
-      .map(({ integrity, label }) => artifactMissing(integrity, label)),
-  )
+  const gone = missing
+    .filter(({ integrity }) => !hasArtifact(store, integrity))
+    .map(({ integrity, label }) => artifactMissing(integrity, label))
+  if (gone.length > 1) {
+    throw new PolderError('ARTIFACT_MISSING', `${gone.length} artifacts are not in the store`, {
+      others: gone,
+      hint: 'run `polder index sync` to fetch them',
+    })
+  }
+  throwAll(gone)
   return missing
 }
 
