@@ -148,10 +148,7 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
     const checkout = world.checkout(lock)
     const error = (await world.install(broken, checkout, layout).catch((caught: unknown) => caught)) as PolderError
     expect(error.code).toBe('ARTIFACT_MISSING')
-    expect((error.details.others ?? []).map(({ details }) => details.spec ?? '').sort()).toEqual([
-      'c@1.0.0',
-      'c@2.0.0',
-    ])
+    expect((error.details.others ?? []).map(({ details }) => details.spec ?? '').sort()).toEqual(['c@1.0.0', 'c@2.0.0'])
     expect(error.details.hint).toContain('polder index sync')
     expect(existsSync(join(checkout, 'node_modules'))).toBe(false)
   })
