@@ -1,12 +1,11 @@
-// polder's index server beside nginx and verdaccio: scripts/bench-index [WORKSPACE] [--seconds N] [--runs N]
-// All three hold the same pins and take turns. With a workspace, pnpm and bun also install it from each, with empty
-// caches. wrk makes the load (Debian: apt-get install wrk nginx-light); verdaccio comes from npm on demand.
+// polder's index server beside nginx and verdaccio, see USAGE. All three hold the same pins and take turns. wrk makes the load
+// (Debian: apt-get install wrk nginx-light); verdaccio comes from npm on demand.
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { parseArgs } from 'node:util'
 
 import { startRegistry } from '../test/support/registry.ts'
+import { commandLine, wrongUsage } from './benchmark/command-line.ts'
 import { type IndexServer, startNginx, startPolder, startVerdaccio } from './benchmark/index-servers.ts'
 import { load, type Load, peakMb } from './benchmark/load.ts'
 import { measure, type Measurement } from './benchmark/measure.ts'
@@ -16,15 +15,27 @@ import { prepareClients } from './benchmark/tools.ts'
 import { type Checkout, polderCheckout } from './benchmark/workspace.ts'
 import { buildRelease } from './release.ts'
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { runs: { type: 'string', default: '3' }, seconds: { type: 'string', default: '3' } },
+const USAGE = `usage: scripts/bench-index [WORKSPACE] [--memory MB] [--connections N] [--seconds N] [--runs N]
+
+Compares polder's index server with nginx (the same bytes as files) and verdaccio: requests a second and the server's
+processor time for each, from the start to the first answer, and memory. With a workspace, pnpm and bun also install it
+from each server, with empty caches.
+
+  --memory MB      what polder may hold in memory, by default as much as it takes by itself. With 1, bodies of more than
+                   125 KB are sent from files
+  --connections N  at the same time (64)
+  --seconds N      of load for each figure (3)
+  --runs N         of which the medians are printed (3)`
+
+const { values, positionals } = commandLine(USAGE, {
+  connections: { type: 'string', default: '64' },
+  memory: { type: 'string' },
+  runs: { type: 'string', default: '3' },
+  seconds: { type: 'string', default: '3' },
 })
-const [runs, seconds] = [Number(values.runs), Number(values.seconds)]
-if (positionals.length > 1 || !(runs >= 1) || !(seconds >= 1)) {
-  console.error('usage: scripts/bench-index [WORKSPACE] [--seconds N] [--runs N]')
-  process.exit(2)
-}
+const [runs, seconds, connections] = [Number(values.runs), Number(values.seconds), Number(values.connections)]
+const isNumber = values.memory === undefined || /^\d+$/.test(values.memory)
+if (positionals.length > 1 || !(runs >= 1) || !(seconds >= 1) || !(connections >= 1) || !isNumber) wrongUsage(USAGE)
 if (!existsSync('/usr/bin/wrk')) {
   console.error('bench-index: wrk is missing; on Debian: apt-get install wrk')
   process.exit(2)
@@ -46,7 +57,10 @@ async function throughput(program: string): Promise<void> {
   sampleMonorepo(join(home, 'monorepo'), upstream)
   const checkout = await polderCheckout(join(home, 'monorepo'), home, upstream.url)
   const servers = await startServers(program, checkout, home, upstream.url, 'small-document')
-  console.log(`requests a second (the server's CPU a request), 64 connections, medians of ${runs} runs of ${seconds} s`)
+  const memory = values.memory === undefined ? '' : `, polder with --memory ${values.memory}`
+  console.log(
+    `requests a second (the server's CPU a request), ${connections} connections, medians of ${runs} runs of ${seconds} s${memory}`,
+  )
   header(servers)
   for (const { title, path, gzip } of TARGETS) {
     const measured = new Map<IndexServer, Load[]>(servers.map((server) => [server, []]))
@@ -55,7 +69,11 @@ async function throughput(program: string): Promise<void> {
     for (let run = 0; run <= runs; run += 1) {
       for (const server of servers) {
         const headers = gzip ? ['Accept-Encoding: gzip'] : []
-        const result = load(`${server.url}${path}`, server.pid, run === 0 ? 1 : seconds, headers)
+        const result = load(`${server.url}${path}`, server.pid, {
+          connections,
+          seconds: run === 0 ? 1 : seconds,
+          headers,
+        })
         // The first one fills what a server keeps in memory.
         if (run > 0) measured.get(server)?.push(result)
       }
@@ -128,7 +146,7 @@ async function startServers(
   ready: string,
 ): Promise<readonly IndexServer[]> {
   mkdirSync(home, { recursive: true })
-  const polder = await startPolder(program, checkout, ready)
+  const polder = await startPolder(program, checkout, ready, values.memory)
   const nginx = await startNginx(home, checkout, polder)
   const verdaccio = await startVerdaccio(home, upstream, ready)
   return [polder, nginx, verdaccio].filter((server) => server !== undefined)

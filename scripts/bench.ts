@@ -1,11 +1,11 @@
-// polder beside pnpm and bun on one workspace: scripts/bench WORKSPACE [--runs N] [--cases noop,second,warm,cold]
+// polder beside pnpm and bun on one workspace, see USAGE.
 // Everything is copied first; every cache is filled before anything is measured; every run has a fresh directory; the
 // tools take turns; and the registry that cold caches are filled from is on loopback and serves only the pins.
 import { cpSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { parseArgs } from 'node:util'
 
+import { commandLine, wrongUsage } from './benchmark/command-line.ts'
 import { measure, type Measurement } from './benchmark/measure.ts'
 import { prepareTools, type Tool } from './benchmark/tools.ts'
 import { startPinRegistry } from './benchmark/pin-registry.ts'
@@ -19,17 +19,25 @@ const CASES = {
 } as const
 type Case = keyof typeof CASES
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { runs: { type: 'string', default: '7' }, cases: { type: 'string', default: Object.keys(CASES).join(',') } },
+const USAGE = `usage: scripts/bench WORKSPACE [--runs N] [--cases ${Object.keys(CASES).join(',')}]
+
+Compares polder with pnpm and bun on a copy of the workspace: wall time, processor time and memory.
+
+  --runs N         of which the medians are printed (7)
+  --cases LIST     the ones to measure (all)
+${Object.values(CASES)
+  .map((text) => `    ${text}`)
+  .join('\n')}`
+
+const { values, positionals } = commandLine(USAGE, {
+  runs: { type: 'string', default: '7' },
+  cases: { type: 'string', default: Object.keys(CASES).join(',') },
 })
 const [workspace] = positionals
 const runs = Number(values.runs)
 const cases = values.cases.split(',').filter((name): name is Case => Object.hasOwn(CASES, name))
-if (workspace === undefined || positionals.length > 1 || !(runs >= 1) || cases.join() !== values.cases) {
-  console.error(`usage: scripts/bench WORKSPACE [--runs N] [--cases ${Object.keys(CASES).join(',')}]`)
-  process.exit(2)
-}
+if (workspace === undefined || positionals.length > 1 || !(runs >= 1) || cases.join() !== values.cases)
+  wrongUsage(USAGE)
 
 const directory = mkdtempSync(join(tmpdir(), 'polder-bench-'))
 const trash = join(directory, 'trash')

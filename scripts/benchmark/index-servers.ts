@@ -23,14 +23,21 @@ export interface IndexServer {
 const VERDACCIO = '6.10.4'
 const ABBREVIATED = 'application/vnd.npm.install-v1+json'
 
-export async function startPolder(program: string, { path, store }: Checkout, ready: string): Promise<IndexServer> {
+/** @param memory for its bodies, in MB; by default as many as it takes by itself */
+export async function startPolder(
+  program: string,
+  { path, store }: Checkout,
+  ready: string,
+  memory?: string,
+): Promise<IndexServer> {
   const port = await freePort()
   const env = { ...process.env, POLDER_HOME: store }
+  const limit = memory === undefined ? [] : ['--memory', memory]
   return started(
     'polder',
     port,
     ready,
-    spawn(process.execPath, [program, 'index', 'serve', '--port', String(port)], {
+    spawn(process.execPath, [program, 'index', 'serve', '--port', String(port), ...limit], {
       cwd: path,
       env,
       stdio: ['ignore', 'ignore', 'inherit'],

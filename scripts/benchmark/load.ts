@@ -7,15 +7,22 @@ export interface Load {
   readonly cpuMs: number
 }
 
-const CONNECTIONS = 64
 const TICKS_PER_SECOND = 100
 
-/** Asks for one URL as fast as it is answered, over 64 connections. @throws Error if any answer is not 200 */
-export function load(url: string, pid: number, seconds: number, headers: readonly string[]): Load {
+/** Asks for one URL as fast as it is answered. @throws Error if any answer is not 200 */
+export function load(
+  url: string,
+  pid: number,
+  {
+    connections,
+    seconds,
+    headers,
+  }: { readonly connections: number; readonly seconds: number; readonly headers: readonly string[] },
+): Load {
   const before = cpuTicks(pid)
   const output = execFileSync(
     'wrk',
-    ['-t1', `-c${CONNECTIONS}`, `-d${seconds}s`, ...headers.flatMap((header) => ['-H', header]), url],
+    ['-t1', `-c${connections}`, `-d${seconds}s`, ...headers.flatMap((header) => ['-H', header]), url],
     { encoding: 'utf8' },
   )
   const ticks = cpuTicks(pid) - before

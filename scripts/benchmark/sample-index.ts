@@ -13,6 +13,7 @@ export const TARGETS: readonly { readonly title: string; readonly path: string; 
   { title: 'document, 2.4 MB, gzip', path: 'large-document', gzip: true },
   { title: 'tarball, 30 KB', path: 'small-tarball/-/small-tarball-1.0.0.tgz', gzip: false },
   { title: 'tarball, 500 KB', path: 'large-tarball/-/large-tarball-1.0.0.tgz', gzip: false },
+  { title: 'tarball, 5 MB', path: 'huge-tarball/-/huge-tarball-1.0.0.tgz', gzip: false },
 ]
 
 const FILLERS = 2_500
@@ -36,6 +37,7 @@ export function sampleMonorepo(directory: string, registry: Registry): void {
   document('large-document', 400, 5_500)
   tarball('small-tarball', 29_000)
   tarball('large-tarball', 500_000)
+  tarball('huge-tarball', 5_000_000)
   for (let at = 0; at < FILLERS; at += 1) use(0, registry.serve(`filler-${at}`, '1.0.0'))
   for (const [at, dependencies] of services) writeService(join(directory, `services/s${at}`), dependencies)
 }

@@ -17,6 +17,7 @@ import { openStore, storeHome, type Store } from '@polder/store'
 import { LOCK_FILE, requireLock } from '../lock-file.ts'
 import { count, type Output } from '../output.ts'
 import { keepDocuments, servedLock } from '../served-lock.ts'
+import { boundYoungGeneration } from '../young-generation.ts'
 
 /** As they come from the command line. */
 export interface ServeFlags {
@@ -112,6 +113,10 @@ async function serve(
     void reload(server, read, prepare, output)
   })
   const end = ended()
+  const bounding = setInterval(() => {
+    // Much is new and alive while many answers are under way.
+    if (boundYoungGeneration()) clearInterval(bounding)
+  }, 100).unref()
   ready(server, served.index)
   void warnOfMissing(served.index, output).then(() => prepare(server, served))
   await end
