@@ -1,12 +1,17 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
+import semver from 'semver'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
-import { polderDone, temporaryDirectory, type Invocation } from '../support/cli.ts'
+import { polder, polderDone, temporaryDirectory, type Invocation } from '../support/cli.ts'
 import { checkout, makeSample, normalised, run, type Sample } from '../support/sample.ts'
 
 const DOCUMENTATION = readFileSync(new URL('../../docs/commands.md', import.meta.url), 'utf8')
+const MANIFEST = JSON.parse(readFileSync(new URL('../../packages/cli/package.json', import.meta.url), 'utf8')) as {
+  version: string
+  engines: { node: string }
+}
 /** `index sync`, `lock` … as the documentation lists them. */
 const COMMANDS = [...DOCUMENTATION.matchAll(/^\| `polder ([a-z][a-z -]*[a-z])/gm)].map(([, command = '']) => command)
 
@@ -62,12 +67,23 @@ describe('help', () => {
   })
 
   test('--version prints the version of the package', async () => {
-    const { version } = JSON.parse(
-      readFileSync(new URL('../../packages/cli/package.json', import.meta.url), 'utf8'),
-    ) as { version: string }
     for (const flag of ['--version', '-V'])
-      expect(await run(flag, nowhere)).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' })
+      expect(await run(flag, nowhere)).toEqual({ code: 0, stdout: `${MANIFEST.version}\n`, stderr: '' })
   })
+})
+
+test.each([
+  ['20.20.2', false],
+  ['22.18.0', false],
+  ['22.19.0', true],
+  ['24.0.0', true],
+])('Node %s is new enough: %j, as the manifest says', async (node, enough) => {
+  const pretend = `Object.defineProperty(process, "versions", { value: { ...process.versions, node: "${node}" } })`
+  const nodeOptions = ['--import', `data:text/javascript,${encodeURIComponent(pretend)}`]
+  const { code, stderr } = await polder(['status'], { ...sample, nodeOptions })
+  const said = `polder: this is Node ${node}, and polder needs 22.19 or newer\n`
+  expect({ code, stderr }).toEqual(enough ? { code: 0, stderr: '' } : { code: 1, stderr: said })
+  expect(semver.satisfies(node, MANIFEST.engines.node)).toBe(enough)
 })
 
 describe('wrong usage is exit code 2 with a hint', () => {

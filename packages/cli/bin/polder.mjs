@@ -13,6 +13,9 @@ if (environment !== undefined && plain !== undefined) {
   const milliseconds = Math.round(Number(process.hrtime.bigint() - started) / 1e6)
   if (plain.json) print(`${JSON.stringify({ upToDate: true, environment })}\n`)
   else if (!plain.quiet) print(`Already up to date (${milliseconds} ms)\n`)
+} else if (isTooOld()) {
+  process.stderr.write(`polder: this is Node ${process.versions.node}, and polder needs 22.19 or newer\n`)
+  process.exitCode = 1
 } else {
   // What was compiled (and stripped of its types) once is not compiled again. In the store, where nobody else writes.
   process.getBuiltinModule('node:module').enableCompileCache(join(storeHome(), 'compile-cache'))
@@ -24,6 +27,12 @@ if (environment !== undefined && plain !== undefined) {
     const { main } = await import('../src/main.ts')
     process.exitCode = await main(process.argv.slice(2))
   }
+}
+
+/** As `engines` of the manifest says. */
+function isTooOld() {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+  return major < 22 || (major === 22 && minor < 19)
 }
 
 /**
