@@ -2,14 +2,19 @@
 export interface HeldBody {
   /** In bytes. */
   readonly held: number
-  /** Set by whoever uses it; the memory clears it when it looks for room. Of what is not held: it was asked for before. */
+  /** Set by whoever uses it; the memory clears it when it looks for room. */
   recent: boolean
+  /** How often it was asked for while the memory was full; the memory counts. */
+  asked: number
   /** Forget the body. */
   drop(): void
 }
 
 /** What is larger costs hardly more when it is sent from its file. */
 const LARGEST = 4 * 1024 * 1024
+
+/** So often something is asked for until it may drive something else out. Bringing it costs several times an answer. */
+const PATIENCE = 8
 
 /**
  * The bodies in memory, at most `limit` bytes of them. To make room it drops those that were not used since it last
@@ -31,14 +36,14 @@ export class BodyMemory {
 
   /**
    * True if a body that is asked for is to be brought into memory, where there is room for it now. Others are driven out
-   * only for what is asked for again, and only those that nobody used meanwhile: whoever asks for everything once leaves
+   * only for what is asked for many times, and only those that nobody used meanwhile: whoever asks for everything leaves
    * the memory as it is.
    */
   takes(body: HeldBody, bytes: number): boolean {
     if (bytes > Math.min(this.limit / 8, LARGEST)) return false
     if (this.used + bytes <= this.limit) return true
-    body.recent = !body.recent
-    return !body.recent && this.#makeRoom(bytes)
+    body.asked += 1
+    return body.asked % PATIENCE === 0 && this.#makeRoom(bytes)
   }
 
   /** Takes in a body that is ready, which from then on is dropped when others need the room. */

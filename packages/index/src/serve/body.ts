@@ -13,6 +13,7 @@ export interface Bodies {
 export class Body implements HeldBody {
   held = 0
   recent = false
+  asked = 0
   readonly #bodies: Bodies
   #buffer: Buffer | undefined
   #file: BodyFile | undefined
@@ -33,7 +34,7 @@ export class Body implements HeldBody {
   /** The body for somebody who needs it, undefined if it is lost. Rejects as its file does. */
   async ready(): Promise<Buffer | OpenPart | undefined> {
     this.bring()
-    return this.#buffer ?? (await this.#file?.open())
+    return this.inMemory() ?? (await this.#file?.open())
   }
 
   /** Into memory, if there is room. */
