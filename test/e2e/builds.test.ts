@@ -356,9 +356,15 @@ test('an addon that loads in this Node only is told from others, and warned of w
 
   writeFileSync(join(at.cwd, '.nvmrc'), '20.11.1\n')
   writeFileSync(join(at.cwd, 'services/web/.node-version'), '22\n')
-  const again = { ...at, home: join(temporaryDirectory('builds'), 'store') }
+  const bin = temporaryDirectory('other-node')
+  writeFileSync(join(bin, 'node'), '#!/bin/sh\necho v20.20.2\n', { mode: 0o755 })
+  const again = {
+    ...at,
+    home: join(temporaryDirectory('builds'), 'store'),
+    env: { PATH: `${bin}:${process.env['PATH'] ?? ''}` },
+  }
   await polderDone(['index', 'sync'], again)
   expect((await polder(['install'], again)).stderr).toBe(
-    `warning: what was built of bound@1.0.0 loads in Node ${here} only, which runs polder, but .nvmrc says 20.11.1, services/web/.node-version says 22: run polder with the Node that runs the services\n`,
+    `warning: what was built of bound@1.0.0 loads in Node ${here} only, which runs polder, but ${bin}/node is 20.20.2, .nvmrc says 20.11.1, services/web/.node-version says 22: run polder with the Node that runs the services\n`,
   )
 })

@@ -12,16 +12,24 @@ export function possibleCauses({ root, lock }: Checkout, service: string): reado
   const uses = packagesOf(lock.npm, service)
   const notBuilt = (readState(root)?.notBuilt ?? []).filter((id) => uses.has(id))
   const { allow } = lock.policy.builds ?? {}
-  const node = [...binDirectories(root, service), ...(process.env['PATH'] ?? '').split(delimiter)]
-    .map((directory) => join(directory, 'node'))
-    .find((file) => existsSync(file))
-  const isOther = node !== undefined && realpathSync(node) !== realpathSync(process.execPath)
+  const node = otherNode(binDirectories(root, service))
   return [
     ...(notBuilt.length === 0 ? [] : [`not built here: ${notBuilt.join(', ')} (see polder approve)`]),
-    ...(isOther && allow !== undefined
+    ...(node !== undefined && allow !== undefined
       ? [`what is built is for Node ${process.versions.node}, which runs polder, and \`node\` here is ${node}`]
       : []),
   ]
+}
+
+/**
+ * The program that `node` is, if that is not the one that runs polder.
+ * @param nearer where it is looked for before the PATH
+ */
+export function otherNode(nearer: readonly string[] = []): string | undefined {
+  const node = [...nearer, ...(process.env['PATH'] ?? '').split(delimiter)]
+    .map((directory) => join(directory, 'node'))
+    .find((file) => existsSync(file))
+  return node !== undefined && realpathSync(node) !== realpathSync(process.execPath) ? node : undefined
 }
 
 /** The ids of all packages that a service leads to. */
