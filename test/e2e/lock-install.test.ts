@@ -1,4 +1,4 @@
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -44,6 +44,20 @@ describe('lock', () => {
     expect(readFileSync(join(own.cwd, 'polder.lock'), 'utf8')).toBe(
       readFileSync(join(sample.cwd, 'polder.lock'), 'utf8'),
     )
+  })
+
+  test('keeps the plan of what it wrote: the one that an installation makes of the text', async () => {
+    const own = checkout(sample, { ownStore: true })
+    const plans = join(own.home, 'plans')
+    const kept = (): string[] => readdirSync(plans).map((name) => `${name} ${readFileSync(join(plans, name), 'utf8')}`)
+    for (const derived of ['plans', 'known']) rmSync(join(own.home, derived), { recursive: true, force: true })
+    rmSync(join(own.cwd, 'polder.lock'))
+    await polderDone(['lock'], own)
+    const planned = kept()
+    expect(planned).toHaveLength(1)
+    rmSync(plans, { recursive: true })
+    await polderDone(['install'], own)
+    expect(kept()).toEqual(planned)
   })
 
   test('gives its whole report as a document', async () => {

@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { toolchainFiles } from '@polder/build/toolchain-files'
+import type { Lock } from '@polder/lock'
 import { planEnvironment, requireArtifacts, type Layout, type Plan } from '@polder/realise'
 import { currentPlatform, PolderError } from '@polder/spec'
 import { atomicWrite, hasEnvironment, type Store } from '@polder/store'
@@ -47,28 +48,43 @@ export async function planLock(
 ): Promise<PlannedLock> {
   const bytes = requireLock(root)
   const digest = lockDigest(bytes)
-  const platform = currentPlatform()
-  const shape = JSON.stringify([
-    PLAN_FORMAT,
-    polderVersion(),
-    platform,
-    process.version,
-    layout ?? 'configured',
-    digest,
-    unenforced,
-  ])
-  const path = join(plansDirectory(store), `${sha256(shape)}.json`)
+  const path = planPath(store, digest, layout, unenforced)
   const kept = readPlan(path)
   if (kept !== undefined && (kept.builds === undefined || (await hasToolchain(kept.builds))))
     return { ...kept, lockDigest: digest }
-  const [{ parseLock }, { readConfig }, { runningNode }] = await Promise.all([
-    import('@polder/lock'),
+  const { parseLock } = await import('@polder/lock')
+  const made = await makePlan(store, root, parseLock(bytes.toString('utf8'), LOCK_FILE), layout, unenforced)
+  keepPlan(store, path, made)
+  return { ...made, lockDigest: digest }
+}
+
+/**
+ * Keeps the plan of a lock that was just made, while it need not be parsed: the installation that follows finds it. A lock
+ * that allows install scripts is left to that, since planning builds reads archives; and so is what is wrong with it here.
+ * @param text the lock's, as it is written
+ */
+export async function planAhead(store: Store, root: string, lock: Lock, text: string): Promise<void> {
+  if (lock.policy.builds !== undefined) return
+  try {
+    keepPlan(store, planPath(store, lockDigest(text)), await makePlan(store, root, lock))
+  } catch (error) {
+    if (!(error instanceof PolderError)) throw error
+  }
+}
+
+async function makePlan(
+  store: Store,
+  root: string,
+  lock: Lock,
+  layout?: Layout,
+  unenforced: boolean = false,
+): Promise<KeptPlan> {
+  const [{ readConfig }, { runningNode }] = await Promise.all([
     import('@polder/gather'),
     import('@polder/spec/semver-ranges'),
   ])
-  const lock = parseLock(bytes.toString('utf8'), LOCK_FILE)
   const allowed = lock.policy.builds === undefined ? undefined : await import('./builds.ts')
-  const here = { ...platform, node: runningNode() }
+  const here = { ...currentPlatform(), node: runningNode() }
   const planFor = (built?: LockedBuildPlan['builtTree']): Plan =>
     planEnvironment(lock, here, layout ?? readConfig(root).layout, built)
   let planned: LockedBuildPlan | undefined
@@ -85,15 +101,13 @@ export async function planLock(
     lock.policy.builds?.workspaces === undefined
       ? undefined
       : (await import('./workspace-scripts.ts')).lockedWorkspaces(lock)
-  const made: KeptPlan = {
+  return {
     inputs: lock.inputs,
     packages,
     plan,
     ...(builds === undefined ? {} : { builds }),
     ...(workspaces === undefined ? {} : { workspaces }),
   }
-  keepPlan(store, path, made)
-  return { ...made, lockDigest: digest }
 }
 
 /** The directories of packages among a lock's inputs. */
@@ -118,6 +132,11 @@ export function dropStalePlans(store: Store): void {
     if (kept === undefined || kept.plan.layout !== 'linked' || !hasEnvironment(store, kept.plan.id))
       rmSync(path, { force: true })
   }
+}
+
+function planPath(store: Store, digest: string, layout?: Layout, unenforced: boolean = false): string {
+  const shape = [PLAN_FORMAT, polderVersion(), currentPlatform(), process.version, layout ?? 'configured', digest]
+  return join(plansDirectory(store), `${sha256(JSON.stringify([...shape, unenforced]))}.json`)
 }
 
 function plansDirectory(store: Store): string {
@@ -154,7 +173,8 @@ function keepPlan(store: Store, path: string, { plan, ...kept }: KeptPlan): void
     mkdirSync(plansDirectory(store), { recursive: true })
     const { environment, ...needed } = plan
     const text = `${JSON.stringify({ ...kept, plan: needed })}\n${JSON.stringify(environment)}`
-    atomicWrite(path, `${sha256(text)}\n${text}`)
+    // Of what a power cut left of it the hash is wrong.
+    atomicWrite(path, `${sha256(text)}\n${text}`, { durable: false })
   })
 }
 

@@ -72,6 +72,8 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
   const diff = changed && existing !== null && options.service.length === 0 ? tryDiff(existing, locked) : null
   if (changed && !options.dryRun) {
     atomicWrite(join(root, LOCK_FILE), text)
+    const { planAhead } = await import('../planned-lock.ts')
+    await planAhead(store, root, locked, text)
   }
   if ((changed || fetched) && !options.dryRun) {
     const { keepServedLock } = await import('../served-lock.ts')
