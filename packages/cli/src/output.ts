@@ -119,6 +119,19 @@ export function listed(names: readonly string[], shown: number = names.length): 
   return `${names.slice(0, shown).join(', ')}${more > 0 ? ` and ${more} more` : ''}`
 }
 
+/** Prints the first few of a list, or with --verbose all, and how many more there are, below them. */
+export function printFirst<T>(
+  output: Output,
+  all: readonly T[],
+  { shown, indent }: { readonly shown: number; readonly indent: string },
+  print: (one: T) => void,
+): void {
+  const first = output.verbose ? all : all.slice(0, shown)
+  for (const one of first) print(one)
+  const more = all.length - first.length
+  if (more > 0) output.line(output.dim(`${indent}… and ${more} more (--verbose shows all)`))
+}
+
 /** `412 ms`, `3.4 s`. */
 export function duration(milliseconds: number): string {
   return milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 
-import { bytes, count, duration, listed, printable } from '../src/output.ts'
+import { bytes, count, createOutput, duration, listed, printable, printFirst } from '../src/output.ts'
 
 test.each([
   [0, '0 packages'],
@@ -22,6 +22,18 @@ test('of a list the first few are named, and the rest is counted', () => {
   expect(listed(['a', 'b', 'c'], 3)).toBe('a, b, c')
   expect(listed(['a', 'b', 'c'])).toBe('a, b, c')
   expect(listed([])).toBe('')
+})
+
+test('of lines the first few are printed, and the rest is counted below them; with --verbose all are', () => {
+  const printed = (verbose: boolean, all: readonly string[]): string => {
+    let text = ''
+    const output = createOutput({ verbose }, {}, (line) => (text += line))
+    printFirst(output, all, { shown: 2, indent: '  ' }, (one) => output.line(`  ${one}`))
+    return text
+  }
+  expect(printed(false, ['a', 'b', 'c', 'd'])).toBe('  a\n  b\n  … and 2 more (--verbose shows all)\n')
+  expect(printed(false, ['a', 'b'])).toBe('  a\n  b\n')
+  expect(printed(true, ['a', 'b', 'c'])).toBe('  a\n  b\n  c\n')
 })
 
 test.each([

@@ -1,6 +1,6 @@
 export { withCheckoutLock } from './checkout-lock.ts'
 export { realisedEnvironment, realiseEnvironment, requireArtifacts } from './environment.ts'
-export { linkCheckout, type LinkReport } from './link-checkout.ts'
+export { linkCheckout, type LinkReport, prepareOwnDirectory } from './link-checkout.ts'
 export { planEnvironment } from './plan.ts'
 export type { Layout, LinkPlan, Plan } from './planned.ts'
 export { completeState, readState, type State, type StateInput } from './state.ts'

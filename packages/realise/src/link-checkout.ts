@@ -142,8 +142,11 @@ function build(store: Store, plan: LinkPlan, environmentPath: string | null, mad
   return { linked: transfer.linked, copied: transfer.copied }
 }
 
-/** `.polder`, which keeps itself out of version control. */
-function prepareOwnDirectory(checkout: string): void {
+/**
+ * Makes `.polder`, which keeps itself out of version control, if it is not there.
+ * @throws PolderError `NODE_MODULES_FOREIGN` if something else is in its place
+ */
+export function prepareOwnDirectory(checkout: string): void {
   const path = join(checkout, '.polder')
   const found = lstatSync(path, { throwIfNoEntry: false })
   if (found !== undefined && !found.isDirectory()) {

@@ -4,7 +4,7 @@ import { nearestRoot } from '@polder/gather/inputs'
 import { atomicWrite, openStore, storeHome } from '@polder/store'
 
 import { LOCK_FILE } from '../lock-file.ts'
-import { bytes, count, type Output } from '../output.ts'
+import { bytes, count, type Output, printFirst } from '../output.ts'
 import { startProgress } from '../progress.ts'
 import { contentsLine } from './index-export.ts'
 
@@ -55,9 +55,7 @@ export async function indexImport(
         `  ${count(missing.length, 'pin')} of its lock ${missing.length === 1 ? 'is' : 'are'} not in the store:`,
       ),
     )
-    for (const name of missing.slice(0, output.verbose ? undefined : SHOWN)) output.line(`    ${name}`)
-    if (!output.verbose && missing.length > SHOWN)
-      output.line(`    … and ${missing.length - SHOWN} more (--verbose shows all)`)
+    printFirst(output, missing, { shown: SHOWN, indent: '    ' }, (name) => output.line(`    ${name}`))
     if (since !== undefined)
       output.note(`polder: it was made against an older lock (${since}): import the bundle of that one too`)
   }

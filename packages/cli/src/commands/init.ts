@@ -1,7 +1,8 @@
-import { existsSync, mkdirSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { proposeConfig } from '@polder/gather'
+import { prepareOwnDirectory } from '@polder/realise'
 import { currentPlatform, platformName, PolderError } from '@polder/spec'
 import { atomicWrite } from '@polder/store'
 
@@ -24,9 +25,7 @@ export function init(cwd: string, output: Output): number {
       hint: 'polder reads pnpm-lock.yaml (v9), package-lock.json (v1 to v3), yarn.lock (v1, v6 to v10) and bun.lock',
     })
   }
-  // `.polder` is the checkout's own: it ignores itself.
-  mkdirSync(join(cwd, '.polder'), { recursive: true })
-  atomicWrite(join(cwd, '.polder', '.gitignore'), '*\n')
+  prepareOwnDirectory(cwd)
   writeEditorSchema(cwd)
   atomicWrite(path, text)
   // A workspace has one lockfile and many services, which `polder lock` counts.

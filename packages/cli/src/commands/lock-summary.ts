@@ -3,7 +3,7 @@ import type { SyncReport } from '@polder/index'
 import type { Lock, NpmLock } from '@polder/lock'
 
 import { LOCK_FILE } from '../lock-file.ts'
-import { bytes, count, duration, type Output } from '../output.ts'
+import { bytes, count, duration, type Output, printFirst } from '../output.ts'
 import { versionIn } from './diff.ts'
 
 /** What `polder lock` says at its end: what it unified, what it had to keep apart, and how good that is. */
@@ -25,9 +25,9 @@ export function printSummary(
   }
   if (report.moved.length > 0) {
     output.line(`  ${count(report.moved.length, 'requirement')} of services moved to a version that others share`)
-    for (const { service, name, from, to } of report.moved.slice(0, SHOWN))
+    printFirst(output, report.moved, LIST, ({ service, name, from, to }) => {
       output.line(`    ${service}: ${name} ${versionIn(from, name)} → ${versionIn(to, name)}`)
-    more(output, report.moved.length)
+    })
   }
   printSplits(output, report, npm)
   const { length: unmet } = report.unmetPeers
@@ -35,7 +35,7 @@ export function printSummary(
     output.line(output.dim(`  ${count(unmet, 'peer')} unmet or outside its range (\`polder lock --json\` lists them)`))
 }
 
-const SHOWN = 12
+const LIST = { shown: 12, indent: '    ' }
 
 function printSplits(output: Output, { firstHand: { all, production } }: FlattenReport, npm: NpmLock): void {
   const names = splitNames(npm)
@@ -44,7 +44,7 @@ function printSplits(output: Output, { firstHand: { all, production } }: Flatten
   const inProduction = production < all ? ` (${production} in production)` : ''
   const kinds = following === 0 ? '' : `: ${all} first-hand${inProduction}, ${following} that follow from those`
   output.line(`  ${count(names.length, 'name')} kept at several versions${kinds}`)
-  for (const name of names.slice(0, SHOWN)) {
+  printFirst(output, names, LIST, (name) => {
     const { versions = {}, proven = false } = npm.splits[name] ?? {}
     const { length: followers } = followersOf(npm, name)
     const others =
@@ -54,10 +54,5 @@ function printSplits(output: Output, { firstHand: { all, production } }: Flatten
       const rest = owners > 1 ? ` and ${count(owners - 1, 'other')}` : ''
       output.line(`      ${version.padEnd(10)} needed by ${owner}${rest} (${range})`)
     }
-  }
-  more(output, names.length)
-}
-
-function more(output: Output, total: number): void {
-  if (total > SHOWN) output.line(output.dim(`    … and ${total - SHOWN} more`))
+  })
 }

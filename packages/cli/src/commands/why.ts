@@ -3,7 +3,7 @@ import type { Lock } from '@polder/lock'
 import { PolderError, splitPackageId } from '@polder/spec'
 
 import { findService, nearestText, openCheckout } from '../checkout.ts'
-import { count, listed, type Output } from '../output.ts'
+import { count, listed, type Output, printFirst } from '../output.ts'
 
 /**
  * `polder why NAME`: for each version in the environment who needs it, with which range, over which path, and why it
@@ -18,12 +18,9 @@ export function why(cwd: string, name: string, serviceName: string | undefined, 
   const atRoot = lock.npm.root[name]
   for (const [target, reasons] of versions) {
     output.line(`${output.bold(target)}${target === atRoot ? '' : output.dim('  (a variant; not at the flat root)')}`)
-    for (const { owner, range, path } of reasons.slice(0, output.verbose ? undefined : SHOWN)) {
+    printFirst(output, reasons, { shown: SHOWN, indent: '  ' }, ({ owner, range, path }) => {
       output.line(`  ${owner} needs ${range}${path.length > 1 ? output.dim(`   ${path.join(' > ')}`) : ''}`)
-    }
-    if (!output.verbose && reasons.length > SHOWN) {
-      output.line(output.dim(`  … and ${reasons.length - SHOWN} more (--verbose shows all)`))
-    }
+    })
   }
   output.line()
   output.line(choice(name, versions.size, lock))
