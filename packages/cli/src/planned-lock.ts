@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { toolchainFiles } from '@polder/build/toolchain-files'
@@ -59,14 +59,15 @@ export async function planLock(
 }
 
 /**
- * Keeps the plan of a lock that was just made, while it need not be parsed: the installation that follows finds it. A lock
+ * Keeps the plan of a lock that was just made, and so need not be parsed: the installation that follows finds it. A lock
  * that allows install scripts is left to that, since planning builds reads archives; and so is what is wrong with it here.
  * @param text the lock's, as it is written
  */
 export async function planAhead(store: Store, root: string, lock: Lock, text: string): Promise<void> {
-  if (lock.policy.builds !== undefined) return
+  const path = planPath(store, lockDigest(text))
+  if (lock.policy.builds !== undefined || existsSync(path)) return
   try {
-    keepPlan(store, planPath(store, lockDigest(text)), await makePlan(store, root, lock))
+    keepPlan(store, path, await makePlan(store, root, lock))
   } catch (error) {
     if (!(error instanceof PolderError)) throw error
   }

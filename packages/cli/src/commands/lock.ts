@@ -72,11 +72,13 @@ export async function lock(cwd: string, output: Output, options: LockOptions): P
   const diff = changed && existing !== null && options.service.length === 0 ? tryDiff(existing, locked) : null
   if (changed && !options.dryRun) {
     atomicWrite(join(root, LOCK_FILE), text)
-    const { planAhead } = await import('../planned-lock.ts')
-    await planAhead(store, root, locked, text)
   }
   if ((changed || fetched) && !options.dryRun) {
-    const { keepServedLock } = await import('../served-lock.ts')
+    const [{ planAhead }, { keepServedLock }] = await Promise.all([
+      import('../planned-lock.ts'),
+      import('../served-lock.ts'),
+    ])
+    await planAhead(store, root, locked, text)
     await keepServedLock(store, text, locked, { before: existing, fetched, gathered })
   }
   printSummary(output, flattened.report, locked, {
