@@ -81,7 +81,7 @@ export function declaredInPackageLock(lock: string): Declarations {
     services: places.flatMap(([place, declared]) => (place === '' ? [declared] : [])),
     packages: places.flatMap(([place, declared]) => {
       const name = declared.name ?? place.slice(place.lastIndexOf('node_modules/') + 'node_modules/'.length)
-      return place === '' ? [] : [{ name, version: declared.version ?? '', declared: withoutDev(declared) }]
+      return place === '' ? [] : [{ name, version: declared.version ?? '', declared }]
     }),
   }
 }
@@ -129,15 +129,11 @@ export function declaredInPolderLock(lock: string): Declarations {
     packages: Object.entries(npm.packages).map(([id, declared]) => {
       const plain = id.replace(/\(.*$/, '')
       const at = plain.lastIndexOf('@')
-      return { name: plain.slice(0, at), version: plain.slice(at + 1), declared: withoutDev(declared) }
+      return { name: plain.slice(0, at), version: plain.slice(at + 1), declared }
     }),
   }
 }
 
 export function together(all: readonly Declarations[]): Declarations {
   return { services: all.flatMap(({ services }) => services), packages: all.flatMap(({ packages }) => packages) }
-}
-
-function withoutDev({ devDependencies: _, ...declared }: Declared): Declared {
-  return declared
 }
