@@ -1,6 +1,6 @@
 import { isErrno, PolderError } from '@polder/spec'
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
-import { homedir } from 'node:os'
+import { userInfo } from 'node:os'
 import { dirname, isAbsolute, join, resolve } from 'node:path'
 
 import { atomicWrite } from './durable/atomic-write.ts'
@@ -17,7 +17,8 @@ const DIRECTORIES = ['artifacts/sha512', 'trees', 'envs', 'roots', 'manifests/sh
 export function storeHome(env: Readonly<Record<string, string | undefined>>): string {
   if (env['POLDER_HOME']) return resolve(env['POLDER_HOME'])
   if (env['XDG_DATA_HOME'] && isAbsolute(env['XDG_DATA_HOME'])) return join(env['XDG_DATA_HOME'], 'polder')
-  return join(env['HOME'] || homedir(), '.local', 'share', 'polder')
+  // An empty HOME, which homedir() would take, is not a directory.
+  return join(env['HOME'] || userInfo().homedir, '.local', 'share', 'polder')
 }
 
 /**

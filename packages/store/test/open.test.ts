@@ -1,5 +1,5 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { homedir } from 'node:os'
+import { userInfo } from 'node:os'
 import { join, resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
 
@@ -11,7 +11,7 @@ describe('where the store is', () => {
     expect(storeHome({ POLDER_HOME: '/a', XDG_DATA_HOME: '/b', HOME: '/c' })).toBe('/a')
     expect(storeHome({ XDG_DATA_HOME: '/b', HOME: '/c' })).toBe('/b/polder')
     expect(storeHome({ HOME: '/c' })).toBe('/c/.local/share/polder')
-    expect(storeHome({})).toBe(join(homedir(), '.local/share/polder'))
+    for (const env of [{}, { HOME: '' }]) expect(storeHome(env)).toBe(join(userInfo().homedir, '.local/share/polder'))
   })
 
   test('a relative POLDER_HOME counts from the working directory, a relative XDG_DATA_HOME is ignored', () => {
