@@ -135,7 +135,8 @@ async function tryLevel(
     // No reason to run builds less confined.
     const full = diskFull((error as Error).message, 'writing what a sandbox needs', scratch)
     if (full !== undefined) throw full
-    shortcomings.push(`no sandbox with ${level}: ${(error as Error).message}`)
+    const what = level === 'unenforced' ? 'no process of a build can be started' : `no sandbox with ${level}`
+    shortcomings.push(`${what}: ${(error as Error).message}`)
     return undefined
   }
 }
