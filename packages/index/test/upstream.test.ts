@@ -1,6 +1,8 @@
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -137,6 +139,20 @@ describe('what may pass is tried again', () => {
     )
     expect(waits.length).toBeGreaterThanOrEqual(1)
   })
+})
+
+test('a body that trickles is given up after six times the timeout', async () => {
+  const server = createServer((_, response) => {
+    const timer = setInterval(() => response.write('x'), 20)
+    response.once('close', () => clearInterval(timer))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  cleanups.push(() => void server.close())
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
+  const once = { retries: 0, factor: 1, minMs: 0, maxMs: 0 }
+  const upstream = await open({ retry: once, sockets: { perHost: 1, localAddress: null, timeoutMs: 200 } })
+  const error = await refusal(get(upstream, url))
+  expect(error.message).toBe(`${url} could not be read: it took too long`)
 })
 
 test('a server that stays broken is a failure with the status and the number of attempts', async () => {
