@@ -120,13 +120,16 @@ export class ServedArtifact implements Resource {
 
 function artifactFile({ store, integrity, label }: ArtifactSource): BodyFile {
   const opened = new VerifiedFile((verified) => openArtifact(store, integrity, label, verified))
+  // Known once it was verified.
+  let size: number | undefined
   return {
-    size: () => statSync(artifactPath(store, integrity), { throwIfNoEntry: false })?.size ?? 0,
+    size: () => size ?? statSync(artifactPath(store, integrity), { throwIfNoEntry: false })?.size ?? 0,
     // At once and not piece by piece: it is small, and needed now.
     read: () => readArtifact(store, integrity, label),
     open: async () => {
       const { file, state } = await opened.open()
-      return { file, state, at: 0, size: state.size }
+      size = state.size
+      return { file, state, at: 0, size }
     },
   }
 }
