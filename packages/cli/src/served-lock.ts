@@ -115,7 +115,8 @@ function keepPins(store: Store, digest: string, pins: LockedPins): void {
   try {
     mkdirSync(directory(store), { recursive: true })
     const text = JSON.stringify(pins)
-    atomicWrite(pinsPath(store, digest), `${sha256(text)}\n${text}`)
+    // Of what a power cut left of it the hash is wrong.
+    atomicWrite(pinsPath(store, digest), `${sha256(text)}\n${text}`, { durable: false })
     // Two files a lock.
     for (const { path } of served(store).slice(2 * KEPT)) rmSync(path, { force: true })
   } catch (error) {
