@@ -3,25 +3,12 @@ import { accessSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync }
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 
+import { PROGRAMS } from '../packages/build/src/programs.ts'
 import { openSandboxes } from '../packages/build/src/sandbox/ladder.ts'
 import type { Sandboxes } from '../packages/build/src/sandbox/sandboxes.ts'
 
 const runs = Number(process.argv[2] ?? 100)
 const directory = mkdtempSync(join(tmpdir(), 'polder-bench-sandbox-'))
-// Programs are left out by a PATH of links to the others.
-const PROGRAMS = [
-  'bwrap',
-  'unshare',
-  'nsenter',
-  'setpriv',
-  'prlimit',
-  'mount',
-  'pivot_root',
-  'ip',
-  'nft',
-  'perl',
-  'mkfifo',
-]
 // The ways take turns, as whatever else the machine does changes from one minute to the next.
 const ROUNDS = 5
 

@@ -19,6 +19,7 @@ import { basename, delimiter, dirname, join } from 'node:path'
 
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 
+import { PROGRAMS } from '../../packages/build/src/programs.ts'
 import {
   finish,
   type Invocation,
@@ -318,21 +319,8 @@ test('with unshare it is the same', { timeout: TIMEOUT }, async () => {
   const at = await checkout(BOTH)
   const bin = join(dirname(at.cwd), 'bin')
   mkdirSync(bin)
-  const programs = [
-    'unshare',
-    'nsenter',
-    'setpriv',
-    'prlimit',
-    'mount',
-    'pivot_root',
-    'ip',
-    'nft',
-    'perl',
-    'mkfifo',
-    'sh',
-  ]
   const directories = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']
-  for (const name of programs) {
+  for (const name of [...PROGRAMS.filter((program) => program !== 'bwrap'), 'sh']) {
     const found = directories.map((directory) => join(directory, name)).find((path) => existsSync(path))
     symlinkSync(found ?? name, join(bin, name))
   }

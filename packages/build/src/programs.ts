@@ -27,6 +27,8 @@ const WANTED = {
 } as const
 
 export type ProgramName = keyof typeof WANTED
+/** All that a sandbox may use. */
+export const PROGRAMS: readonly ProgramName[] = Object.keys(WANTED) as ProgramName[]
 /** The absolute path of each program that is there. */
 export type Programs = Readonly<Partial<Record<ProgramName, string>>>
 
@@ -42,7 +44,7 @@ export function programPath(): string {
 export function findPrograms(path: string): Programs {
   const directories = path.split(delimiter).filter(isAbsolute)
   const found: Partial<Record<ProgramName, string>> = {}
-  for (const name of Object.keys(WANTED) as ProgramName[]) {
+  for (const name of PROGRAMS) {
     const file = directories.map((directory) => join(directory, name)).find(isExecutable)
     if (file !== undefined) found[name] = real(file)
   }
